@@ -1,0 +1,51 @@
+# The map of daily work: `make help` lists it. Nothing needs preparing: each target first makes the
+# virtual environment (.venv, or .venv-X.Y when PYTHON is given) if it isn't there or is out of date.
+
+# Set on the command line (make serve PORT=9000); what the environment calls HOST is something else.
+APP     = examples.site:app
+HOST    = 127.0.0.1
+PORT    = 8000
+WORKERS = 2
+N       = 2
+ARGS    =
+
+# `exec`: the program takes the shell's place, so that a signal reaches it and its exit code is ours.
+with_examples = @venv=$$(scripts/setup-venv serve) && exec "$$venv/bin/python"
+with_tools    = @venv=$$(scripts/setup-venv dev) && exec "$$venv/bin/python"
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format bench conformance fuzz clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "Options: PYTHON=/path/to/python3.14 (any target), ARGS='...' (passed to the program)"
+
+serve: ## serve examples/ on http://127.0.0.1:8000 (APP=pkg.mod:app WORKERS=4 PORT=9000 HOST=...)
+	$(with_examples) -m subinterp_asgi $(APP) --host $(HOST) --port $(PORT) --workers $(WORKERS) $(ARGS)
+
+test: ## run every test (N=0: one process; ARGS='-k name')
+	$(with_tools) -m pytest -n $(N) --dist loadfile $(ARGS)
+
+lint: ## ruff check, ruff format --check, mypy --strict
+	@venv=$$(scripts/setup-venv dev) && \
+	"$$venv/bin/python" -m ruff check && \
+	"$$venv/bin/python" -m ruff format --check && \
+	exec "$$venv/bin/python" -m mypy --strict $(wildcard subinterp_asgi conformance)
+
+format: ## let ruff mend what it can
+	@venv=$$(scripts/setup-venv dev) && \
+	"$$venv/bin/python" -m ruff check --fix-only && \
+	exec "$$venv/bin/python" -m ruff format
+
+bench: ## measure this server (benchmarks/)
+	$(with_tools) -m benchmarks $(ARGS)
+
+conformance: ## check a running server against the RFCs (conformance/)
+	$(with_tools) -m conformance $(ARGS)
+
+fuzz: ## feed the parsers generated input (tests/fuzz)
+	$(with_tools) -m tests.fuzz $(ARGS)
+
+clean: ## remove the virtual environments, caches and builds
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

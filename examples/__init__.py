@@ -1,0 +1,1 @@
+"""Applications and scripts to start from: ``make serve`` serves ``examples.site:app``."""

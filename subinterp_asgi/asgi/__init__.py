@@ -1,0 +1,1 @@
+"""The ASGI side: how messages of an application become octets and back."""

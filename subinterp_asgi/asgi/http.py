@@ -1,0 +1,318 @@
+"""The HTTP/1.1 session: the requests of one connection, one after the other.
+
+It stands between the connection (octets), the parser (requests) and the exchanges (ASGI), and
+decides what only all three together can tell: when the next request may begin, whether the
+connection lives on, and what a client is answered that broke the protocol.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ..connection import HIGH_WATER, NEVER
+from ..errors import ClientDisconnected
+from ..http1.errors import ProtocolError
+from ..http1.parser import RequestParser
+from ..http1.response import CONTINUE, simple_response
+from .exchange import HTTPExchange
+
+if TYPE_CHECKING:
+    from ..connection import Connection
+    from ..service import Service
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+REQUESTS_PER_WAKEUP = 16
+"""Pipelined requests served before other connections get their turn."""
+CLIENT_CLOSED_REQUEST = 499
+"""Logged where the client left before it had an answer; nginx's code."""
+DISCARD_SIZE = 262144
+"""Octets of an unread body that are read and dropped to keep a connection; beyond, it is closed."""
+
+
+class HTTPSession:
+    """Serves the requests that arrive on a connection."""
+
+    __slots__ = (
+        "_advancing",
+        "_connection",
+        "_discarded",
+        "_eof",
+        "_exchange",
+        "_in_head",
+        "_parser",
+        "_service",
+    )
+
+    def __init__(self, connection: Connection, service: Service) -> None:
+        self._connection = connection
+        self._service = service
+        self._parser = RequestParser(service.limits)
+        self._exchange: HTTPExchange | None = None
+        self._discarded = -1  # octets dropped of a body nobody reads, or -1 if there is none
+        self._advancing = False
+        self._in_head = True  # the deadline is that of a request head
+        self._eof = False
+        timeout = service.config.timeout_header
+        connection.deadline = monotonic() + timeout if timeout else NEVER
+
+    # --- called by the connection
+
+    def data_received(self, data: bytes) -> None:
+        parser = self._parser
+        parser.feed(data)
+        exchange = self._exchange
+        if exchange is None:
+            if self._discarded >= 0:
+                self._discard_body()
+            else:
+                self._serve()
+        else:
+            if parser.buffered >= HIGH_WATER:
+                self._connection.pause_reading()
+            if not parser.body_complete:
+                self._connection.deadline = NEVER
+                exchange.wake()
+
+    def eof_received(self) -> None:
+        self._eof = True
+        exchange = self._exchange
+        if exchange is None:
+            if self._parser.mid_message:
+                self._refuse(ProtocolError("the request was cut short"))
+            else:
+                self._connection.close()
+        elif self._parser.body_complete:
+            # The client may only have closed its sending half: its response is still written, but
+            # an application that asks whether somebody is there hears that nobody is.
+            exchange.disconnect()
+        else:
+            self._break_off(exchange, ProtocolError("the request was cut short"))
+
+    def connection_lost(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost(exchange.writer.status or CLIENT_CLOSED_REQUEST)
+
+    def timed_out(self) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._break_off(exchange, ProtocolError("the request body came too slowly", 408))
+        elif self._in_head and self._parser.mid_message:
+            self._refuse(ProtocolError("the request head came too slowly", 408))
+        else:
+            self._connection.close()
+
+    @property
+    def idle(self) -> bool:
+        return not (self._busy or self._parser.mid_message)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether the next request has to wait for the end of this one."""
+        return self._exchange is not None or self._discarded >= 0
+
+    def break_off(self) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self._connection.close()
+        else:
+            exchange.disconnect()
+
+    def drain(self) -> None:
+        # A request may be on its way already, and has been accepted with the connection.
+        if self.idle and not self._connection.read_available():
+            self._connection.close()
+
+    # --- called by the exchange
+
+    @property
+    def body_complete(self) -> bool:
+        """Whether the request's body has been read to its end."""
+        return self._parser.body_complete
+
+    def read_body(self, exchange: HTTPExchange) -> bytes | None:
+        """Return what has come of the exchange's body; ``None`` if it is malformed, which ends it."""
+        try:
+            piece = self._parser.read_body()
+        except ProtocolError as exc:
+            self._break_off(exchange, exc)
+            return None
+        if self._parser.buffered < HIGH_WATER:
+            self._connection.resume_reading()
+        return piece
+
+    def body_awaited(self) -> None:
+        """The application waits for the client to send more of the body."""
+        timeout = self._service.config.timeout_body
+        if timeout:
+            self._connection.deadline = monotonic() + timeout
+
+    def send_continue(self) -> None:
+        """Tell the client to go on (RFC 9110 section 10.1.1)."""
+        exchange = self._exchange
+        if exchange is not None and not exchange.writer.head_sent:
+            try:
+                self._connection.write(CONTINUE)
+            except ClientDisconnected:
+                exchange.disconnect()
+
+    def decide_keep_alive(self, exchange: HTTPExchange, *, final: bool) -> None:
+        """Called before the head of a response is rendered, since it announces a close.
+
+        Args:
+            final: The head goes out with the last piece of the response's body.
+        """
+        parser = self._parser
+        if self._service.draining or (self._eof and not parser.buffered) or exchange.continue_due:
+            # (A client that was never told to go on may send the body next, or another request.)
+            exchange.writer.keep_alive = False
+        elif final and not parser.body_complete:
+            remaining = parser.body_remaining
+            if remaining is not None and remaining > DISCARD_SIZE:
+                exchange.writer.keep_alive = False
+
+    def exchange_ended(self, exchange: HTTPExchange) -> None:
+        """The exchange's response is complete."""
+        self._exchange = None
+        connection, writer = self._connection, exchange.writer
+        connection.deadline = NEVER
+        if connection.closed:
+            return
+        if writer.truncated:
+            logger.error("the response body was shorter than its Content-Length")
+            connection.close()
+        elif not writer.keep_alive:
+            connection.close(linger=not self._parser.body_complete or self._parser.buffered > 0)
+        elif not self._parser.body_complete:
+            self._discarded = 0
+            self._discard_body()
+        elif not self._advancing:
+            self._proceed()
+
+    def exchange_failed(self, exchange: HTTPExchange) -> int:
+        """The exchange's response will never be complete; return the status the client saw."""
+        self._exchange = None
+        connection, writer = self._connection, exchange.writer
+        if connection.closed:
+            return writer.status or CLIENT_CLOSED_REQUEST
+        if not writer.head_sent:
+            self._answer(500, head_request=exchange.request.method == "HEAD")
+            return 500
+        if writer.close_delimited:
+            connection.reset()
+        else:
+            connection.abort()
+        return writer.status
+
+    # --- requests in turn
+
+    def _serve(self) -> None:
+        """Serve the requests that have come, as far as they are done at once."""
+        connection, parser = self._connection, self._parser
+        self._advancing = True
+        for _ in range(REQUESTS_PER_WAKEUP):
+            try:
+                request = parser.next_request()
+            except ProtocolError as exc:
+                self._refuse(exc)
+                break
+            if request is None:
+                self._await_head()
+                break
+            connection.deadline = NEVER
+            self._in_head = False
+            exchange = self._exchange = HTTPExchange(self, connection, self._service, request)
+            if parser.buffered:
+                connection.cork()  # responses to pipelined requests leave together
+            exchange.run()
+            if self._busy or connection.closing:
+                break
+        else:
+            self._proceed()
+        self._advancing = False
+        connection.uncork()
+        if parser.buffered >= HIGH_WATER:
+            connection.pause_reading()
+
+    def _proceed(self) -> None:
+        """Go on to the next request, if it has come already, after others have had their turn."""
+        if self._parser.buffered:
+            self._service.loop.call_soon(self._serve_later)
+        else:
+            self._await_head()
+
+    def _serve_later(self) -> None:
+        if not (self._busy or self._connection.closing):
+            self._serve()
+
+    def _await_head(self) -> None:
+        """Nothing is left to do until the client sends more."""
+        connection, config = self._connection, self._service.config
+        if self._eof:
+            if self._parser.mid_message:
+                self._refuse(ProtocolError("the request was cut short"))
+            else:
+                connection.close()
+            return
+        connection.resume_reading()
+        if self._parser.mid_message:
+            if not self._in_head:
+                self._in_head = True
+                timeout = config.timeout_header
+                connection.deadline = monotonic() + timeout if timeout else NEVER
+        elif self._service.draining:
+            connection.close()
+        else:
+            self._in_head = False
+            connection.deadline = monotonic() + config.timeout_keep_alive
+
+    def _discard_body(self) -> None:
+        """Read and drop what is left of a body whose response is complete already."""
+        connection, parser = self._connection, self._parser
+        try:
+            self._discarded += len(parser.read_body())
+        except ProtocolError:
+            connection.close(linger=True)  # the response is out; there is no other to give
+            return
+        if parser.body_complete:
+            self._discarded = -1
+            if not self._advancing:
+                self._proceed()
+        elif self._discarded > DISCARD_SIZE or self._eof:
+            connection.close(linger=True)
+        else:
+            connection.resume_reading()
+            timeout = self._service.config.timeout_body
+            connection.deadline = monotonic() + timeout if timeout else NEVER
+
+    # --- errors
+
+    def _break_off(self, exchange: HTTPExchange, error: ProtocolError) -> None:
+        """The request can't be completed: answer if nothing was, and tell the application."""
+        self._exchange = None
+        if exchange.writer.head_sent:
+            self._connection.close(linger=True)
+            exchange.lost(exchange.writer.status)
+        else:
+            self._refuse(error)
+            exchange.lost(error.status)
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Answer what is no valid request, and parse no more of what comes (RFC 9112 section 9)."""
+        logger.debug("refused a request with %d: %s", error.status, error)
+        self._answer(error.status)
+
+    def _answer(self, status: int, *, head_request: bool = False) -> None:
+        """Send a response of the server's own as the last on this connection."""
+        connection = self._connection
+        response = simple_response(
+            status, self._service.defaults, keep_alive=False, head_request=head_request
+        )
+        try:
+            connection.write(response)
+        except ClientDisconnected:
+            return
+        connection.close(linger=True)

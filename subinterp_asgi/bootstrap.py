@@ -1,0 +1,371 @@
+"""What runs inside a new interpreter: from plain values to a worker that serves.
+
+A supervisor injects the arguments of ``bootstrap()`` into the interpreter and calls it there. A
+framework may do the same with queues and an interpreter of its own; ``control`` documents what is
+said on the queues. Nothing here refers to the supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import queue as stdlib_queue
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from inspect import signature
+from time import monotonic
+from types import ModuleType
+from typing import Any
+
+from . import daemon_threads, logs, scoreboard
+from .config import Config
+from .control import (
+    CMD_DRAIN,
+    CMD_SHUTDOWN,
+    STATUS_DRAINING,
+    STATUS_ERROR,
+    STATUS_IDLE,
+    STATUS_SERVING,
+    STATUS_STARTED,
+    STATUS_STOPPED,
+    Doorbell,
+    RungQueue,
+    Runtime,
+)
+from .errors import SubinterpASGIError
+from .importer import import_app
+from .worker import Worker
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+_POLL_INTERVAL = 0.05  # seconds between looks at a control queue without a doorbell
+_IDLE_POLL_INTERVAL = 0.01  # between looks at a draining worker
+_MAX_ERROR_TEXT = 20_000
+
+
+def bootstrap(
+    ctrl_queue: Any,
+    status_queue: Any,
+    config_json: str,
+    lifespan_state_json: str,
+    app_import_path: str,
+    sock_fd: int,
+    sock_family: int,
+    worker_id: int,
+    parent_sys_path: tuple[str, ...],
+) -> None:
+    """Bootstrap a Worker inside a subinterpreter, and return when it has ended.
+
+    All arguments are of types that can cross interpreters; a supervisor injects them with
+    ``prepare_main()``. No exception leaves: CPython 3.13 to 3.15 may crash when one crosses
+    interpreters. What happened is told on ``status_queue``.
+
+    Args:
+        ctrl_queue: Where commands come from; see ``control``.
+        status_queue: Where statuses go.
+        config_json: ``Config.to_json()``, perhaps with a ``control.Runtime`` joined to it.
+        lifespan_state_json: JSON object from which ``scope["state"]`` starts.
+        app_import_path: ``"package.module:attribute"``, or ``"package.module:factory()"``.
+        sock_fd: Descriptor of a listening socket. It is owned from entry on and closed on every
+            path.
+        sock_family: Address family of that socket, as an int, so that the rebuilt socket matches.
+        worker_id: Number of this worker.
+        parent_sys_path: Becomes ``sys.path``.
+    """
+    listeners = [(sock_fd, sock_family)]
+    try:
+        sys.path[:] = parent_sys_path
+        config_text, runtime = Runtime.split(config_json)
+        listeners.extend(runtime.listeners)
+        if runtime.command_bell is not None:
+            ctrl_queue = RungQueue(ctrl_queue, Doorbell(runtime.command_bell))
+        if runtime.status_bell is not None:
+            status_queue = RungQueue(status_queue, Doorbell(runtime.status_bell))
+        config = Config.from_json(config_text)
+        state = json.loads(lifespan_state_json)
+        if config.daemon_threads == "demote":
+            daemon_threads.demote()
+
+        def load_app() -> Any:
+            app = (
+                import_app(app_import_path, factory=True)
+                if config.factory
+                else _import_app(app_import_path)
+            )
+            logs.configure_interpreter(config)
+            return app
+
+        run_worker(
+            load_app,
+            config,
+            listeners,
+            ctrl_queue,
+            status_queue,
+            worker_id=worker_id,
+            state=state,
+            slot=scoreboard.attached(),
+            own_interpreter=True,
+        )
+    except BaseException as exc:
+        report_error(status_queue, exc)
+    finally:
+        _close_all(listeners)
+
+
+def run_worker(
+    load_app: Callable[[], Any],
+    config: Config,
+    listeners: list[tuple[int, int]],
+    ctrl_queue: Any,
+    status_queue: Any,
+    *,
+    worker_id: int,
+    state: dict[str, Any],
+    slot: scoreboard.Slot,
+    own_interpreter: bool,
+) -> None:
+    """Run a worker in this thread, on a loop of its own, from ``started`` to ``stopped``.
+
+    Args:
+        load_app: Returns the application.
+        config: The options.
+        listeners: (descriptor, family) of listening sockets. Those that were closed are removed.
+        ctrl_queue: Where commands come from.
+        status_queue: Where statuses go.
+        worker_id: Number of the worker.
+        state: Initial lifespan state.
+        slot: The worker's slot on the scoreboard.
+        own_interpreter: The interpreter is this worker's alone: it may write log lines itself, and
+            waits for all threads at the end.
+    """
+    status_queue.put((STATUS_STARTED,))
+    app = load_app()
+    sockets: list[socket.socket] = []
+    while listeners:  # each number has one owner at any time: the list, then the socket
+        fd, family = listeners[0]
+        sockets.append(socket.socket(family, socket.SOCK_STREAM, fileno=fd))
+        del listeners[0]
+    # The selector loop, since it can watch descriptors on every system.
+    loop = asyncio.SelectorEventLoop()
+    try:
+        hooks = _hooks(app, worker_id, state) if config.worker_hooks else {}
+        worker = Worker(
+            app,
+            config,
+            sockets,
+            worker_id=worker_id,
+            state=state,
+            slot=slot,
+            access_log=logs.choose_access_log(own_interpreter),
+            on_serving=lambda: status_queue.put((STATUS_SERVING,)),
+            **hooks,
+        )
+        loop.run_until_complete(_run_to_end(worker, config, ctrl_queue, status_queue))
+    finally:
+        for sock in sockets:
+            sock.close()
+        loop.close()
+        if own_interpreter:
+            _end_threads(config, worker_id)
+    status_queue.put((STATUS_STOPPED,))
+
+
+async def _run_to_end(worker: Worker, config: Config, ctrl_queue: Any, status_queue: Any) -> None:
+    """Run the worker and end what the application left behind on the loop."""
+    try:
+        await _run_worker_with_iic(worker, ctrl_queue, status_queue)
+    finally:
+        deadline = monotonic() + config.shutdown_timeout
+        loop = asyncio.get_running_loop()
+        leftovers = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in leftovers:
+            task.cancel()
+        if leftovers:
+            _, pending = await asyncio.wait(leftovers, timeout=deadline - monotonic())
+            for task in pending:
+                logger.warning("worker %d: task %s did not end", worker.worker_id, task.get_name())
+        await loop.shutdown_asyncgens()
+        await loop.shutdown_default_executor(max(0.0, deadline - monotonic()))
+
+
+async def _run_worker_with_iic(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
+    """Run a worker's ``serve()`` with a bridge from the control queue beside it."""
+
+    async def obey() -> None:
+        while True:  # a bridge ends with each shutdown command; the second one forces
+            await _iic_bridge(worker, ctrl_queue, status_queue)
+
+    serving = asyncio.ensure_future(worker.serve())
+    obeying = asyncio.ensure_future(obey())
+    try:
+        await asyncio.wait((serving, obeying), return_when="FIRST_COMPLETED")
+        if not serving.done():
+            obeying.result()  # a bridge that failed leaves a worker that nobody can command
+        await serving
+    finally:
+        for task in (serving, obeying):
+            task.cancel()
+        await asyncio.wait((serving, obeying))
+
+
+async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
+    """Translate commands into calls of the worker, until one says to shut down.
+
+    A control queue with a doorbell is looked at when that rings; another is polled.
+    """
+    draining = idle_announced = False
+    with _Waiter(ctrl_queue) as waiter:
+        while True:
+            while (command := _try_get(ctrl_queue)) is not None:
+                if command[0] == CMD_SHUTDOWN:
+                    status_queue.put((STATUS_DRAINING,))
+                    worker.shutdown()
+                    return
+                if command[0] == CMD_DRAIN:
+                    if not draining:
+                        draining = True
+                        worker.drain()
+                        status_queue.put((STATUS_DRAINING,))
+                else:
+                    logger.error("unknown command %r on the control queue", command)
+            if draining and not idle_announced and worker.is_idle():
+                idle_announced = True
+                status_queue.put((STATUS_IDLE,))
+            await waiter.wait(_IDLE_POLL_INTERVAL if draining and not idle_announced else None)
+
+
+class _Waiter:
+    """Waits for a control queue to have something."""
+
+    def __init__(self, queue: Any) -> None:
+        self._doorbell = queue.doorbell if isinstance(queue, RungQueue) else None
+        self._rung = asyncio.Event()
+
+    def __enter__(self) -> _Waiter:
+        if self._doorbell is not None:
+            asyncio.get_running_loop().add_reader(self._doorbell.fileno(), self._on_ring)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._doorbell is not None:
+            asyncio.get_running_loop().remove_reader(self._doorbell.fileno())
+
+    def _on_ring(self) -> None:
+        assert self._doorbell is not None
+        self._doorbell.silence()
+        self._rung.set()
+
+    async def wait(self, timeout: float | None) -> None:
+        """Wait for a ring, or for the time to look again."""
+        if self._doorbell is None:
+            await asyncio.sleep(_POLL_INTERVAL if timeout is None else timeout)
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._rung.wait()
+        except TimeoutError:
+            return
+        self._rung.clear()
+
+
+def _import_app(app_path: str) -> Any:
+    """Import ``'myapp.main:app'``, or call the factory of ``'myapp.main:create_app()'``.
+
+    Raises:
+        AppImportError: One of its subclasses, which tell apart what can go wrong; see ``importer``.
+    """
+    return import_app(app_path)
+
+
+def _try_get(queue: Any) -> tuple[Any, ...] | None:
+    """Get an item without blocking; ``None`` if there is none, and only then."""
+    try:
+        item: tuple[Any, ...] = queue.get_nowait()
+    except stdlib_queue.Empty:
+        return None
+    return item
+
+
+async def _noop_receive() -> dict[str, str]:
+    """The ``receive`` of life-cycle hooks, which have nothing to be told."""
+    return {"type": "http.disconnect"}
+
+
+async def _noop_send(message: dict[str, Any]) -> None:
+    """The ``send`` of life-cycle hooks, whose messages go nowhere."""
+
+
+def _hooks(app: Any, worker_id: int, state: dict[str, Any]) -> dict[str, Any]:
+    """Make the hooks that call the application when the worker starts and ends."""
+
+    def call(event: str) -> Any:
+        scope = {
+            "type": f"subinterp_asgi.worker.{event}",
+            "asgi": {"version": "3.0"},
+            "worker_id": worker_id,
+            "state": state,
+        }
+        return app(scope, _noop_receive, _noop_send)
+
+    return {"on_start": lambda: call("startup"), "on_end": lambda: call("shutdown")}
+
+
+def _end_threads(config: Config, worker_id: int) -> None:
+    """Wait for the application's threads: closing an interpreter under one aborts the process."""
+    for name in daemon_threads.join_all(config.shutdown_timeout):
+        logger.warning(
+            "worker %d: thread %s still runs after shutdown_timeout=%g s; the interpreter is kept",
+            worker_id,
+            name,
+            config.shutdown_timeout,
+        )
+
+
+def report_error(status_queue: Any, exc: BaseException) -> None:
+    """Send an exception as an error status, whatever its own methods do."""
+    try:
+        # Surrogates and NULs are legal in a str but not everywhere it may be sent to.
+        text = _describe(exc).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        status_queue.put((STATUS_ERROR, text))
+    except BaseException:
+        # Out of memory, or no queue any more: a worker that ends without its last status counts
+        # as crashed, so that nothing is hidden by not raising, which could end the process.
+        return
+
+
+def _describe(exc: BaseException) -> str:
+    try:
+        summary = f"{type(exc).__name__}: {exc}"
+    except BaseException:
+        summary = f"{type(exc).__name__} (its message can't be shown)"
+    if isinstance(exc, SubinterpASGIError) and exc.__cause__ is None:
+        return summary  # it says all; a traceback would only show how this package found out
+    try:
+        details = "".join(traceback.format_exception(exc))
+    except BaseException:
+        details = "(its traceback can't be shown)"
+    return f"{summary[:2000]}\n{details[-_MAX_ERROR_TEXT:]}"
+
+
+def _close_all(listeners: list[tuple[int, int]]) -> None:
+    for fd, _ in listeners:
+        with contextlib.suppress(OSError):  # it was no descriptor, which has been reported
+            os.close(fd)
+    listeners.clear()
+
+
+class _CallableModule(ModuleType):
+    """The package exports a function under the name of this very module: let it be both."""
+
+    __signature__ = signature(bootstrap)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        bootstrap(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

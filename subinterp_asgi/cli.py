@@ -1,0 +1,184 @@
+"""The command line: the one place that owns a process, with its signals, logging and exit status.
+
+Options are those of ``Config``, by the same names with dashes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, fields
+from time import monotonic, perf_counter
+from typing import Any
+
+from . import __version__, exit_guard
+from .config import Config
+from .errors import BindError, ConfigError, ShutdownIncompleteError, SubinterpASGIError
+from .supervisor import Supervisor
+
+EXIT_OK = 0
+EXIT_DIED = 1
+EXIT_USAGE = 2
+EXIT_STARTUP = 3
+
+_SAME_SIGNAL = 0.3
+"""Seconds in which a second signal is taken for the first one's echo: a process group and the
+process that leads it may both be sent one."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, or one of the constants of this module."""
+    parser = _make_parser()
+    arguments = vars(parser.parse_args(argv))
+    app, app_dir = arguments.pop("app"), arguments.pop("app_dir")
+    options = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        if "workers" not in options and (workers := os.environ.get("WEB_CONCURRENCY")):
+            options["workers"] = int(workers) if workers.isdecimal() else workers
+        server = Supervisor(app, Config().with_options(**options))
+    except ConfigError as exc:
+        parser.error(str(exc))
+    sys.path.insert(0, os.path.abspath(app_dir))
+    if server.in_threads:
+        # Workers in threads log through this interpreter's logging.
+        from . import logs
+
+        logs.configure_interpreter(server.config)
+    return _Command(server).run()
+
+
+class _Command:
+    """Runs a supervisor until a signal comes. All that happens arrives on one queue."""
+
+    def __init__(self, server: Supervisor) -> None:
+        self._server = server
+        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def run(self) -> int:
+        previous = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            return self._serve()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._events.put(
+            ("signal", signal.Signals(number).name)
+        )  # reentrant, takes no lock of ours
+
+    def _call(self, event: str, function: Callable[[], object]) -> None:
+        """Call in a thread, so that this one stays free for signals; its outcome is an event."""
+
+        def call() -> None:
+            try:
+                function()
+            except BaseException as exc:
+                self._events.put((event, exc))
+            else:
+                self._events.put((event, None))
+
+        threading.Thread(target=call, name=f"asgi-{event}", daemon=True).start()
+
+    def _serve(self) -> int:
+        server = self._server
+        began = perf_counter()
+        self._call("started", server.start)
+        status = EXIT_OK
+        first_signal: float | None = None
+        while True:
+            event, outcome = self._events.get()
+            if event == "signal":
+                if first_signal is None:
+                    first_signal = monotonic()
+                    _say(f"{outcome}: stopping; once more to break off what is in flight")
+                    self._call("stopped", server.stop)
+                elif monotonic() - first_signal > _SAME_SIGNAL:
+                    _say(f"{outcome}: breaking off what is in flight")
+                    self._call("forced", lambda: server.stop(0))
+            elif event == "started" and outcome is None:
+                self._announce(perf_counter() - began)
+                self._call("ended", server.wait)
+            elif event == "started" and first_signal is None:
+                _say_error(outcome)
+                return EXIT_STARTUP
+            elif event == "ended" and first_signal is None and outcome is not None:
+                _say_error(outcome)
+                return EXIT_DIED
+            elif event == "stopped":
+                if isinstance(outcome, ShutdownIncompleteError):
+                    _say_error(outcome)
+                    exit_guard.end_process(EXIT_DIED)
+                return status
+
+    def _announce(self, seconds: float) -> None:
+        server = self._server
+        for host, port in server.addresses:
+            if port is None:
+                _say(f"Listening on unix:{host}")
+            else:
+                _say(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+        count = server.config.workers
+        kind = "thread" if server.in_threads else "interpreter"
+        _say(
+            f"{count} worker{'s' * (count > 1)} ({kind}{'s' * (count > 1)}) "
+            f"in {seconds * 1000:.0f} ms; Ctrl+C stops"
+        )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _say_error(exc: BaseException) -> None:
+    kind = "" if isinstance(exc, SubinterpASGIError) else f"{type(exc).__name__}: "
+    hint = "; --port chooses another" if isinstance(exc, BindError) else ""
+    _say(f"Error: {kind}{exc}{hint}")
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="subinterp-asgi",
+        description="Serve an ASGI application from subinterpreters: one process, N workers.",
+    )
+    parser.add_argument("app", metavar="APP", help="Import path: package.module:attribute")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--app-dir", default=".", metavar="DIR", help="Directory put first on the import path."
+    )
+    for option in fields(Config):
+        _add_option(parser, option)
+    return parser
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
+    """Declare one option of ``Config``; its kind is read off its type annotation."""
+    flag = "--" + option.name.replace("_", "-")
+    kind = str(option.type)
+    default = option.default if option.default is not MISSING else None
+    shown = oct(default) if option.name == "uds_permissions" else default
+    text = f"{option.metadata['doc']} (default: {shown})".replace("%", "%%")
+    if kind == "bool":
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+    elif kind.startswith("tuple"):
+        parser.add_argument(flag, action="append", metavar="ADDRESS", help=text)
+    elif option.name == "uds_permissions":
+        parser.add_argument(flag, type=_octal, metavar="MODE", help=text)
+    elif kind.startswith("int"):
+        parser.add_argument(flag, type=int, metavar="N", help=text)
+    elif kind == "float":
+        parser.add_argument(flag, type=float, metavar="SECONDS", help=text)
+    else:
+        parser.add_argument(flag, metavar=option.name.upper(), help=text)
+
+
+def _octal(text: str) -> int:
+    return int(text, 8)

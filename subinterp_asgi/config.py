@@ -1,0 +1,250 @@
+"""Every option, in one frozen dataclass: name, default, unit, meaning and validation.
+
+Names and defaults follow uvicorn where it has the option, hypercorn and granian otherwise. The
+command line and the option table of the README are made from the same declarations. A ``Config``
+crosses into an interpreter as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from typing import Any, Literal, Self
+
+from .errors import ConfigError
+
+type Isolation = Literal["interpreter", "thread", "auto"]
+type LifespanMode = Literal["auto", "on", "off"]
+type DaemonThreads = Literal["demote", "refuse"]
+type LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+
+
+def option[T](default: T, doc: str) -> T:
+    """Declare an option with its default and its line of documentation."""
+    declared: T = field(default=default, metadata={"doc": doc})
+    return declared
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """The options of a server. Times are in seconds, sizes in bytes; 0 or ``None`` as documented.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of range; the error names the option.
+    """
+
+    # --- where to listen
+    host: str = option("127.0.0.1", "Address to listen on.")
+    port: int = option(8000, "TCP port; 0 lets the kernel choose one, the same for all workers.")
+    bind: tuple[str, ...] = option(
+        (),
+        "Addresses instead of host and port: 'HOST:PORT', '[IPV6]:PORT', 'unix:PATH', 'fd://N'.",
+    )
+    uds: str | None = option(None, "Path of a Unix socket to listen on instead of host and port.")
+    uds_permissions: int = option(0o660, "Mode of Unix sockets, set before they listen.")
+    fd: int | None = option(None, "Listening socket to inherit, by file descriptor number.")
+    backlog: int = option(2048, "Length of the kernel's queue of connections not yet accepted.")
+
+    # --- workers
+    workers: int = option(1, "Number of workers.")
+    isolation: Isolation = option(
+        "interpreter",
+        "What a worker runs in: 'interpreter', 'thread' (of the main interpreter), or 'auto': "
+        "an interpreter for an import path, a thread for an application object.",
+    )
+    daemon_threads: DaemonThreads = option(
+        "demote",
+        "Daemon threads that an application starts in an interpreter, where CPython refuses them: "
+        "'demote' makes them ordinary threads, 'refuse' leaves the RuntimeError.",
+    )
+    factory: bool = option(False, "The import path names a callable that returns the application.")
+
+    # --- life cycle
+    lifespan: LifespanMode = option(
+        "auto", "Run the application's lifespan in each worker: 'auto', 'on' (it must), 'off'."
+    )
+    worker_hooks: bool = option(
+        False,
+        "Call the application with scope types subinterp_asgi.worker.startup and .shutdown.",
+    )
+    startup_timeout: float = option(60.0, "Bound on a worker's start, lifespan included.")
+    shutdown_timeout: float = option(
+        60.0, "Bound on a worker's end after its last request: lifespan, tasks, threads."
+    )
+    timeout_graceful_shutdown: float = option(
+        30.0, "How long requests in flight may take to end once a stop was asked for."
+    )
+
+    # --- HTTP
+    root_path: str = option("", "Prefix under which a proxy mounts the application.")
+    server_header: bool = option(True, "Send a Server field.")
+    date_header: bool = option(True, "Send a Date field.")
+    timeout_keep_alive: float = option(5.0, "How long an idle connection is kept.")
+    timeout_header: float = option(10.0, "How long a request head may take to arrive; 0: no bound.")
+    timeout_body: float = option(
+        30.0, "How long a body may pause while the application waits for it; 0: no bound."
+    )
+    timeout_write: float = option(
+        30.0, "How long a client may leave data it was sent unread; 0: no bound."
+    )
+    limit_request_line: int = option(8190, "Longest request line; beyond it: 414.")
+    limit_request_fields: int = option(100, "Most header fields of a request; beyond it: 431.")
+    limit_request_field_size: int = option(8190, "Longest header field line; beyond it: 431.")
+    limit_header_size: int = option(65536, "Largest request head in all; beyond it: 431.")
+    limit_body_size: int | None = option(
+        None, "Largest request body; beyond it: 413. None: no bound."
+    )
+
+    # --- logs
+    access_log: bool = option(True, "Log a line for each request.")
+    log_level: LogLevel = option("info", "Least severe records that workers log.")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bind, tuple):
+            bind = (self.bind,) if isinstance(self.bind, str) else tuple(self.bind)
+            object.__setattr__(self, "bind", bind)
+        for name, check in _CHECKS.items():
+            problem = check(getattr(self, name))
+            if problem is not None:
+                raise ConfigError(name, f"{problem}, not {getattr(self, name)!r}")
+        if sum((bool(self.bind), self.uds is not None, self.fd is not None)) > 1:
+            raise ConfigError("bind", "give only one of bind, uds and fd")
+
+    def with_options(self, **options: Any) -> Self:
+        """Return a copy with some options changed.
+
+        Raises:
+            ConfigError: An option does not exist (close matches are named) or its value is bad.
+        """
+        for name in options:
+            if name not in option_names():
+                raise ConfigError(name, f"no such option{_suggestion(name)}")
+        return replace(self, **options)
+
+    def to_json(self) -> str:
+        """Serialize; ``Config.from_json(c.to_json()) == c`` for every config."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Rebuild a config from ``to_json()``; options left out keep their defaults.
+
+        Raises:
+            ConfigError: The text is not a JSON object of valid options.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as exc:
+            raise ConfigError("config_json", f"not JSON: {exc}") from None
+        if not isinstance(values, dict):
+            raise ConfigError("config_json", "must be a JSON object")
+        return cls().with_options(**values)
+
+
+@cache
+def option_names() -> frozenset[str]:
+    """The names of all options."""
+    return frozenset(f.name for f in fields(Config))
+
+
+def _suggestion(name: str) -> str:
+    from difflib import get_close_matches  # needed for a mistake only
+
+    close = get_close_matches(name, option_names(), n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+# Each check takes the value and returns what it should have been, or None if it is fine.
+
+
+class _Number:
+    def __init__(self, kind: type, low: float, high: float | None = None, *, none: bool = False):
+        self.kind, self.low, self.high, self.none = kind, low, high, none
+
+    def __call__(self, value: object) -> str | None:
+        if value is None and self.none:
+            return None
+        accepted = (int, float) if self.kind is float else int
+        if (
+            isinstance(value, accepted)
+            and not isinstance(value, bool)
+            and value >= self.low
+            and (self.high is None or value <= self.high)
+        ):
+            return None
+        noun = "a number" if self.kind is float else "an integer"
+        bounds = (
+            f"of at least {self.low:g}"
+            if self.high is None
+            else (f"from {self.low:g} to {self.high:g}")
+        )
+        return f"must be {noun} {bounds}{' or None' if self.none else ''}"
+
+
+class _Choice:
+    def __init__(self, *values: str):
+        self.values = values
+
+    def __call__(self, value: object) -> str | None:
+        return None if value in self.values else f"must be one of {', '.join(self.values)}"
+
+
+class _Type:
+    def __init__(self, kind: type, noun: str, *, none: bool = False):
+        self.kind, self.noun, self.none = kind, noun, none
+
+    def __call__(self, value: object) -> str | None:
+        if isinstance(value, self.kind) or (value is None and self.none):
+            return None
+        return f"must be {self.noun}{' or None' if self.none else ''}"
+
+
+def _check_bind(value: object) -> str | None:
+    if isinstance(value, tuple) and all(isinstance(item, str) and item for item in value):
+        return None
+    return "must be a list of addresses"
+
+
+def _check_root_path(value: object) -> str | None:
+    if isinstance(value, str) and (not value or value.startswith("/")) and not value.endswith("/"):
+        return None
+    return "must be empty, or start with a slash and not end with one"
+
+
+_flag = _Type(bool, "True or False")
+_timeout = _Number(float, 0)
+_size = _Number(int, 1)
+
+_CHECKS = {
+    "host": _Type(str, "a string"),
+    "port": _Number(int, 0, 65535),
+    "bind": _check_bind,
+    "uds": _Type(str, "a path", none=True),
+    "uds_permissions": _Number(int, 0, 0o777),
+    "fd": _Number(int, 0, none=True),
+    "backlog": _Number(int, 1, 2**31 - 1),
+    "workers": _Number(int, 1, 1024),
+    "isolation": _Choice("interpreter", "thread", "auto"),
+    "daemon_threads": _Choice("demote", "refuse"),
+    "factory": _flag,
+    "lifespan": _Choice("auto", "on", "off"),
+    "worker_hooks": _flag,
+    "startup_timeout": _timeout,
+    "shutdown_timeout": _timeout,
+    "timeout_graceful_shutdown": _timeout,
+    "root_path": _check_root_path,
+    "server_header": _flag,
+    "date_header": _flag,
+    "timeout_keep_alive": _timeout,
+    "timeout_header": _timeout,
+    "timeout_body": _timeout,
+    "timeout_write": _timeout,
+    "limit_request_line": _size,
+    "limit_request_fields": _size,
+    "limit_request_field_size": _size,
+    "limit_header_size": _size,
+    "limit_body_size": _Number(int, 0, none=True),
+    "access_log": _flag,
+    "log_level": _Choice("critical", "error", "warning", "info", "debug"),
+}

@@ -1,0 +1,61 @@
+"""Daemon threads in an interpreter, where CPython refuses them.
+
+Libraries start daemon threads so that these never hold up the end of the process. An isolated
+interpreter raises ``RuntimeError`` instead, which breaks such libraries; asgiref, hence Django, has
+one for each request to a synchronous view. Demoted to ordinary threads they work, and the worker
+waits for them when it ends.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Any
+
+_demoted: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def demote() -> None:
+    """Make every thread of this interpreter that asks to be a daemon an ordinary one.
+
+    For the interpreter of a worker only: it changes ``threading.Thread``. Calling it again does
+    nothing.
+    """
+    thread_class: Any = threading.Thread
+    if getattr(thread_class.__init__, "_demotes", False):
+        return
+    original_init, original_daemon = thread_class.__init__, thread_class.daemon
+
+    def __init__(self: threading.Thread, *args: Any, daemon: bool | None = None, **kw: Any) -> None:
+        original_init(self, *args, daemon=None if daemon is None else False, **kw)
+        if daemon:
+            _demoted.add(self)
+
+    def set_daemon(self: threading.Thread, value: bool) -> None:
+        if value:
+            _demoted.add(self)
+        else:
+            original_daemon.fset(self, False)
+
+    __init__._demotes = True  # type: ignore[attr-defined]
+    thread_class.__init__ = __init__
+    thread_class.daemon = property(original_daemon.fget, set_daemon)
+
+
+def join_all(timeout: float) -> list[str]:
+    """Wait for all other threads of this interpreter and return the names of those still alive.
+
+    Args:
+        timeout: Bound on the whole wait, in seconds.
+    """
+    deadline = time.monotonic() + timeout
+    not_ours = (threading.current_thread(), threading.main_thread())
+    remaining = []
+    for thread in threading.enumerate():
+        if thread in not_ours:
+            continue
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            remaining.append(thread.name + (" (a daemon)" if thread in _demoted else ""))
+    return remaining

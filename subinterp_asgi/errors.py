@@ -1,0 +1,129 @@
+"""Every exception this package raises, in one place.
+
+Each class also derives from the built-in exception that a caller would expect for that kind of
+mistake (``ValueError`` for a bad option, ``OSError`` for a port that is taken, ...), so that code
+which knows nothing of this package still handles them. Imported by all modules, imports none.
+"""
+
+from __future__ import annotations
+
+
+class SubinterpASGIError(Exception):
+    """Base class of every error raised by this package."""
+
+
+# --- configuration and listeners -----------------------------------------------------------------
+
+
+class ConfigError(SubinterpASGIError, ValueError):
+    """An option is unknown, or its value is not usable.
+
+    Attributes:
+        option: Name of the option at fault.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(f"{option}: {message}")
+        self.option = option
+
+
+class BindError(SubinterpASGIError, OSError):
+    """An address could not be bound, or a socket handed in can't be served.
+
+    ``errno`` and ``strerror`` are those of the operating system's error, if there was one.
+
+    Attributes:
+        address: The address as it was asked for, for example ``"127.0.0.1:8000"``.
+    """
+
+    def __init__(self, address: str, message: str, errno: int | None = None) -> None:
+        super().__init__(errno, message)
+        self.address = address
+
+    def __str__(self) -> str:
+        return f"cannot listen on {self.address}: {self.strerror}"
+
+
+# --- finding the application ---------------------------------------------------------------------
+
+
+class AppImportError(SubinterpASGIError):
+    """The application could not be imported; the subclasses tell why."""
+
+
+class AppPathError(AppImportError, ValueError):
+    """The import path is not of the form ``"package.module:attribute"``."""
+
+
+class AppModuleNotFoundError(AppImportError, ModuleNotFoundError):
+    """The module named in the import path does not exist."""
+
+
+class AppModuleFailedError(AppImportError, ImportError):
+    """The module exists, but an exception left it while it was being imported."""
+
+
+class AppAttributeError(AppImportError, AttributeError):
+    """The module has no such attribute."""
+
+
+class AppFactoryError(AppImportError, RuntimeError):
+    """The application factory raised; the cause is chained."""
+
+
+class AppTypeError(AppImportError, TypeError):
+    """What the import path leads to is not an ASGI application."""
+
+
+# --- life cycle ----------------------------------------------------------------------------------
+
+
+class StartupError(SubinterpASGIError, RuntimeError):
+    """A worker could not start; the message ends with that worker's own traceback.
+
+    Attributes:
+        worker_id: The worker that failed first, or ``None`` if no single one did.
+    """
+
+    def __init__(self, message: str, worker_id: int | None = None) -> None:
+        super().__init__(message)
+        self.worker_id = worker_id
+
+
+class WorkerDiedError(SubinterpASGIError, RuntimeError):
+    """The workers ended although nobody had asked them to."""
+
+
+class ShutdownIncompleteError(SubinterpASGIError, TimeoutError):
+    """``stop()`` ran out of time: some workers still run and can't be closed safely.
+
+    Their threads and interpreters are left alone until the threads end by themselves, since closing
+    an interpreter under a running thread aborts the process. What else to do is the host's choice;
+    if it does nothing and the process ends first, the process is ended without finalization.
+
+    Attributes:
+        workers: The thread names of the workers that still run.
+    """
+
+    def __init__(self, message: str, workers: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.workers = workers
+
+
+class StateError(SubinterpASGIError, RuntimeError):
+    """A call does not fit the state of the object, such as starting a supervisor twice."""
+
+
+class LifespanError(SubinterpASGIError, RuntimeError):
+    """The application's lifespan failed or ran out of time."""
+
+
+# --- ASGI ----------------------------------------------------------------------------------------
+
+
+class ASGIProtocolError(SubinterpASGIError, RuntimeError):
+    """The application sent a message that the ASGI specification does not allow at that point."""
+
+
+class ClientDisconnected(SubinterpASGIError, OSError):
+    """Raised by ``send()`` once the client is gone (ASGI HTTP specification 2.4)."""

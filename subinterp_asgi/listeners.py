@@ -1,0 +1,256 @@
+"""Listening sockets: opened once by the supervisor, kept for its whole life, lent to workers.
+
+A socket that this module opened it also closes, and a Unix socket's file it removes if it is still
+the one it made. Sockets that a caller handed in, as objects or by number, stay the caller's: only
+duplicates are served and closed. (Being non-blocking belongs to the socket, not to a descriptor of
+it; the caller's setting is restored at the end.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from .config import Config
+from .errors import BindError, ConfigError
+from .types import Address
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    sock: socket.socket
+    owned: bool
+    was_blocking: bool
+    inode: tuple[str, int, int] | None = None  # path, device, inode of a Unix socket we made
+
+
+class Listeners:
+    """The listening sockets of a supervisor.
+
+    Args:
+        config: Says where to listen unless ``sockets`` are given.
+        sockets: Bound stream sockets of the caller's.
+
+    Raises:
+        BindError: An address is taken, not ours to take, or not an address.
+        ConfigError: An entry of ``bind`` can't be understood.
+    """
+
+    def __init__(self, config: Config, sockets: Sequence[socket.socket] = ()) -> None:
+        self._config = config
+        self._listeners: list[_Listener] = []
+        try:
+            if sockets:
+                for sock in sockets:
+                    self._adopt(sock.fileno(), f"socket {sock!r}")
+            elif config.fd is not None:
+                self._adopt(config.fd, f"fd://{config.fd}")
+            elif config.uds is not None:
+                self._open_unix(config.uds)
+            elif config.bind:
+                for entry in config.bind:
+                    self._open(entry)
+            else:
+                self._open_tcp(config.host, config.port, config.host)
+        except BaseException:
+            self.close()
+            raise
+        self.addresses: tuple[Address, ...] = tuple(_address(x.sock) for x in self._listeners)
+
+    @property
+    def url(self) -> str:
+        """Base URL of the first TCP address, or of the Unix socket if there is no other."""
+        for host, port in self.addresses:
+            if port is not None:
+                host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+                return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"http+unix://{quote(self.addresses[0][0], safe='')}"
+
+    def duplicate(self) -> list[tuple[int, int]]:
+        """Return (descriptor, family) of a duplicate of each socket, for a worker to own."""
+        return [(os.dup(x.sock.fileno()), int(x.sock.family)) for x in self._listeners]
+
+    def close(self) -> None:
+        """Close what was opened here; connections that nobody accepted are refused."""
+        while self._listeners:
+            listener = self._listeners.pop()
+            if listener.owned:
+                # A worker that could not be stopped still has a duplicate; nobody shall wait for it.
+                with contextlib.suppress(OSError):
+                    listener.sock.shutdown(socket.SHUT_RDWR)
+            else:
+                listener.sock.setblocking(listener.was_blocking)
+            listener.sock.close()
+            if listener.inode is not None:
+                _unlink_own(*listener.inode)
+
+    # --- opening
+
+    def _open(self, entry: str) -> None:
+        """Open one entry of ``bind``."""
+        if entry.startswith("unix:"):
+            self._open_unix(entry.removeprefix("unix:"))
+        elif entry.startswith("fd://"):
+            number = entry.removeprefix("fd://")
+            if not number.isdecimal():
+                raise ConfigError("bind", f"{entry!r} must be fd:// and a number")
+            self._adopt(int(number), entry)
+        else:
+            host, colon, port = entry.rpartition(":")
+            if not colon or "]" in port:
+                host, port = entry, str(self._config.port)
+            if host.startswith("[") and host.endswith("]"):
+                host = host[1:-1]
+            elif ":" in host:
+                raise ConfigError("bind", f"{entry!r}: an IPv6 address needs brackets")
+            if not port.isdecimal() or int(port) > 65535:
+                raise ConfigError("bind", f"{entry!r} has no valid port")
+            self._open_tcp(host, int(port), entry)
+
+    def _open_tcp(self, host: str, port: int, name: str) -> None:
+        """Open all addresses of a host, with the same port."""
+        where = name if ":" in name.rpartition("]")[2] else f"{name}:{port}"
+        try:
+            found = socket.getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except (socket.gaierror, UnicodeError) as exc:
+            raise BindError(where, f"{host!r} is not the address of a host ({exc})") from None
+        failure: OSError | None = None
+        opened = 0
+        for family, kind, proto, _, address in dict.fromkeys(found):
+            if opened and not port:
+                # The port that the kernel chose for the first of the host's addresses.
+                port = self._listeners[-1].sock.getsockname()[1]
+            address = (address[0], port, *address[2:])
+            try:
+                self._listeners.append(self._bind(family, kind, proto, address))
+            except OSError as exc:
+                if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise BindError(where, exc.strerror or str(exc), exc.errno) from None
+                failure = exc  # such as ::1 for localhost where there is no IPv6
+            else:
+                opened += 1
+        if not opened and failure is not None:
+            raise BindError(where, failure.strerror or str(failure), failure.errno) from None
+
+    def _bind(self, family: int, kind: int, proto: int, address: tuple[object, ...]) -> _Listener:
+        sock = socket.socket(family, kind, proto)
+        try:
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # "::" alone serves IPv4 too; beside an IPv4 address it must leave that to it.
+                only = any(x.sock.family == socket.AF_INET for x in self._listeners)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
+            sock.bind(address)
+            sock.listen(self._config.backlog)
+            sock.setblocking(False)
+        except BaseException:
+            sock.close()
+            raise
+        return _Listener(sock, owned=True, was_blocking=True)
+
+    def _open_unix(self, path: str) -> None:
+        name = f"unix:{path}"
+        if not path:
+            raise ConfigError("bind", "unix: needs a path")
+        abstract = path.startswith("@")  # Linux: a name without a file
+        if not abstract:
+            _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        inode = None
+        try:
+            sock.bind(b"\0" + path[1:].encode() if abstract else path)
+            if not abstract:
+                made = os.stat(path)
+                inode = (os.path.abspath(path), made.st_dev, made.st_ino)
+                # Nobody can connect before listen(), so that no other mode is ever in force.
+                os.chmod(path, self._config.uds_permissions)
+            sock.listen(self._config.backlog)
+            sock.setblocking(False)
+        except OSError as exc:
+            sock.close()
+            if inode is not None:
+                _unlink_own(*inode)
+            raise BindError(name, exc.strerror or str(exc), exc.errno) from None
+        self._listeners.append(_Listener(sock, owned=True, was_blocking=True, inode=inode))
+
+    def _adopt(self, fd: int, name: str) -> None:
+        """Take a duplicate of a socket that is somebody else's."""
+        try:
+            duplicate = os.dup(fd)
+        except OSError as exc:
+            raise BindError(name, exc.strerror or str(exc), exc.errno) from None
+        try:
+            sock = socket.socket(fileno=duplicate)
+        except OSError as exc:
+            os.close(duplicate)
+            raise BindError(name, f"not a socket ({exc.strerror})", exc.errno) from None
+        try:
+            if sock.type != socket.SOCK_STREAM:
+                raise BindError(name, "not a stream socket")
+            if _address(sock) in (("", None), ("0.0.0.0", 0), ("::", 0)):
+                raise BindError(name, "the socket is not bound to an address")
+            was_blocking = os.get_blocking(duplicate)
+            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                sock.listen(self._config.backlog)
+            sock.setblocking(False)
+        except OSError as exc:
+            sock.close()
+            if isinstance(exc, BindError):
+                raise
+            raise BindError(name, exc.strerror or str(exc), exc.errno) from None
+        self._listeners.append(_Listener(sock, owned=False, was_blocking=was_blocking))
+
+
+def _address(sock: socket.socket) -> Address:
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        return (name[0], name[1])
+    if isinstance(name, bytes):
+        return ("@" + name[1:].decode("utf-8", "surrogateescape"), None)
+    return (name, None)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the file of a Unix socket that nobody listens on any more.
+
+    Raises:
+        BindError: Somebody does, or it is something else.
+    """
+    name = f"unix:{path}"
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise BindError(name, exc.strerror or str(exc), exc.errno) from None
+    if not stat.S_ISSOCK(mode):
+        raise BindError(name, "the file exists and is not a socket", errno.EADDRINUSE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass  # a full queue, or no permission: somebody's all the same
+    raise BindError(name, "another server listens there", errno.EADDRINUSE)
+
+
+def _unlink_own(path: str, device: int, inode: int) -> None:
+    with contextlib.suppress(OSError):
+        now = os.stat(path)
+        if (now.st_dev, now.st_ino) == (device, inode):
+            os.unlink(path)

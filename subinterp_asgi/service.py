@@ -1,0 +1,130 @@
+"""What all connections of one worker share: the application, its state, the options in effect.
+
+A ``Service`` is made by the worker when it starts to serve and handed to every session. It knows
+nothing of sockets or interpreters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .http1.parser import Limits
+from .http1.response import DefaultFields
+from .scoreboard import IN_FLIGHT, REQUESTS, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from .config import Config
+    from .types import Address, ASGIApp
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+type AccessLog = Callable[[Address | None, str, str, str, int, float], None]
+"""Called with client, method, request target, HTTP version, status, seconds."""
+
+
+class Service:
+    """The application and how to serve it.
+
+    Attributes:
+        app: The ASGI application.
+        config: The options.
+        loop: The loop that everything runs on.
+        state: The lifespan's state; each request gets a shallow copy.
+        limits: Bounds for the parser.
+        defaults: Server and Date fields.
+        access_log: Where to report requests, or ``None``.
+        scheme: ``"http"`` or ``"https"``.
+        draining: The worker is ending; no connection is kept alive.
+    """
+
+    __slots__ = (
+        "_context",
+        "_on_task_end",
+        "_slot",
+        "_tasks",
+        "access_log",
+        "app",
+        "config",
+        "defaults",
+        "draining",
+        "limits",
+        "loop",
+        "root_path",
+        "root_path_bytes",
+        "scheme",
+        "state",
+    )
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        state: dict[str, Any],
+        slot: Slot,
+        access_log: AccessLog | None,
+        on_task_end: Callable[[], None],
+    ) -> None:
+        self.app = app
+        self.config = config
+        self.loop = loop
+        self.state = state
+        self.limits = Limits(
+            limit_request_line=config.limit_request_line,
+            limit_request_fields=config.limit_request_fields,
+            limit_request_field_size=config.limit_request_field_size,
+            limit_header_size=config.limit_header_size,
+            limit_body_size=config.limit_body_size,
+        )
+        self.defaults = DefaultFields(server=config.server_header, date=config.date_header)
+        self.access_log = access_log
+        self.root_path = config.root_path
+        self.root_path_bytes = config.root_path.encode("utf-8")
+        self.scheme = "http"
+        self.draining = False
+        self._slot = slot
+        self._on_task_end = on_task_end
+        self._context = contextvars.copy_context()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run an application call as a task in a context of its own.
+
+        It is begun at once, so that an application which never waits is done when this returns.
+        """
+        task = asyncio.Task(
+            coroutine, loop=self.loop, context=self._context.copy(), eager_start=True
+        )
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._on_task_end()
+
+    def request_started(self) -> None:
+        """Count a request; called when its head is complete."""
+        self._slot[REQUESTS] += 1
+        self._slot[IN_FLIGHT] += 1
+
+    def request_ended(self) -> None:
+        """Call once for each ``request_started()``."""
+        self._slot[IN_FLIGHT] -= 1
+
+    @property
+    def in_flight(self) -> int:
+        """Requests whose response is not complete."""
+        return self._slot[IN_FLIGHT]
+
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[None]]:
+        """Calls of the application that have not returned, background work after a response too."""
+        return frozenset(self._tasks)

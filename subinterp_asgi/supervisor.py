@@ -1,0 +1,455 @@
+"""Owns the workers, from the main interpreter: starts them, hears from them, stops them.
+
+The supervisor belongs to the host's process and leaves that as it was: no signal handlers, no
+logging configuration, no change of directory, and after ``stop()`` no thread, descriptor or
+interpreter that was not there before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from time import monotonic
+from typing import Any, Self
+
+from . import exit_guard, interpreters, runners, scoreboard
+from .config import Config
+from .control import CMD_SHUTDOWN, QUEUE_SIZE, Doorbell
+from .errors import (
+    ConfigError,
+    ShutdownIncompleteError,
+    StartupError,
+    StateError,
+    WorkerDiedError,
+)
+from .handles import WorkerHandle, WorkerInfo, WorkerState
+from .listeners import Listeners
+from .types import Address, ASGIApp
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+_START_MARGIN = 2.0  # seconds for a worker to report its own timeout before we report ours
+_STOP_MARGIN = 5.0  # seconds for a worker to end beyond the timeouts it keeps itself
+
+
+class SupervisorState(Enum):
+    """The stages of a supervisor's life."""
+
+    NEW = "new"
+    STARTING = "starting"
+    SERVING = "serving"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    """It could not start, or all workers died."""
+
+
+class Supervisor:
+    """Serves an ASGI application from workers in interpreters of their own.
+
+    Used as a context manager it serves in the background::
+
+        with Supervisor("package.module:app", workers=2, port=0) as server:
+            print(server.url)
+
+    with ``async with`` likewise, without blocking the caller's loop; ``run()`` serves until it is
+    stopped. A supervisor starts once.
+
+    Args:
+        app: Import path ``"package.module:attribute"``, imported by each worker. An application
+            object can't cross interpreters and needs ``isolation="thread"`` (or ``"auto"``).
+        config: The options; by default all defaults.
+        sockets: Bound stream sockets to listen on instead of what the options say. They stay the
+            caller's, who also closes them.
+        state: Initial content of each worker's lifespan ``scope["state"]``, as JSON can carry it.
+        options: Options by name, over those of ``config``.
+
+    Attributes:
+        config: The options in effect.
+        in_threads: Workers are threads of this interpreter rather than interpreters.
+
+    Raises:
+        ConfigError: An option is unknown or its value is bad, or ``state`` can't be carried.
+    """
+
+    def __init__(
+        self,
+        app: str | ASGIApp,
+        config: Config | None = None,
+        *,
+        sockets: Sequence[socket.socket] = (),
+        state: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.config = (config or Config()).with_options(**options)
+        self._app = app
+        self.in_threads = _choose_isolation(app, self.config)
+        self._sockets = tuple(sockets)
+        self._state_json = _encode_state(state or {})
+        self._state = SupervisorState.NEW
+        self._changed = threading.Condition()  # guards everything below, and announces changes
+        self._handles: list[WorkerHandle] = []
+        self._listeners: Listeners | None = None
+        self._addresses: tuple[Address, ...] = ()
+        self._url = ""
+        self._bell: Doorbell | None = None
+        self._monitor: threading.Thread | None = None
+        self._stop_requested = False
+        self._grace_ends = float("inf")  # when requests in flight will be broken off
+        self._monitor_done = False
+        self._mourned: set[int] = set()
+        self._incomplete: tuple[str, ...] = ()
+        self._failure: str | None = None
+
+    # --- what it is
+
+    @property
+    def state(self) -> SupervisorState:
+        """Where in its life the supervisor is."""
+        return self._state
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Addresses listened on: (host, port), or (path, None) for a Unix socket."""
+        return self._addresses
+
+    @property
+    def url(self) -> str:
+        """Base URL of the first address; with ``port=0``, with the port that was chosen."""
+        if not self._url:
+            raise StateError("the supervisor has no address before it is started")
+        return self._url
+
+    @property
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        """The workers at this moment."""
+        return tuple(handle.info() for handle in self._handles)
+
+    # --- start
+
+    def start(self) -> None:
+        """Bind, start all workers and return when each of them serves.
+
+        Raises:
+            BindError: An address could not be bound.
+            StartupError: A worker could not start; its own traceback is in the message.
+            StateError: The supervisor was started before.
+        """
+        with self._changed:
+            if self._state is not SupervisorState.NEW:
+                raise StateError(f"can't start: the supervisor is {self._state.value}")
+            self._state = SupervisorState.STARTING
+        try:
+            self._listeners = Listeners(self.config, self._sockets)
+            self._addresses, self._url = self._listeners.addresses, self._listeners.url
+            self._start_workers()
+            self._wait_for_start()
+        except BaseException as exc:
+            self._failure = str(exc)
+            self._grace_ends = 0.0
+            self._tear_down(SupervisorState.FAILED)
+            raise
+        with self._changed:
+            self._state = SupervisorState.SERVING
+            self._changed.notify_all()
+        if self._stop_requested:  # by another thread, meanwhile
+            self.stop()
+
+    def _start_workers(self) -> None:
+        exit_guard.watch(self)
+        assert self._listeners is not None
+        self._bell = Doorbell()
+        board = scoreboard.new_board(self.config.workers)
+        path = tuple(entry or os.getcwd() for entry in sys.path)
+        for worker_id in range(self.config.workers):
+            job = runners.Job(
+                app=self._app,
+                config=self.config,
+                state_json=self._state_json,
+                worker_id=worker_id,
+                listeners=self._listeners.duplicate(),
+                path=path,
+                slot=scoreboard.slot_of(board, worker_id),
+                ctrl_queue=self._new_queue(),
+                status_queue=self._new_queue(),
+                command_bell=Doorbell(),
+                status_bell=self._bell,
+            )
+            runner = runners.run_in_thread if self.in_threads else runners.run_in_interpreter
+            handle = WorkerHandle(job, runner, generation=1)
+            self._handles.append(handle)
+            handle.start()
+        self._monitor = threading.Thread(target=self._watch, name="asgi-supervisor", daemon=True)
+        self._monitor.start()
+
+    def _new_queue(self) -> interpreters.Queue:
+        return queue.Queue() if self.in_threads else interpreters.create_queue(QUEUE_SIZE)
+
+    def _wait_for_start(self) -> None:
+        deadline = monotonic() + self.config.startup_timeout + _START_MARGIN
+
+        def settled() -> bool:
+            return (
+                self._stop_requested
+                or any(h.state is WorkerState.FAILED for h in self._handles)
+                or all(h.state is WorkerState.SERVING for h in self._handles)
+            )
+
+        with self._changed:
+            self._changed.wait_for(settled, timeout=deadline - monotonic())
+        for handle in self._handles:
+            if handle.state is WorkerState.FAILED:
+                raise StartupError(
+                    f"worker {handle.worker_id} could not start: {handle.error}", handle.worker_id
+                )
+        if self._stop_requested:
+            raise StartupError("stop() was called before the workers served")
+        for handle in self._handles:
+            if handle.state is not WorkerState.SERVING:
+                raise StartupError(
+                    f"worker {handle.worker_id} did not start within "
+                    f"startup_timeout={self.config.startup_timeout:g} s",
+                    handle.worker_id,
+                )
+
+    # --- serving
+
+    def _watch(self) -> None:
+        """The monitor's thread: sleeps until a worker has something to say."""
+        bell = self._bell
+        assert bell is not None
+        while not self._monitor_done:
+            bell.wait()
+            bell.silence()
+            with self._changed:
+                for handle in self._handles:
+                    handle.collect()
+                if self._state is SupervisorState.SERVING:
+                    self._note_deaths()
+                self._changed.notify_all()
+
+    def _note_deaths(self) -> None:
+        dead = [h for h in self._handles if h.exited]
+        for handle in dead:
+            if handle.worker_id not in self._mourned:
+                self._mourned.add(handle.worker_id)
+                self._failure = f"worker {handle.worker_id} died: {handle.error}"
+                logger.error("%s", self._failure)
+        if len(dead) == len(self._handles):
+            self._monitor_done = True
+            self._release()
+            self._state = SupervisorState.FAILED
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the supervisor has stopped; return whether it has.
+
+        Args:
+            timeout: Seconds; ``None`` waits as long as it takes.
+
+        Raises:
+            WorkerDiedError: All workers died; the message has the last one's traceback.
+            StateError: The supervisor was not started.
+        """
+        if self._state is SupervisorState.NEW:
+            raise StateError("the supervisor was not started")
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._state in _ENDED, timeout)
+        if self._state is SupervisorState.FAILED:
+            raise WorkerDiedError(self._failure or "all workers have died")
+        return done
+
+    def run(self) -> None:
+        """Start, serve until ``stop()`` is called by another thread, and clean up.
+
+        An exception in this thread, such as ``KeyboardInterrupt``, stops the workers and goes on.
+
+        Raises:
+            BindError, StartupError: As ``start()``.
+            WorkerDiedError: All workers died.
+            ShutdownIncompleteError: As ``stop()``.
+        """
+        with self:
+            self.wait()
+
+    # --- stop
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop gracefully and return when all is released. May be called from any thread, often.
+
+        No more connections are accepted, requests in flight are served, lifespans are shut down.
+
+        Args:
+            timeout: Seconds that requests in flight may take; by default
+                ``timeout_graceful_shutdown``. After that they are broken off. A second call, while
+                the first one waits, can only shorten this.
+
+        Raises:
+            ShutdownIncompleteError: A worker did not end, even so. It is left alone.
+            StateError: Called by a worker of this supervisor that is a thread, which can't wait
+                for its own end.
+        """
+        if any(threading.current_thread() is handle.thread for handle in self._handles):
+            raise StateError("a worker can't stop its own supervisor; do it in another thread")
+        grace = self.config.timeout_graceful_shutdown if timeout is None else timeout
+        with self._changed:
+            if self._state is SupervisorState.NEW:
+                self._state = SupervisorState.STOPPED
+            self._stop_requested = True
+            self._grace_ends = min(self._grace_ends, monotonic() + grace)
+            ours = self._state is SupervisorState.SERVING
+            if ours:
+                self._state = SupervisorState.STOPPING
+            self._changed.notify_all()
+            if not ours:  # somebody else stops it, or starts it and will see the request
+                self._changed.wait_for(lambda: self._state in _ENDED)
+        if ours:
+            self._tear_down(SupervisorState.STOPPED)
+        if self._incomplete:
+            raise ShutdownIncompleteError(
+                f"still running: {', '.join(self._incomplete)}; a thread of the application, or "
+                "the application itself, does not end",
+                self._incomplete,
+            )
+
+    def _tear_down(self, final: SupervisorState) -> None:
+        """End all workers as well as can be and release everything that they don't hold."""
+        begun = any(h.state is not WorkerState.STARTING for h in self._handles)
+        self._send_shutdown()
+        with self._changed:
+            while not self._all_exited() and (left := self._grace_ends - monotonic()) > 0:
+                self._changed.wait(left)
+        if not self._all_exited():
+            self._send_shutdown()  # the second one forces
+            patience = 2 * self.config.shutdown_timeout if begun else 0.0
+            with self._changed:
+                self._changed.wait_for(self._all_exited, patience + _STOP_MARGIN)
+        self._monitor_done = True
+        if self._bell is not None:
+            self._bell.ring()
+        if self._monitor is not None:
+            self._monitor.join()
+        with self._changed:
+            self._release()
+            self._state = final
+            self._changed.notify_all()
+
+    def _send_shutdown(self) -> None:
+        for handle in self._handles:
+            if not handle.exited:
+                handle.command(CMD_SHUTDOWN)
+
+    def _all_exited(self) -> bool:
+        return all(handle.exited for handle in self._handles)
+
+    def _release(self) -> None:
+        """Close what workers that still run, if any, don't depend on."""
+        if self._listeners is not None:
+            self._listeners.close()
+        for handle in self._handles:
+            if handle.exited:
+                handle.thread.join()
+                handle.close()
+        self._incomplete = tuple(h.thread.name for h in self._handles if not h.exited)
+        if self._bell is not None and not self._incomplete:
+            self._bell.close()
+        if not self._incomplete:
+            exit_guard.unwatch(self)
+
+    @property
+    def has_running_workers(self) -> bool:
+        """Whether threads of workers are alive."""
+        return any(handle.thread.is_alive() for handle in self._handles)
+
+    # --- context managers
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await _in_thread(self.start)
+        except BaseException:
+            if self._state not in _ENDED:  # cancelled
+                await _in_thread(self.stop)
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await _in_thread(self.stop)
+
+
+_ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)
+
+
+async def _in_thread(function: Callable[[], None]) -> None:
+    """Call a blocking function in a thread that is gone afterwards, unlike the loop's executor's."""
+    import asyncio  # here, since hosts without a loop need not pay for it
+
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(exc: BaseException | None) -> None:
+        if not done.done():
+            done.set_result(None) if exc is None else done.set_exception(exc)
+
+    def call() -> None:
+        outcome = None
+        try:
+            function()
+        except BaseException as exc:
+            outcome = exc
+        loop.call_soon_threadsafe(finish, outcome)
+
+    thread = threading.Thread(target=call, name="asgi-supervisor-call")
+    thread.start()
+    try:
+        await done
+    finally:
+        if done.done() and not done.cancelled():
+            thread.join()  # it has only to return
+
+
+def _choose_isolation(app: object, config: Config) -> bool:
+    """Whether workers run in threads of this interpreter.
+
+    Raises:
+        ConfigError: The application can't be served with this isolation.
+    """
+    if not isinstance(app, str) and not callable(app):
+        raise ConfigError("app", f"must be an import path or an ASGI application, not {app!r}")
+    if config.isolation == "auto":
+        return not isinstance(app, str)
+    if config.isolation == "interpreter" and not isinstance(app, str):
+        raise ConfigError(
+            "app",
+            "an application object can't be passed to another interpreter; pass its import path "
+            "'module:attribute', or isolation='thread' to serve it from threads",
+        )
+    return config.isolation == "thread"
+
+
+def _encode_state(state: Mapping[str, Any]) -> str:
+    """Encode the lifespan state.
+
+    Raises:
+        ConfigError: A value is nothing that JSON can carry unchanged.
+    """
+    for name, value in state.items():
+        try:
+            unchanged = json.loads(json.dumps(value)) == value
+        except (TypeError, ValueError):
+            unchanged = False
+        if not unchanged or not isinstance(name, str):
+            raise ConfigError("state", f"{name!r} can't be carried by JSON unchanged: {value!r}")
+    return json.dumps(dict(state))
