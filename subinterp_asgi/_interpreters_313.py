@@ -6,14 +6,14 @@ Also imported inside of each interpreter there: that registers ``Queue`` with it
 
 from __future__ import annotations
 
-import _interpqueues  # type: ignore[import-not-found]
-import _interpreters  # type: ignore[import-not-found]
+import _interpqueues
+import _interpreters
 import queue
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 _SHAREABLE_ONLY = 0
-_REMOVE_UNBOUND = 1  # drop the items of an interpreter that is closed
+_REMOVE_UNBOUND: Literal[1] = 1  # drop the items of an interpreter that is closed
 
 
 class ExecutionFailed(Exception):
@@ -24,11 +24,11 @@ class ExecutionFailed(Exception):
         self.excinfo = excinfo
 
 
-class QueueEmpty(_interpqueues.QueueError, queue.Empty):  # type: ignore[misc]
+class QueueEmpty(_interpqueues.QueueError, queue.Empty):
     """The queue has no item."""
 
 
-class QueueFull(_interpqueues.QueueError, queue.Full):  # type: ignore[misc]
+class QueueFull(_interpqueues.QueueError, queue.Full):
     """The queue has no room."""
 
 
@@ -57,7 +57,9 @@ class Queue:
 
 
 # Without this an empty queue makes CPython 3.13 import its own test package.
-_interpqueues._register_heap_types(Queue, QueueEmpty, QueueFull)
+_interpqueues._register_heap_types(  # type: ignore[attr-defined]
+    Queue, QueueEmpty, QueueFull
+)
 
 
 class Interpreter:

@@ -181,7 +181,7 @@ async def _run_to_end(worker: Worker, config: Config, ctrl_queue: Any, status_qu
         await _run_worker_with_iic(worker, ctrl_queue, status_queue)
     finally:
         deadline = monotonic() + config.shutdown_timeout
-        loop = asyncio.get_running_loop()
+        loop: Any = asyncio.get_running_loop()  # (the stubs lack a parameter)
         leftovers = asyncio.all_tasks() - {asyncio.current_task()}
         for task in leftovers:
             task.cancel()

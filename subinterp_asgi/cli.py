@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -163,8 +163,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
     """Declare one option of ``Config``; its kind is read off its type annotation."""
     flag = "--" + option.name.replace("_", "-")
     kind = str(option.type)
-    default = option.default if option.default is not MISSING else None
-    shown = oct(default) if option.name == "uds_permissions" else default
+    shown = f"{option.default:o}" if option.name == "uds_permissions" else option.default
     text = f"{option.metadata['doc']} (default: {shown})".replace("%", "%%")
     if kind == "bool":
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)

@@ -8,6 +8,7 @@ crosses into an interpreter as JSON.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, Self
@@ -101,9 +102,9 @@ class Config:
     log_level: LogLevel = option("info", "Least severe records that workers log.")
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bind, tuple):
-            bind = (self.bind,) if isinstance(self.bind, str) else tuple(self.bind)
-            object.__setattr__(self, "bind", bind)
+        given: Any = self.bind
+        if isinstance(given, str | list):
+            object.__setattr__(self, "bind", (given,) if isinstance(given, str) else tuple(given))
         for name, check in _CHECKS.items():
             problem = check(getattr(self, name))
             if problem is not None:
@@ -216,7 +217,7 @@ _flag = _Type(bool, "True or False")
 _timeout = _Number(float, 0)
 _size = _Number(int, 1)
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[object], str | None]] = {
     "host": _Type(str, "a string"),
     "port": _Number(int, 0, 65535),
     "bind": _check_bind,

@@ -64,9 +64,8 @@ def _stop_all() -> None:
             supervisor.stop(EXIT_GRACE)
     if any(supervisor.has_running_workers for supervisor in _watched):
         with contextlib.suppress(Exception):
-            print(
-                "subinterp_asgi: workers can't be stopped; the process ends without finalization",
-                file=sys.stderr,
+            sys.stderr.write(
+                "subinterp_asgi: workers can't be stopped; the process ends without finalization\n"
             )
         end_process(EXIT_STATUS)
 

@@ -15,10 +15,7 @@ from __future__ import annotations
 import datetime  # noqa: F401  (see above)
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from concurrent.interpreters import Interpreter as _Interpreter
+from typing import Any, Protocol
 
 if sys.version_info >= (3, 14):
     from concurrent import interpreters as _backend
@@ -49,12 +46,13 @@ class Interpreter:
     """An isolated interpreter with its own GIL."""
 
     def __init__(self) -> None:
-        self._interpreter: _Interpreter = _backend.create()
+        self._interpreter: Any = _backend.create()
 
     @property
     def id(self) -> int:
         """CPython's number of it."""
-        return self._interpreter.id
+        number: int = self._interpreter.id
+        return number
 
     def adopt_path(self, path: tuple[str, ...]) -> None:
         """Give the interpreter an import path, and load what it needs to receive objects.

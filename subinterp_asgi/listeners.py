@@ -81,7 +81,7 @@ class Listeners:
         while self._listeners:
             listener = self._listeners.pop()
             if listener.owned:
-                # A worker that could not be stopped still has a duplicate; nobody shall wait for it.
+                # A worker that could not be stopped has a duplicate; nobody shall wait for it.
                 with contextlib.suppress(OSError):
                     listener.sock.shutdown(socket.SHUT_RDWR)
             else:

@@ -393,7 +393,7 @@ _ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)
 
 
 async def _in_thread(function: Callable[[], None]) -> None:
-    """Call a blocking function in a thread that is gone afterwards, unlike the loop's executor's."""
+    """Call a blocking function in a thread that, unlike an executor's, is gone afterwards."""
     import asyncio  # here, since hosts without a loop need not pay for it
 
     loop = asyncio.get_running_loop()

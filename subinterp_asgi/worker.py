@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -260,15 +261,16 @@ class Worker:
             for listener in self._listeners:
                 # One connection for each wake-up: what another worker could serve as well is left
                 # to it, where accepting until the queue is empty gives nearly all to the first.
-                self._poller.add(
-                    listener.fileno(), READ, lambda _, sock=listener: self._accept_one(sock)
-                )
+                self._poller.add(listener.fileno(), READ, partial(self._on_acceptable, listener))
 
     def _pause_accepting(self) -> None:
         if self._accepting:
             self._accepting = False
             for listener in self._listeners:
                 self._poller.remove(listener.fileno())
+
+    def _on_acceptable(self, listener: socket.socket, events: int) -> None:
+        self._accept_one(listener)
 
     def _accept_one(self, listener: socket.socket) -> bool:
         """Accept a connection if one waits; return whether it is worth trying again."""

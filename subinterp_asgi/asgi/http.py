@@ -134,7 +134,7 @@ class HTTPSession:
         return self._parser.body_complete
 
     def read_body(self, exchange: HTTPExchange) -> bytes | None:
-        """Return what has come of the exchange's body; ``None`` if it is malformed, which ends it."""
+        """Return what has come of the body; ``None`` if it is malformed and the exchange over."""
         try:
             piece = self._parser.read_body()
         except ProtocolError as exc:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_CHUNK_LINE = 4096
 """Octets of a chunk's size and extensions."""
 MAX_CHUNK_EXTENSIONS = 65536
-"""Octets of all the chunk extensions of a body; they are discarded, so that they are only a cost."""
+"""Octets of all chunk extensions of a body. They are discarded, hence nothing but a cost."""
 
 
 class BodyReader(Protocol):

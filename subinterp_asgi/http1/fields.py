@@ -129,7 +129,7 @@ _READ_HERE = frozenset(
 
 
 def split_list(value: bytes) -> list[bytes]:
-    """Split a comma-separated list (RFC 9110 section 5.6.1), lower-cased, empty elements dropped."""
+    """Split a list at its commas (RFC 9110 section 5.6.1), lower-cased, without empty elements."""
     return [item for part in value.lower().split(b",") if (item := part.strip(b" \t"))]
 
 

@@ -17,8 +17,8 @@ TOKEN = re.compile(TCHAR + rb"++")
 # (RFC 3986 section 2.1), and never a fragment.
 REQUEST_LINE = re.compile(rb"(" + TCHAR + rb"++) ([\x21\x22\x24-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
 
-# RFC 9110 section 5.5: field-value is visible ASCII, obs-text, and SP or HTAB between them. CR, LF,
-# NUL and the other controls are left out. RFC 9112 section 5: no space before the colon, no folding.
+# RFC 9110 section 5.5: field-value is visible ASCII, obs-text, and SP or HTAB between them; not CR,
+# LF, NUL and the other controls. RFC 9112 section 5: no space before the colon, no folding.
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 FIELD_LINE = re.compile(rb"(" + TCHAR + rb"++):(" + _VALUE + rb")\r\n")
 FIELD_BLOCK = re.compile(rb"(?:" + TCHAR + rb"++:" + _VALUE + rb"\r\n)*+")
@@ -32,15 +32,8 @@ CONTENT_LENGTH = re.compile(rb"[0-9]{1,19}+")
 
 # RFC 9112 section 7.1.1, with RFC 9110 section 5.6.4's quoted-string; BWS around "=" and ";".
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
-CHUNK_EXT = re.compile(
-    rb"(?:[ \t]*+;[ \t]*+"
-    + TCHAR
-    + rb"++(?:[ \t]*+=[ \t]*+(?:"
-    + TCHAR
-    + rb"++|"
-    + _QUOTED
-    + rb"))?+)*+"
-)
+_EXT_VALUE = rb"[ \t]*+=[ \t]*+(?:" + TCHAR + rb"++|" + _QUOTED + rb")"
+CHUNK_EXT = re.compile(rb"(?:[ \t]*+;[ \t]*+" + TCHAR + rb"++(?:" + _EXT_VALUE + rb")?+)*+")
 CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}+")
 
 # A line feed without its carriage return. RFC 9112 section 2.2 lets a recipient accept it as a line

@@ -17,8 +17,8 @@ from .grammar import FIELD_NAME
 
 SERVER = b"subinterp-asgi"
 
-STATUS_LINES = {
-    status: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode("ascii"))
+STATUS_LINES: dict[int, bytes] = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode("ascii"))
     for status in HTTPStatus
     if status >= 200
 }
@@ -200,7 +200,7 @@ class ResponseWriter:
 
     @property
     def close_delimited(self) -> bool:
-        """Whether only the connection's end tells the client where the body, already begun, ends."""
+        """Whether a body was begun whose end only the end of the connection will tell."""
         return (
             self.head_sent
             and self._remaining == _ANY_LENGTH
@@ -308,7 +308,7 @@ def _classify(name: bytes) -> int:
     return kind
 
 
-def _unusual_status_line(status: int) -> bytes:
+def _unusual_status_line(status: object) -> bytes:
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise ASGIProtocolError(f"not a final status code: {status!r}")
     return b"HTTP/1.1 %d \r\n" % status
