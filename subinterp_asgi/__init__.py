@@ -7,9 +7,12 @@ pay for the supervisor, nor a supervisor for the server.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .bootstrap import bootstrap as bootstrap
     from .config import Config as Config
     from .supervisor import Supervisor as Supervisor

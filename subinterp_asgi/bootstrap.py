@@ -20,7 +20,6 @@ from collections.abc import Callable
 from inspect import signature
 from time import monotonic
 from types import ModuleType
-from typing import Any
 
 from . import daemon_threads, logs, scoreboard
 from .config import Config
@@ -39,7 +38,12 @@ from .control import (
 )
 from .errors import SubinterpASGIError
 from .importer import import_app
+from .types import TYPE_CHECKING
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 logger = logging.getLogger("subinterp_asgi.error")
 

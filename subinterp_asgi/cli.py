@@ -14,12 +14,16 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
 from time import monotonic, perf_counter
-from typing import Any
 
 from . import __version__, exit_guard
 from .config import Config
 from .errors import BindError, ConfigError, ShutdownIncompleteError, SubinterpASGIError
 from .supervisor import Supervisor
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 EXIT_OK = 0
 EXIT_DIED = 1

@@ -11,9 +11,13 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
-from typing import Any, Literal, Self
 
 from .errors import ConfigError
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Literal, Self
+
 
 type Isolation = Literal["interpreter", "thread", "auto"]
 type LifespanMode = Literal["auto", "on", "off"]

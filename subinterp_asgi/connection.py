@@ -12,11 +12,47 @@ import logging
 import socket
 from collections import deque
 from time import monotonic
-from typing import Protocol
 
 from .errors import ClientDisconnected
-from .poller import READ, WRITE, Poller
-from .types import Address
+from .poller import READ, WRITE
+from .types import TYPE_CHECKING, Address
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from .poller import Poller
+
+    class Session(Protocol):
+        """What a connection calls: the protocol spoken on it."""
+
+        def data_received(self, data: bytes) -> None:
+            """Octets came."""
+
+        def eof_received(self) -> None:
+            """The peer will send no more; it may still read."""
+
+        def connection_lost(self) -> None:
+            """The connection is closed. Called exactly once."""
+
+        def timed_out(self) -> None:
+            """``Connection.deadline`` has passed."""
+
+        def drain(self) -> None:
+            """The worker is ending: finish what was begun, start nothing new."""
+
+        def break_off(self) -> None:
+            """The worker waits no longer: give up what is not finished."""
+
+        @property
+        def idle(self) -> bool:
+            """Whether nothing is begun."""
+
+    class ConnectionRegistry(Protocol):
+        """Where connections are kept while they are open."""
+
+        def discard(self, connection: Connection, /) -> None:
+            """Forget a connection."""
+
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -29,39 +65,6 @@ LINGER_TIME = 2.0
 LINGER_SIZE = 4 * 1024 * 1024
 """Octets that such a client may still send."""
 NEVER = float("inf")
-
-
-class Session(Protocol):
-    """What a connection calls: the protocol spoken on it."""
-
-    def data_received(self, data: bytes) -> None:
-        """Octets came."""
-
-    def eof_received(self) -> None:
-        """The peer will send no more; it may still read."""
-
-    def connection_lost(self) -> None:
-        """The connection is closed. Called exactly once."""
-
-    def timed_out(self) -> None:
-        """``Connection.deadline`` has passed."""
-
-    def drain(self) -> None:
-        """The worker is ending: finish what was begun, start nothing new."""
-
-    def break_off(self) -> None:
-        """The worker waits no longer: give up what is not finished."""
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is begun."""
-
-
-class ConnectionRegistry(Protocol):
-    """Where connections are kept while they are open."""
-
-    def discard(self, connection: Connection, /) -> None:
-        """Forget a connection."""
 
 
 class Connection:

@@ -39,10 +39,14 @@ import json
 import os
 import select
 from dataclasses import asdict, dataclass
-from typing import Any, Self
 
 from .config import Config
 from .errors import ConfigError
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
 
 CMD_DRAIN = "drain"
 CMD_SHUTDOWN = "shutdown"

@@ -8,10 +8,16 @@ waits for them when it ends.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
-from typing import Any
+
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 _demoted: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
@@ -50,6 +56,7 @@ def join_all(timeout: float) -> list[str]:
         timeout: Bound on the whole wait, in seconds.
     """
     deadline = time.monotonic() + timeout
+    _release_pools()
     not_ours = (threading.current_thread(), threading.main_thread())
     remaining = []
     for thread in threading.enumerate():
@@ -59,3 +66,16 @@ def join_all(timeout: float) -> list[str]:
         if thread.is_alive():
             remaining.append(thread.name + (" (a daemon)" if thread in _demoted else ""))
     return remaining
+
+
+def _release_pools() -> None:
+    """Let the threads of executors that nobody shut down end once they have nothing to do.
+
+    This is what CPython itself does when an interpreter ends, but without its unbounded wait.
+    """
+    pools: Any = sys.modules.get("concurrent.futures.thread")
+    if pools is not None:
+        with pools._global_shutdown_lock:
+            pools._shutdown = True
+        for work in list(pools._threads_queues.values()):
+            work.put(None)

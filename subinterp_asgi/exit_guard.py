@@ -13,24 +13,28 @@ import contextlib
 import os
 import sys
 import warnings
-from typing import NoReturn, Protocol
+
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn, Protocol
+
+    class Watched(Protocol):
+        """What is asked of a supervisor."""
+
+        def stop(self, timeout: float | None = None) -> None: ...
+
+        @property
+        def has_running_workers(self) -> bool: ...
+
+        @property
+        def in_threads(self) -> bool: ...
+
 
 EXIT_STATUS = 70
 """Exit status of a process whose workers could not be stopped (``EX_SOFTWARE``)."""
 EXIT_GRACE = 2.0
 """Seconds that requests in flight have when the host ends without having called ``stop()``."""
-
-
-class Watched(Protocol):
-    """What is asked of a supervisor."""
-
-    def stop(self, timeout: float | None = None) -> None: ...
-
-    @property
-    def has_running_workers(self) -> bool: ...
-
-    @property
-    def in_threads(self) -> bool: ...
 
 
 _watched: set[Watched] = set()

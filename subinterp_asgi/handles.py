@@ -16,8 +16,11 @@ from .control import (
     STATUS_STARTED,
     STATUS_STOPPED,
 )
-from .runners import Job, Runner
 from .scoreboard import REQUESTS
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .runners import Job, Runner
 
 
 class WorkerState(Enum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 from .errors import (
     AppAttributeError,
@@ -13,6 +12,11 @@ from .errors import (
     AppPathError,
     AppTypeError,
 )
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 # CPython's words when an extension module does not allow subinterpreters.
 _REFUSAL = "does not support loading in subinterpreters"

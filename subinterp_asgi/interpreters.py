@@ -15,7 +15,21 @@ from __future__ import annotations
 import datetime  # noqa: F401  (see above)
 import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Queue(Protocol):
+        """A bounded queue that works across interpreters."""
+
+        def put_nowait(self, obj: Any, /) -> None:
+            """Put a shareable object, or raise ``queue.Full``."""
+
+        def get_nowait(self) -> Any:
+            """Get an object, or raise ``queue.Empty``."""
+
 
 if sys.version_info >= (3, 14):
     from concurrent import interpreters as _backend
@@ -26,16 +40,6 @@ else:
 _ADOPT_PATH = "import sys\nsys.path[:] = path"
 if sys.version_info < (3, 14):
     _ADOPT_PATH += "\nimport subinterp_asgi._interpreters_313"
-
-
-class Queue(Protocol):
-    """A bounded queue that works across interpreters."""
-
-    def put_nowait(self, obj: Any, /) -> None:
-        """Put a shareable object, or raise ``queue.Full``."""
-
-    def get_nowait(self) -> Any:
-        """Get an object, or raise ``queue.Empty``."""
 
 
 class InterpreterFailed(Exception):

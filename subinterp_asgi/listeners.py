@@ -15,7 +15,6 @@ import socket
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from .config import Config
 from .errors import BindError, ConfigError
@@ -70,6 +69,8 @@ class Listeners:
             if port is not None:
                 host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
                 return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        from urllib.parse import quote  # rarely needed, and not cheap to import
+
         return f"http+unix://{quote(self.addresses[0][0], safe='')}"
 
     def duplicate(self) -> list[tuple[int, int]]:

@@ -11,7 +11,8 @@ import contextlib
 import logging
 import os
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+
+from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .config import Config

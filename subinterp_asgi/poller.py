@@ -12,7 +12,30 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
-from typing import Protocol
+
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Poller(Protocol):
+        """Calls a handler when its descriptor is ready, with ``READ``, ``WRITE`` and error bits.
+
+        Any bit but ``WRITE`` means that reading will tell what happened.
+        """
+
+        def add(self, fd: int, events: int, handler: EventHandler) -> None:
+            """Begin to watch a descriptor, which must not be watched yet."""
+
+        def modify(self, fd: int, events: int) -> None:
+            """Change what to watch for; 0 leaves only errors, where the system reports them."""
+
+        def remove(self, fd: int) -> None:
+            """Cease to watch a descriptor; call this before it is closed."""
+
+        def close(self) -> None:
+            """Release the poller's own resources."""
+
 
 READ = 1  # EPOLLIN
 WRITE = 4  # EPOLLOUT
@@ -20,25 +43,6 @@ WRITE = 4  # EPOLLOUT
 type EventHandler = Callable[[int], None]
 
 _BATCH = 128  # events taken at once; the loop gets its turn in between
-
-
-class Poller(Protocol):
-    """Calls a handler with a mask of ``READ``, ``WRITE`` and error bits when a descriptor is ready.
-
-    Any bit but ``WRITE`` means that reading will tell what happened.
-    """
-
-    def add(self, fd: int, events: int, handler: EventHandler) -> None:
-        """Begin to watch a descriptor, which must not be watched yet."""
-
-    def modify(self, fd: int, events: int) -> None:
-        """Change the events to watch for; 0 leaves only errors where the system reports them."""
-
-    def remove(self, fd: int) -> None:
-        """Cease to watch a descriptor; call this before it is closed."""
-
-    def close(self) -> None:
-        """Release the poller's own resources."""
 
 
 def make_poller(loop: asyncio.AbstractEventLoop) -> Poller:

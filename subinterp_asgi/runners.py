@@ -10,12 +10,23 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from .config import Config
 from .control import Doorbell, Runtime
-from .interpreters import Interpreter, Queue
+from .interpreters import Interpreter
 from .scoreboard import Slot
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from .interpreters import Queue
+
+    class Runner(Protocol):
+        """Runs a job in the calling thread until its worker has ended."""
+
+        def __call__(self, job: Job, /) -> None: ...
+
 
 _THREAD_POLL_INTERVAL = 0.05  # seconds between looks at threads that keep an interpreter open
 
@@ -55,12 +66,6 @@ class Job:
         """Close the duplicates that no worker has taken."""
         while self.listeners:
             os.close(self.listeners.pop()[0])
-
-
-class Runner(Protocol):
-    """Runs a job in the calling thread until its worker has ended."""
-
-    def __call__(self, job: Job, /) -> None: ...
 
 
 _ATTACH_SLOT = "from subinterp_asgi import scoreboard\nscoreboard.attach(slot)"

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from typing import TYPE_CHECKING, Any
 
 from .http1.parser import Limits
 from .http1.response import DefaultFields
 from .scoreboard import IN_FLIGHT, REQUESTS, Slot
+from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from .config import Config
     from .types import Address, ASGIApp

@@ -8,7 +8,6 @@ interpreter that was not there before.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import queue
 import socket
@@ -17,7 +16,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from time import monotonic
-from typing import Any, Self
 
 from . import exit_guard, interpreters, runners, scoreboard
 from .config import Config
@@ -31,9 +29,11 @@ from .errors import (
 )
 from .handles import WorkerHandle, WorkerInfo, WorkerState
 from .listeners import Listeners
-from .types import Address, ASGIApp
+from .types import TYPE_CHECKING, Address, ASGIApp
 
-logger = logging.getLogger("subinterp_asgi.error")
+if TYPE_CHECKING:
+    from typing import Any, Self
+
 
 _START_MARGIN = 2.0  # seconds for a worker to report its own timeout before we report ours
 _STOP_MARGIN = 5.0  # seconds for a worker to end beyond the timeouts it keeps itself
@@ -241,7 +241,7 @@ class Supervisor:
             if handle.worker_id not in self._mourned:
                 self._mourned.add(handle.worker_id)
                 self._failure = f"worker {handle.worker_id} died: {handle.error}"
-                logger.error("%s", self._failure)
+                _log_error(self._failure)
         if len(dead) == len(self._handles):
             self._monitor_done = True
             self._release()
@@ -387,6 +387,12 @@ class Supervisor:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await _in_thread(self.stop)
+
+
+def _log_error(text: str) -> None:
+    import logging  # a host that has no use for it pays for it only when something is wrong
+
+    logging.getLogger("subinterp_asgi.error").error("%s", text)
 
 
 _ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+TYPE_CHECKING = False
+"""As that of ``typing``, which nothing here needs when it runs: importing it would cost each
+interpreter half a megabyte. For the same reason protocols are declared where only type checkers
+see them."""
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+    from typing import Any
 
 type Message = MutableMapping[str, Any]
 type Scope = MutableMapping[str, Any]

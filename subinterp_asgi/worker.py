@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from functools import partial
 from time import monotonic
-from typing import Any
 
 from . import logs
 from .asgi.http import HTTPSession
@@ -25,10 +24,16 @@ from .asgi.lifespan import Lifespan
 from .config import Config
 from .connection import Connection
 from .errors import StateError
-from .poller import READ, Poller, make_poller
+from .poller import READ, make_poller
 from .scoreboard import CONNECTIONS, REQUESTS, Slot, new_board
 from .service import AccessLog, Service
-from .types import Address, ASGIApp
+from .types import TYPE_CHECKING, Address, ASGIApp
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .poller import Poller
+
 
 logger = logging.getLogger("subinterp_asgi.error")
 

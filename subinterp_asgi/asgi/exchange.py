@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
 from ..errors import ASGIProtocolError, ClientDisconnected
 from ..http1.response import ResponseWriter
+from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..connection import Connection
     from ..http1.parser import Request
     from ..service import Service

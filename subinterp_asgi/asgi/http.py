@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from ..connection import HIGH_WATER, NEVER
 from ..errors import ClientDisconnected
 from ..http1.errors import ProtocolError
 from ..http1.parser import RequestParser
 from ..http1.response import CONTINUE, simple_response
+from ..types import TYPE_CHECKING
 from .exchange import HTTPExchange
 
 if TYPE_CHECKING:

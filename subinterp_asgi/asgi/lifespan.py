@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
 
 from ..errors import ASGIProtocolError, LifespanError
+from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..config import LifespanMode
     from ..types import ASGIApp, Message
 

@@ -5,32 +5,33 @@ A reader is given the parser's buffer and a position and returns what it took; i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
+from ..types import TYPE_CHECKING
 from .errors import ProtocolError
 from .fields import split_fields
 from .grammar import BARE_LF, CHUNK_EXT, CHUNK_SIZE
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from .parser import Limits
+
+    class BodyReader(Protocol):
+        """Takes a body out of a buffer, as far as it has come."""
+
+        complete: bool
+
+        @property
+        def remaining(self) -> int | None:
+            """Octets still to be read, if known."""
+
+        def read(self, data: bytes | bytearray, pos: int) -> tuple[bytes, int]:
+            """Return the decoded octets found from ``pos`` on, and the position after them."""
+
 
 MAX_CHUNK_LINE = 4096
 """Octets of a chunk's size and extensions."""
 MAX_CHUNK_EXTENSIONS = 65536
 """Octets of all chunk extensions of a body. They are discarded, hence nothing but a cost."""
-
-
-class BodyReader(Protocol):
-    """Takes a body out of a buffer, as far as it has come."""
-
-    complete: bool
-
-    @property
-    def remaining(self) -> int | None:
-        """Octets still to be read, if known."""
-
-    def read(self, data: bytes | bytearray, pos: int) -> tuple[bytes, int]:
-        """Return the decoded octets found from ``pos`` on, and the position after them."""
 
 
 class LengthReader:

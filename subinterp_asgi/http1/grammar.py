@@ -49,6 +49,7 @@ HOST = re.compile(
 )
 
 # RFC 3986 section 2.1
+ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # UTF-8 sequences longer than their character needs (RFC 3629 section 3), as in "%c0%af" for "/".
 OVERLONG_UTF8 = re.compile(rb"[\xc0\xc1]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]")

@@ -19,11 +19,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .body import BodyReader, ChunkedReader, LengthReader
+from ..types import TYPE_CHECKING
+from .body import ChunkedReader, LengthReader
 from .errors import ProtocolError
 from .fields import CHUNKED, FieldBlock, read_fields, split_fields
 from .grammar import BARE_LF, REQUEST_LINE, TOKEN
 from .target import decode_path, split_target
+
+if TYPE_CHECKING:
+    from .body import BodyReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

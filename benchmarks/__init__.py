@@ -1,0 +1,1 @@
+"""Measurements of this server, as scripts: ``python -m benchmarks``."""
