@@ -25,6 +25,7 @@ from . import daemon_threads, logs, scoreboard
 from .config import Config
 from .control import (
     CMD_DRAIN,
+    CMD_RELOAD_TLS,
     CMD_SHUTDOWN,
     STATUS_DRAINING,
     STATUS_ERROR,
@@ -154,9 +155,10 @@ def run_worker(
         fd, family = listeners[0]
         sockets.append(socket.socket(family, socket.SOCK_STREAM, fileno=fd))
         del listeners[0]
-    # The selector loop, since it can watch descriptors on every system.
-    loop = asyncio.SelectorEventLoop()
+    loop: asyncio.AbstractEventLoop | None = None
     try:
+        # The selector loop, since it can watch descriptors on every system.
+        loop = asyncio.SelectorEventLoop()
         hooks = _hooks(app, worker_id, state) if config.worker_hooks else {}
         worker = Worker(
             app,
@@ -173,7 +175,8 @@ def run_worker(
     finally:
         for sock in sockets:
             sock.close()
-        loop.close()
+        if loop is not None:
+            loop.close()
         if own_interpreter:
             _end_threads(config, worker_id)
     status_queue.put((STATUS_STOPPED,))
@@ -227,7 +230,8 @@ async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
         while True:
             while (command := _try_get(ctrl_queue)) is not None:
                 if command[0] == CMD_SHUTDOWN:
-                    status_queue.put((STATUS_DRAINING,))
+                    if not draining:
+                        status_queue.put((STATUS_DRAINING,))
                     worker.shutdown()
                     return
                 if command[0] == CMD_DRAIN:
@@ -235,6 +239,8 @@ async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
                         draining = True
                         worker.drain()
                         status_queue.put((STATUS_DRAINING,))
+                elif command[0] == CMD_RELOAD_TLS:
+                    worker.reload_tls()
                 else:
                     logger.error("unknown command %r on the control queue", command)
             if draining and not idle_announced and worker.is_idle():
@@ -358,7 +364,7 @@ def _describe(exc: BaseException) -> str:
 
 def _close_all(listeners: list[tuple[int, int]]) -> None:
     for fd, _ in listeners:
-        with contextlib.suppress(OSError):  # it was no descriptor, which has been reported
+        with contextlib.suppress(Exception):  # it was no descriptor, which has been reported
             os.close(fd)
     listeners.clear()
 

@@ -64,10 +64,10 @@ class _Command:
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def run(self) -> int:
-        previous = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and self._server.config.tls:
+            numbers.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, self._on_signal) for number in numbers}
         try:
             return self._serve()
         finally:
@@ -100,7 +100,12 @@ class _Command:
         first_signal: float | None = None
         while True:
             event, outcome = self._events.get()
-            if event == "signal":
+            if event == "signal" and outcome == "SIGHUP":
+                _say("SIGHUP: reading the certificates again")
+                self._call("tls", server.reload_tls)
+            elif event == "tls" and outcome is not None:
+                _say_error(outcome)
+            elif event == "signal":
                 if first_signal is None:
                     first_signal = monotonic()
                     _say(f"{outcome}: stopping; once more to break off what is in flight")
@@ -129,7 +134,8 @@ class _Command:
             if port is None:
                 _say(f"Listening on unix:{host}")
             else:
-                _say(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+                scheme = "https" if server.config.tls else "http"
+                _say(f"Listening on {scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         count = server.config.workers
         kind = "thread" if server.in_threads else "interpreter"
         _say(

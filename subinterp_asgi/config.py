@@ -101,6 +101,41 @@ class Config:
         None, "Largest request body; beyond it: 413. None: no bound."
     )
 
+    limit_connections: int | None = option(
+        None, "Most open connections of a worker; beyond it: 503 and close. None: no bound."
+    )
+    limit_concurrency: int | None = option(
+        None, "Most requests a worker has in flight; beyond it: 503 and close. None: no bound."
+    )
+    timeout_disconnect_grace: float | None = option(
+        None,
+        "How long an application may go on once its client is gone; then its task is cancelled. "
+        "None: as long as it likes.",
+    )
+    lifespan_context: bool = option(
+        False, "Requests see the context variables that the lifespan has set."
+    )
+
+    # --- TLS
+    ssl_certfile: str | None = option(None, "Certificate chain, PEM; this turns TLS on.")
+    ssl_keyfile: str | None = option(
+        None, "Private key, PEM; None: it is in the file of the certificate."
+    )
+    ssl_keyfile_password: str | None = option(None, "Password of the private key.")
+    ssl_ca_certs: str | None = option(None, "CA certificates to verify clients by, PEM.")
+    ssl_cert_reqs: int = option(
+        0, "Client certificates: 0 not asked for, 1 verified if there is one, 2 required."
+    )
+    ssl_ciphers: str | None = option(None, "Cipher list for TLS 1.2, in OpenSSL's format.")
+    ssl_context_factory: str | None = option(
+        None,
+        "Import path of a callable which the workers call with a function that makes the default "
+        "context, and which returns the SSLContext to use; this turns TLS on.",
+    )
+    timeout_tls_handshake: float = option(
+        10.0, "How long a TLS handshake (or a PROXY protocol header) may take; 0: no bound."
+    )
+
     # --- logs
     access_log: bool = option(True, "Log a line for each request.")
     log_level: LogLevel = option("info", "Least severe records that workers log.")
@@ -115,6 +150,11 @@ class Config:
                 raise ConfigError(name, f"{problem}, not {getattr(self, name)!r}")
         if sum((bool(self.bind), self.uds is not None, self.fd is not None)) > 1:
             raise ConfigError("bind", "give only one of bind, uds and fd")
+
+    @property
+    def tls(self) -> bool:
+        """Whether connections are served with TLS."""
+        return self.ssl_certfile is not None or self.ssl_context_factory is not None
 
     def with_options(self, **options: Any) -> Self:
         """Return a copy with some options changed.
@@ -250,6 +290,18 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "limit_request_field_size": _size,
     "limit_header_size": _size,
     "limit_body_size": _Number(int, 0, none=True),
+    "limit_connections": _Number(int, 1, none=True),
+    "limit_concurrency": _Number(int, 1, none=True),
+    "timeout_disconnect_grace": _Number(float, 0, none=True),
+    "lifespan_context": _flag,
+    "ssl_certfile": _Type(str, "a path", none=True),
+    "ssl_keyfile": _Type(str, "a path", none=True),
+    "ssl_keyfile_password": _Type(str, "a string", none=True),
+    "ssl_ca_certs": _Type(str, "a path", none=True),
+    "ssl_cert_reqs": _Number(int, 0, 2),
+    "ssl_ciphers": _Type(str, "a string", none=True),
+    "ssl_context_factory": _Type(str, "an import path", none=True),
+    "timeout_tls_handshake": _timeout,
     "access_log": _flag,
     "log_level": _Choice("critical", "error", "warning", "info", "debug"),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections import deque
 from time import monotonic
@@ -18,7 +19,7 @@ from .poller import READ, WRITE
 from .types import TYPE_CHECKING, Address
 
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from .poller import Poller
 
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     class ConnectionRegistry(Protocol):
         """Where connections are kept while they are open."""
 
-        def discard(self, connection: Connection, /) -> None:
+        def discard(self, connection: Any, /) -> None:
             """Forget a connection."""
 
 
@@ -60,6 +61,8 @@ READ_SIZE = 65536
 HIGH_WATER = 65536
 """Octets waiting to be written from which on ``drained()`` waits; and waiting to be parsed, from
 which on sessions pause reading."""
+FILE_PART = 1 << 20
+"""Octets of a file given to the kernel at once."""
 LINGER_TIME = 2.0
 """Seconds to wait, after the last answer, for a client that may still be sending."""
 LINGER_SIZE = 4 * 1024 * 1024
@@ -74,6 +77,7 @@ class Connection:
         session: Receiver of what happens on the connection.
         client: Address of the peer, or ``None`` for a Unix socket.
         server: Address that it connected to.
+        tls: What ASGI's ``tls`` extension says of it, or ``None`` without TLS.
         deadline: Time (``time.monotonic()``) at which ``session.timed_out()`` is called; ``NEVER``.
         closed: The socket is closed; nothing can be read or written.
     """
@@ -101,9 +105,13 @@ class Connection:
         "deadline",
         "server",
         "session",
+        "tls",
     )
 
     session: Session
+
+    would_block: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
+    """What the socket raises if it has nothing to read, or no room to write."""
 
     def __init__(
         self,
@@ -123,6 +131,7 @@ class Connection:
         self._registry = registry
         self.client = client
         self.server = server
+        self.tls: dict[str, Any] | None = None
         self.deadline = NEVER
         self.closed = False
         self._write_timeout = write_timeout or NEVER
@@ -162,7 +171,7 @@ class Connection:
         """Read once, if something is there; return whether there was."""
         try:
             data = self._recv(READ_SIZE)
-        except (BlockingIOError, InterruptedError):
+        except self.would_block:
             return False
         except OSError:
             self.abort()
@@ -217,7 +226,7 @@ class Connection:
             return
         try:
             sent = self._send(data)
-        except (BlockingIOError, InterruptedError):
+        except self.would_block:
             sent = 0
         except OSError as exc:
             self.abort()
@@ -255,13 +264,75 @@ class Connection:
             ClientDisconnected: The connection was closed meanwhile.
         """
         while self.congested and not self.closed:
-            waiter = asyncio.get_running_loop().create_future()
-            if self._drain_waiters is None:
-                self._drain_waiters = []
-            self._drain_waiters.append(waiter)
-            await waiter
+            await self._flush_event()
         if self.closed:
             raise ClientDisconnected("the client is gone")
+
+    async def send_file(self, file: int, offset: int, count: int) -> int:
+        """Send a part of a file after what was written; return how many octets there were of it.
+
+        Args:
+            file: Descriptor of a file that can be read at any position.
+            offset: Where in the file to begin.
+            count: How many octets to send; fewer are sent if the file is shorter.
+
+        Raises:
+            ClientDisconnected: The connection is closed or broke.
+        """
+        done = 0
+        self.uncork()
+        await self._flushed()
+        while done < count:
+            try:
+                sent = self._send_file_part(file, offset + done, min(count - done, FILE_PART))
+            except BlockingIOError:
+                # Nothing is left to write, but to be told when there is room again.
+                self._out = deque()
+                self._write_deadline = monotonic() + self._write_timeout
+                self._watch()
+                await self._flushed()
+                continue
+            except (ConnectionError, TimeoutError) as exc:
+                self.abort()
+                raise ClientDisconnected("the client is gone") from exc
+            if not sent:
+                break
+            done += sent
+            await self._flushed()
+        return done
+
+    def _send_file_part(self, file: int, offset: int, count: int) -> int:
+        if hasattr(os, "sendfile"):
+            return os.sendfile(self._fd, file, offset, count)
+        return self._copy_file_part(file, offset, count)
+
+    def _copy_file_part(self, file: int, offset: int, count: int) -> int:
+        if hasattr(os, "pread"):
+            data = os.pread(file, min(count, HIGH_WATER), offset)
+        else:
+            os.lseek(file, offset, os.SEEK_SET)
+            data = os.read(file, min(count, HIGH_WATER))
+        if data:
+            self.write(data)
+        return len(data)
+
+    async def _flushed(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            ClientDisconnected: The connection was closed meanwhile.
+        """
+        while self._out is not None and not self.closed:
+            await self._flush_event()
+        if self.closed:
+            raise ClientDisconnected("the client is gone")
+
+    def _flush_event(self) -> asyncio.Future[None]:
+        waiter = asyncio.get_running_loop().create_future()
+        if self._drain_waiters is None:
+            self._drain_waiters = []
+        self._drain_waiters.append(waiter)
+        return waiter
 
     def _flush(self) -> None:
         out = self._out
@@ -269,7 +340,7 @@ class Connection:
             piece = out[0]
             try:
                 sent = self._send(piece)
-            except (BlockingIOError, InterruptedError):
+            except self.would_block:
                 return
             except OSError:
                 self.abort()

@@ -8,6 +8,9 @@ Messages are tuples of strings on two queues. To a worker go **commands**:
     Drain, wait for requests in flight up to ``timeout_graceful_shutdown``, and end. Sent again, it
     ends the wait: what is still in flight is broken off.
 
+``("reload_tls",)``
+    Read the certificates again, for new connections.
+
 From a worker come **statuses**, in this order:
 
 ``("started",)``
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
 CMD_DRAIN = "drain"
 CMD_SHUTDOWN = "shutdown"
+CMD_RELOAD_TLS = "reload_tls"
 
 STATUS_STARTED = "started"
 STATUS_SERVING = "serving"
@@ -72,6 +76,7 @@ class Doorbell:
     """
 
     def __init__(self, numbers: tuple[int, int] | None = None) -> None:
+        self._closed = False
         if numbers is not None:
             self.numbers = numbers
         elif hasattr(os, "eventfd"):
@@ -95,16 +100,23 @@ class Doorbell:
 
     def wait(self) -> None:
         """Block this thread until it is rung."""
-        select.select([self.numbers[0]], [], [])
+        if hasattr(select, "poll"):  # select() refuses descriptors from 1024 on
+            waiter = select.poll()
+            waiter.register(self.numbers[0], select.POLLIN)
+            waiter.poll()
+        else:
+            select.select([self.numbers[0]], [], [])
 
     def fileno(self) -> int:
         """The reading descriptor."""
         return self.numbers[0]
 
     def close(self) -> None:
-        """Close the descriptors."""
-        for fd in set(self.numbers):
-            os.close(fd)
+        """Close the descriptors; once, since their numbers may be others' afterwards."""
+        if not self._closed:
+            self._closed = True
+            for fd in set(self.numbers):
+                os.close(fd)
 
 
 class RungQueue:

@@ -77,5 +77,8 @@ def _release_pools() -> None:
     if pools is not None:
         with pools._global_shutdown_lock:
             pools._shutdown = True
-        for work in list(pools._threads_queues.values()):
+            queues = list(pools._threads_queues.values())
+            # Nothing is left for CPython to do, and 3.13 would complain of a thread of its own.
+            pools._threads_queues.clear()
+        for work in queues:
             work.put(None)

@@ -45,9 +45,11 @@ _pid = 0
 def watch(supervisor: Watched) -> None:
     """Stop this supervisor at exit unless ``unwatch()`` is called before."""
     global _installed, _pid
+    if _pid != os.getpid():  # the first time, or in a forked child
+        _pid = os.getpid()
+        _watched.clear()
     if not _installed:
         _installed = True
-        _pid = os.getpid()
         atexit.register(_stop_all)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=_warn_of_fork)
@@ -63,8 +65,8 @@ def _stop_all() -> None:
     if os.getpid() != _pid:
         return  # a forked child, which has none of the threads
     for supervisor in tuple(_watched):
-        # That it was incomplete is seen below.
-        with contextlib.suppress(TimeoutError):
+        # Whatever prevents it, an impatient KeyboardInterrupt too: the result is seen below.
+        with contextlib.suppress(BaseException):
             supervisor.stop(EXIT_GRACE)
     if any(supervisor.has_running_workers for supervisor in _watched):
         with contextlib.suppress(Exception):
@@ -83,7 +85,7 @@ def end_process(status: int) -> NoReturn:
 
 
 def _warn_of_fork() -> None:
-    if os.getpid() == _pid and any(not supervisor.in_threads for supervisor in _watched):
+    if os.getpid() == _pid and any(not supervisor.in_threads for supervisor in tuple(_watched)):
         warnings.warn(
             "fork() while subinterpreters exist: CPython kills the child at once. Fork before the "
             "supervisor starts, or use posix_spawn, subprocess without preexec_fn, or "

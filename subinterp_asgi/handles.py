@@ -93,8 +93,12 @@ class WorkerHandle:
         """Start the worker's thread."""
         try:
             self.thread.start()
-        except BaseException:
+        except (RuntimeError, MemoryError) as exc:
+            # There is no thread. (Any other exception interrupts only the wait for its start.)
             self._job.close_listeners()
+            self.error = f"{type(exc).__name__}: {exc}"
+            self.state = WorkerState.FAILED
+            self.exited = True
             raise
 
     def command(self, name: str) -> None:
@@ -113,9 +117,9 @@ class WorkerHandle:
                 except stdlib_queue.Empty:
                     return
                 if isinstance(status, tuple):  # not the remains of a closed interpreter's item
-                    self.state = _STATES[status[0]]
-                    if self.state is WorkerState.FAILED:
+                    if status[0] == STATUS_ERROR:
                         self.error = status[1]
+                    self.state = _STATES[status[0]]  # last: who sees it may ask for the error
 
     def info(self) -> WorkerInfo:
         """The worker at this moment."""
@@ -128,7 +132,9 @@ class WorkerHandle:
         )
 
     def close(self) -> None:
-        """Release the doorbell; only after the thread has exited."""
+        """Release thread and doorbell; only after ``exited`` is set."""
+        if self.thread.ident is not None:  # it was started
+            self.thread.join()
         self._job.command_bell.close()
 
     def _run(self) -> None:

@@ -38,27 +38,39 @@ def import_app(app_path: str, *, factory: bool = False) -> Any:
         AppFactoryError: The factory raised; the cause is chained.
         AppTypeError: The result is not callable.
     """
-    module_name, colon, attribute = app_path.partition(":")
-    if attribute.endswith("()"):
-        attribute, factory = attribute[:-2], True
-    names = attribute.split(".")
-    if not (colon and all(map(str.isidentifier, module_name.split(".") + names))):
-        raise AppPathError(f"Invalid app path {app_path!r}: expected 'package.module:attribute'")
-    found: Any = _import_module(module_name)
-    for name in names:
-        found = _get_attribute(found, name, app_path)
+    path = app_path
+    if path.endswith("()"):
+        path, factory = path[:-2], True
+    found = import_object(path)
     if factory:
         if not callable(found):
-            raise AppTypeError(f"{module_name}:{attribute} is not a factory: it can't be called")
+            raise AppTypeError(f"{path} is not a factory: it can't be called")
         try:
             found = found()
         except (Exception, SystemExit) as exc:
-            raise AppFactoryError(f"app factory {module_name}:{attribute}() raised: {exc}") from exc
+            raise AppFactoryError(f"app factory {path}() raised: {exc}") from exc
     if not callable(found):
         raise AppTypeError(
             f"{app_path!r} is not an ASGI application: "
             f"{type(found).__name__} objects can't be called"
         )
+    return found
+
+
+def import_object(path: str) -> Any:
+    """Import what ``"package.module:attribute"`` names; the attribute may be dotted.
+
+    Raises:
+        AppPathError, AppModuleNotFoundError, AppModuleFailedError, AppAttributeError: As
+            ``import_app()``.
+    """
+    module_name, colon, attribute = path.partition(":")
+    names = attribute.split(".")
+    if not (colon and all(map(str.isidentifier, module_name.split(".") + names))):
+        raise AppPathError(f"Invalid app path {path!r}: expected 'package.module:attribute'")
+    found: Any = _import_module(module_name)
+    for name in names:
+        found = _get_attribute(found, name, path)
     return found
 
 
@@ -73,9 +85,8 @@ def _import_module(name: str) -> Any:
                 "is its directory on sys.path (--app-dir on the command line)?",
                 name=missing,
             ) from None
-        raise AppModuleFailedError(
-            f"importing {name!r} failed: it imports {missing!r}, which is not installed"
-        ) from exc
+        reason = f"it imports {missing!r}, which is not installed" if missing else str(exc)
+        raise AppModuleFailedError(f"importing {name!r} failed: {reason}") from exc
     except (Exception, SystemExit) as exc:
         refused = _refused_extension(exc)
         if refused is not None:

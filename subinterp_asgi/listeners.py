@@ -65,17 +65,26 @@ class Listeners:
     @property
     def url(self) -> str:
         """Base URL of the first TCP address, or of the Unix socket if there is no other."""
+        scheme = "https" if self._config.tls else "http"
         for host, port in self.addresses:
             if port is not None:
                 host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-                return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         from urllib.parse import quote  # rarely needed, and not cheap to import
 
-        return f"http+unix://{quote(self.addresses[0][0], safe='')}"
+        return f"{scheme}+unix://{quote(self.addresses[0][0], safe='')}"
 
     def duplicate(self) -> list[tuple[int, int]]:
         """Return (descriptor, family) of a duplicate of each socket, for a worker to own."""
-        return [(os.dup(x.sock.fileno()), int(x.sock.family)) for x in self._listeners]
+        duplicates: list[tuple[int, int]] = []
+        try:
+            for x in self._listeners:
+                duplicates.append((os.dup(x.sock.fileno()), int(x.sock.family)))
+        except OSError:
+            for fd, _ in duplicates:
+                os.close(fd)
+            raise
+        return duplicates
 
     def close(self) -> None:
         """Close what was opened here; connections that nobody accepted are refused."""

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 
+from .asgi import extensions
 from .http1.parser import Limits
 from .http1.response import DefaultFields
 from .scoreboard import IN_FLIGHT, REQUESTS, Slot
@@ -40,11 +41,13 @@ class Service:
         defaults: Server and Date fields.
         access_log: Where to report requests, or ``None``.
         scheme: ``"http"`` or ``"https"``.
+        extensions: What ``scope["extensions"]`` says.
         draining: The worker is ending; no connection is kept alive.
     """
 
     __slots__ = (
         "_context",
+        "_limit_concurrency",
         "_on_task_end",
         "_slot",
         "_tasks",
@@ -53,6 +56,7 @@ class Service:
         "config",
         "defaults",
         "draining",
+        "extensions",
         "limits",
         "loop",
         "root_path",
@@ -71,6 +75,7 @@ class Service:
         slot: Slot,
         access_log: AccessLog | None,
         on_task_end: Callable[[], None],
+        context: contextvars.Context,
     ) -> None:
         self.app = app
         self.config = config
@@ -87,11 +92,13 @@ class Service:
         self.access_log = access_log
         self.root_path = config.root_path
         self.root_path_bytes = config.root_path.encode("utf-8")
-        self.scheme = "http"
+        self.scheme = "https" if config.tls else "http"
         self.draining = False
+        self.extensions = extensions.ADVERTISED
         self._slot = slot
         self._on_task_end = on_task_end
-        self._context = contextvars.copy_context()
+        self._limit_concurrency = config.limit_concurrency
+        self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -119,6 +126,12 @@ class Service:
     def request_ended(self) -> None:
         """Call once for each ``request_started()``."""
         self._slot[IN_FLIGHT] -= 1
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether as many requests are in flight as ``limit_concurrency`` allows."""
+        limit = self._limit_concurrency
+        return limit is not None and self._slot[IN_FLIGHT] >= limit
 
     @property
     def in_flight(self) -> int:

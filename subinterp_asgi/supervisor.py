@@ -7,6 +7,7 @@ interpreter that was not there before.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -19,7 +20,7 @@ from time import monotonic
 
 from . import exit_guard, interpreters, runners, scoreboard
 from .config import Config
-from .control import CMD_SHUTDOWN, QUEUE_SIZE, Doorbell
+from .control import CMD_RELOAD_TLS, CMD_SHUTDOWN, QUEUE_SIZE, Doorbell
 from .errors import (
     ConfigError,
     ShutdownIncompleteError,
@@ -102,6 +103,7 @@ class Supervisor:
         self._bell: Doorbell | None = None
         self._monitor: threading.Thread | None = None
         self._stop_requested = False
+        self._busy = False  # a thread is in start(), or ends the workers
         self._grace_ends = float("inf")  # when requests in flight will be broken off
         self._monitor_done = False
         self._mourned: set[int] = set()
@@ -146,6 +148,7 @@ class Supervisor:
             if self._state is not SupervisorState.NEW:
                 raise StateError(f"can't start: the supervisor is {self._state.value}")
             self._state = SupervisorState.STARTING
+            self._busy = True
         try:
             self._listeners = Listeners(self.config, self._sockets)
             self._addresses, self._url = self._listeners.addresses, self._listeners.url
@@ -158,7 +161,10 @@ class Supervisor:
             raise
         with self._changed:
             self._state = SupervisorState.SERVING
+            self._busy = False
             self._changed.notify_all()
+            assert self._bell is not None
+            self._bell.ring()  # a worker may have died after it was last looked at
         if self._stop_requested:  # by another thread, meanwhile
             self.stop()
 
@@ -168,26 +174,33 @@ class Supervisor:
         self._bell = Doorbell()
         board = scoreboard.new_board(self.config.workers)
         path = tuple(entry or os.getcwd() for entry in sys.path)
+        monitor = threading.Thread(target=self._watch, name="asgi-supervisor", daemon=True)
+        monitor.start()
+        self._monitor = monitor
         for worker_id in range(self.config.workers):
+            command_bell = Doorbell()
+            try:
+                listeners = self._listeners.duplicate()
+            except OSError:
+                command_bell.close()
+                raise
             job = runners.Job(
                 app=self._app,
                 config=self.config,
                 state_json=self._state_json,
                 worker_id=worker_id,
-                listeners=self._listeners.duplicate(),
+                listeners=listeners,
                 path=path,
                 slot=scoreboard.slot_of(board, worker_id),
                 ctrl_queue=self._new_queue(),
                 status_queue=self._new_queue(),
-                command_bell=Doorbell(),
+                command_bell=command_bell,
                 status_bell=self._bell,
             )
             runner = runners.run_in_thread if self.in_threads else runners.run_in_interpreter
             handle = WorkerHandle(job, runner, generation=1)
             self._handles.append(handle)
             handle.start()
-        self._monitor = threading.Thread(target=self._watch, name="asgi-supervisor", daemon=True)
-        self._monitor.start()
 
     def _new_queue(self) -> interpreters.Queue:
         return queue.Queue() if self.in_threads else interpreters.create_queue(QUEUE_SIZE)
@@ -278,6 +291,23 @@ class Supervisor:
         with self:
             self.wait()
 
+    def reload_tls(self) -> None:
+        """Have the workers read the certificates again, for new connections; old ones go on.
+
+        Raises:
+            ConfigError: The files can't be used; the workers keep what they have. (A context
+                factory is called by the workers only, which log its failures.)
+            StateError: TLS is not on.
+        """
+        if not self.config.tls:
+            raise StateError("can't reload TLS: it is not on")
+        if self.config.ssl_context_factory is None:
+            from .tls import TLSContext  # ssl is imported only where it is needed
+
+            TLSContext(self.config)
+        for handle in self._handles:
+            handle.command(CMD_RELOAD_TLS)
+
     # --- stop
 
     def stop(self, timeout: float | None = None) -> None:
@@ -303,14 +333,21 @@ class Supervisor:
                 self._state = SupervisorState.STOPPED
             self._stop_requested = True
             self._grace_ends = min(self._grace_ends, monotonic() + grace)
-            ours = self._state is SupervisorState.SERVING
-            if ours:
-                self._state = SupervisorState.STOPPING
             self._changed.notify_all()
-            if not ours:  # somebody else stops it, or starts it and will see the request
-                self._changed.wait_for(lambda: self._state in _ENDED)
+            # Another thread may be at it, or starting and about to see the request. If an exception
+            # such as KeyboardInterrupt gets in its way, the rest falls to this one.
+            self._changed.wait_for(lambda: self._state in _ENDED or not self._busy)
+            ours = self._state not in _ENDED
+            if ours:
+                self._busy = True
+                self._state = SupervisorState.STOPPING
         if ours:
             self._tear_down(SupervisorState.STOPPED)
+        if self._monitor is not None:
+            self._monitor.join()  # when all workers died it releases everything itself
+        if self._incomplete:  # at that time; a thread that was left may have ended since
+            with self._changed:
+                self._release()
         if self._incomplete:
             raise ShutdownIncompleteError(
                 f"still running: {', '.join(self._incomplete)}; a thread of the application, or "
@@ -320,11 +357,24 @@ class Supervisor:
 
     def _tear_down(self, final: SupervisorState) -> None:
         """End all workers as well as can be and release everything that they don't hold."""
-        begun = any(h.state is not WorkerState.STARTING for h in self._handles)
+        try:
+            self._end_workers()
+            with self._changed:
+                self._release()
+                self._state = final
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+
+    def _end_workers(self) -> None:
+        """Tell them to end and wait as long as that may take; called again, it forces them."""
+        left = [h for h in self._handles if not h.exited]
+        begun = any(h.state is not WorkerState.STARTING for h in left)
         self._send_shutdown()
         with self._changed:
-            while not self._all_exited() and (left := self._grace_ends - monotonic()) > 0:
-                self._changed.wait(left)
+            while not self._all_exited() and (grace := self._grace_ends - monotonic()) > 0:
+                self._changed.wait(grace)
         if not self._all_exited():
             self._send_shutdown()  # the second one forces
             patience = 2 * self.config.shutdown_timeout if begun else 0.0
@@ -335,10 +385,6 @@ class Supervisor:
             self._bell.ring()
         if self._monitor is not None:
             self._monitor.join()
-        with self._changed:
-            self._release()
-            self._state = final
-            self._changed.notify_all()
 
     def _send_shutdown(self) -> None:
         for handle in self._handles:
@@ -354,7 +400,6 @@ class Supervisor:
             self._listeners.close()
         for handle in self._handles:
             if handle.exited:
-                handle.thread.join()
                 handle.close()
         self._incomplete = tuple(h.thread.name for h in self._handles if not h.exited)
         if self._bell is not None and not self._incomplete:
@@ -415,7 +460,8 @@ async def _in_thread(function: Callable[[], None]) -> None:
             function()
         except BaseException as exc:
             outcome = exc
-        loop.call_soon_threadsafe(finish, outcome)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: who asked was cancelled
+            loop.call_soon_threadsafe(finish, outcome)
 
     thread = threading.Thread(target=call, name="asgi-supervisor-call")
     thread.start()

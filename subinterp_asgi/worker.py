@@ -9,6 +9,7 @@ A worker knows nothing of interpreters or supervisors and can be run on any asyn
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import logging
 import socket
@@ -30,9 +31,12 @@ from .service import AccessLog, Service
 from .types import TYPE_CHECKING, Address, ASGIApp
 
 if TYPE_CHECKING:
+    from ssl import SSLSocket
     from typing import Any
 
+    from .opening import Opening
     from .poller import Poller
+    from .tls import TLSContext
 
 
 logger = logging.getLogger("subinterp_asgi.error")
@@ -97,8 +101,11 @@ class Worker:
         self._on_serving = on_serving
         self._on_start = on_start
         self._on_end = on_end
-        self._connections: set[Connection] = set()
+        self._connections: set[Connection | Opening] = set()
+        self._tls: TLSContext | None = None
         self._accepting = False
+        self._drain_asked = False
+        self._hook_due = False  # on_start has been called, on_end has not
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
@@ -121,12 +128,13 @@ class Worker:
 
     def is_idle(self) -> bool:
         """Whether no request is in flight, no head half received and no background work left."""
-        if self.state is WorkerState.NEW or self.state is WorkerState.STARTING:
+        if self.state not in (WorkerState.SERVING, WorkerState.DRAINING):
             return True
         return not self._service.tasks and all(c.idle for c in self._connections)
 
     def drain(self) -> None:
         """Accept no more connections; finish what was accepted. Does nothing the second time."""
+        self._drain_asked = True  # remembered, if it is too early
         if self.state is not WorkerState.SERVING:
             return
         self.state = WorkerState.DRAINING
@@ -162,12 +170,13 @@ class Worker:
             raise StateError("a worker can serve only once")
         self.state = WorkerState.STARTING
         self._loop = asyncio.get_running_loop()
+        self._tls = self._make_tls()
         lifespan = Lifespan(self.app, self.config.lifespan, self._lifespan_state)
         try:
             if await self._start(lifespan):
                 self._poller = make_poller(self._loop)
                 try:
-                    self._begin_serving()
+                    self._begin_serving(lifespan)
                     await self._stopping.wait()
                     await self._finish_requests()
                 finally:
@@ -193,10 +202,12 @@ class Worker:
 
     async def _run_startup(self, lifespan: Lifespan) -> None:
         await lifespan.startup(self.config.startup_timeout)
+        self._hook_due = True
         if self._on_start is not None:
             await self._on_start()
 
-    def _begin_serving(self) -> None:
+    def _begin_serving(self, lifespan: Lifespan) -> None:
+        context = lifespan.context if self.config.lifespan_context else contextvars.copy_context()
         self._service = Service(
             self.app,
             self.config,
@@ -205,6 +216,7 @@ class Worker:
             slot=self._slot,
             access_log=self._access_log,
             on_task_end=self._progress.set,
+            context=context,
         )
         for listener in self._listeners:
             listener.setblocking(False)
@@ -213,6 +225,8 @@ class Worker:
         self.state = WorkerState.SERVING
         if self._on_serving is not None:
             self._on_serving()
+        if self._drain_asked:
+            self.drain()
 
     async def _finish_requests(self) -> None:
         """Wait for what is in flight, then tell it that it is over, then cancel it."""
@@ -253,7 +267,7 @@ class Worker:
 
     async def _end(self, lifespan: Lifespan) -> None:
         try:
-            if self._on_end is not None:
+            if self._on_end is not None and self._hook_due:
                 await self._on_end()
         finally:
             await lifespan.shutdown(self.config.shutdown_timeout)
@@ -304,7 +318,21 @@ class Worker:
         except OSError:
             sock.close()  # reset between accept() and here
             return True
-        connection = Connection(
+        if self._tls is None:
+            self._open(Connection, sock, client, server)
+        else:
+            self._open_tls(self._tls, sock, client, server)
+        return True
+
+    def _open(
+        self,
+        kind: type[Connection],
+        sock: socket.socket,
+        client: Address | None,
+        server: Address,
+    ) -> Connection:
+        """Begin to serve a socket that is ready for requests."""
+        connection = kind(
             sock,
             self._poller,
             self,
@@ -312,18 +340,67 @@ class Worker:
             server=server,
             write_timeout=self.config.timeout_write,
         )
-        connection.session = HTTPSession(connection, self._service)
+        session = HTTPSession(connection, self._service)
+        connection.session = session
+        self._add(connection)
+        limit = self.config.limit_connections
+        if limit is not None and len(self._connections) > limit:
+            session.turn_away()
+        return connection
+
+    def _open_tls(
+        self, tls: TLSContext, sock: socket.socket, client: Address | None, server: Address
+    ) -> None:
+        """Begin with a TLS handshake."""
+        from .opening import Opening
+        from .tls_connection import TLSConnection
+
+        def on_open(wrapped: SSLSocket) -> None:
+            connection = self._open(TLSConnection, wrapped, client, server)
+            connection.tls = tls.describe(wrapped)
+            if self._service.draining:
+                connection.drain()
+
+        self._add(
+            Opening(
+                sock,
+                self._poller,
+                self,
+                context=tls.context,
+                timeout=self.config.timeout_tls_handshake,
+                on_open=on_open,
+            )
+        )
+
+    def _add(self, connection: Connection | Opening) -> None:
         self._connections.add(connection)
         self._slot[CONNECTIONS] = len(self._connections)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_interval(), self._tick)
-        return True
+
+    def reload_tls(self) -> None:
+        """Read the certificates again, for connections from now on; old ones go on as they are.
+
+        If that fails the old ones stay in use, and the reason is logged.
+        """
+        if self._tls is not None:
+            try:
+                self._tls = self._make_tls()
+            except Exception:
+                logger.exception("worker %d: TLS was not reloaded", self.worker_id)
+
+    def _make_tls(self) -> TLSContext | None:
+        if not self.config.tls:
+            return None
+        from .tls import TLSContext  # ssl is imported only where it is needed
+
+        return TLSContext(self.config)
 
     def _try_accepting_again(self) -> None:
         if self.state is WorkerState.SERVING:
             self._resume_accepting()
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: Connection | Opening) -> None:
         """Called by a connection that is closed."""
         self._connections.discard(connection)
         self._slot[CONNECTIONS] = len(self._connections)
@@ -339,6 +416,7 @@ class Worker:
             config.timeout_header,
             config.timeout_body,
             config.timeout_write,
+            config.timeout_tls_handshake,
         )
         return min(1.0, max(0.02, min((t for t in timeouts if t), default=1.0) / 4))
 

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from time import perf_counter
 
+from ..connection import NEVER
 from ..errors import ASGIProtocolError, ClientDisconnected
 from ..http1.response import ResponseWriter
 from ..types import TYPE_CHECKING
+from . import extensions
 
 if TYPE_CHECKING:
     from typing import Any
@@ -30,19 +32,22 @@ class HTTPExchange:
     Attributes:
         request: The request.
         writer: The response.
+        connection: Where it came from.
         continue_due: The client waits for ``100 Continue``, and has not been sent it.
     """
 
     __slots__ = (
         "_body_delivered",
-        "_connection",
         "_disconnected",
         "_ended",
         "_gone",
+        "_grace",
         "_service",
         "_session",
         "_started",
+        "_task",
         "_waiters",
+        "connection",
         "continue_due",
         "request",
         "writer",
@@ -52,14 +57,15 @@ class HTTPExchange:
         self, session: HTTPSession, connection: Connection, service: Service, request: Request
     ) -> None:
         self.request = request
+        self.connection = connection
         self._session = session
-        self._connection = connection
         self._service = service
         self.writer = ResponseWriter(
             service.defaults,
             head_request=request.method == "HEAD",
             http10=request.http_version == "1.0",
             keep_alive=request.keep_alive,
+            trailers_ok=request.fields.trailers_ok,
         )
         self._body_delivered = False
         self.continue_due = request.expect_continue
@@ -67,12 +73,14 @@ class HTTPExchange:
         self._gone = False  # send() has nobody to send to
         self._ended = False  # completed, failed or lost; counted and logged
         self._waiters: list[asyncio.Future[None]] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._grace: asyncio.TimerHandle | None = None
         self._started = perf_counter() if service.access_log is not None else 0.0
 
     def run(self) -> None:
         """Call the application; it may be done when this returns."""
         self._service.request_started()
-        self._service.run(self._call_app())
+        self._task = self._service.run(self._call_app())
 
     async def _call_app(self) -> None:
         try:
@@ -80,8 +88,8 @@ class HTTPExchange:
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
             self._fail()
-        except Exception:
-            if self._disconnected:
+        except (Exception, SystemExit):  # (a request must not be able to end the worker)
+            if self._gone:
                 logger.debug("exception after the client had gone", exc_info=True)
             else:
                 logger.exception("exception in the ASGI application")
@@ -90,19 +98,23 @@ class HTTPExchange:
             self._fail()
             raise
         else:
-            if not self.writer.complete and not self._disconnected:
-                logger.error(
-                    "the ASGI application returned without %s a response",
-                    "completing" if self.writer.status else "starting",
-                )
+            if not self.writer.complete:
+                if not self._gone:
+                    logger.error(
+                        "the ASGI application returned without %s a response",
+                        "completing" if self.writer.status else "starting",
+                    )
                 self._fail()
 
     def _scope(self) -> dict[str, Any]:
-        request, service, connection = self.request, self._service, self._connection
+        request, service, connection = self.request, self._service, self.connection
         path, raw_path = request.path, request.raw_path
         if service.root_path:
             path = service.root_path + path
             raw_path = service.root_path_bytes + raw_path
+        supported: dict[str, Any] = service.extensions.copy()
+        if connection.tls is not None:
+            supported["tls"] = connection.tls
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
@@ -117,7 +129,7 @@ class HTTPExchange:
             "query_string": request.query,
             "headers": request.headers,
             "state": service.state.copy(),
-            "extensions": {},
+            "extensions": supported,
         }
 
     # --- ASGI's receive
@@ -125,7 +137,7 @@ class HTTPExchange:
     async def receive(self) -> Message:
         """Return ``http.request`` messages, then ``http.disconnect``."""
         session = self._session
-        while not (self._disconnected or self.writer.complete):
+        while not (self._disconnected or self._ended):
             if not self._body_delivered:
                 piece = session.read_body(self)
                 if piece is None:
@@ -140,11 +152,17 @@ class HTTPExchange:
                     session.send_continue()
                     continue
                 session.body_awaited()
+            elif session.at_eof:
+                break
             waiter = self._service.loop.create_future()
             if self._waiters is None:
                 self._waiters = []
             self._waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self._forget(waiter)
+                raise
         # Who was told that nobody is there is held to it.
         self._gone = True
         return {"type": "http.disconnect"}
@@ -156,10 +174,31 @@ class HTTPExchange:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def _forget(self, waiter: asyncio.Future[None]) -> None:
+        """A call of ``receive()`` was cancelled."""
+        if self._waiters is not None and waiter in self._waiters:
+            self._waiters.remove(waiter)
+            if not self._waiters and not self._ended:
+                self.connection.deadline = NEVER  # nobody waits for the body
+
     def disconnect(self) -> None:
-        """The client will send no more, or is gone: tell a waiting application."""
-        self._disconnected = True
+        """There is nobody to serve: tell the application, whatever it has read."""
+        if not self._disconnected:
+            self._disconnected = True
+            self.eof_received()
+
+    def eof_received(self) -> None:
+        """The client will send no more: tell the application, once it has read what came."""
         self.wake()
+        if self._grace is None:
+            grace = self._service.config.timeout_disconnect_grace
+            if grace is not None and self._task is not None and not self._task.done():
+                self._grace = self._service.loop.call_later(grace, self._task.cancel)
+                self._task.add_done_callback(self._end_grace)
+
+    def _end_grace(self, task: asyncio.Task[None]) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
 
     # --- ASGI's send
 
@@ -170,44 +209,59 @@ class HTTPExchange:
             ASGIProtocolError: The message is not one that may come now, or is malformed.
             ClientDisconnected: The client is gone.
         """
-        writer, connection = self.writer, self._connection
+        writer, connection = self.writer, self.connection
         kind = message["type"]
-        if writer.complete:
-            raise ASGIProtocolError(f"{kind!r} was sent after the response had been completed")
+        if self._ended or self._gone:
+            if writer.complete:
+                raise ASGIProtocolError(f"{kind!r} was sent after the response was complete")
+            raise ClientDisconnected("the client is gone")
         if kind == "http.response.body":
-            if not writer.status:
-                raise ASGIProtocolError("'http.response.body' was sent before a start")
-            if self._gone:
-                raise ClientDisconnected("the client is gone")
+            self.check_body_expected()
             body = message.get("body", b"")
-            if not isinstance(body, bytes):
+            if type(body) is not bytes:
                 body = _as_bytes(body)
             more = message.get("more_body", False)
-            if not writer.head_sent:
-                self._session.decide_keep_alive(self, final=not more)
+            self.announce(final=not more)
             data = writer.send(body, more=more)
             if data:
                 connection.write(data)
-            if not more:
-                self._end()
+            if writer.complete:
+                self.end()
             elif connection.congested:
                 await connection.drained()
         elif kind == "http.response.start":
             if writer.status:
                 raise ASGIProtocolError("'http.response.start' was sent twice")
-            if self._gone:
-                raise ClientDisconnected("the client is gone")
             try:
                 status = message["status"]
             except KeyError:
                 raise ASGIProtocolError("'http.response.start' has no status") from None
-            writer.start(status, message.get("headers", ()))
+            trailers = message.get("trailers", False)
+            writer.start(status, message.get("headers", ()), trailers=trailers)
+        elif kind in extensions.HANDLERS:
+            await extensions.HANDLERS[kind](self, message)
         else:
             raise ASGIProtocolError(f"unexpected message {kind!r} for an HTTP response")
 
+    def check_body_expected(self) -> None:
+        """Check that a piece of the body may come now.
+
+        Raises:
+            ASGIProtocolError: The response was not started, or its body is complete.
+        """
+        if not self.writer.status:
+            raise ASGIProtocolError("the body of a response was sent before its start")
+        if self.writer.body_complete:
+            raise ASGIProtocolError("a piece of the body was sent after the last one")
+
+    def announce(self, *, final: bool) -> None:
+        """Let the session decide on the connection before a head is rendered."""
+        if not self.writer.head_sent:
+            self._session.decide_keep_alive(self, final=final)
+
     # --- the end
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """The response is complete: the connection is free for the next request."""
         if not self._ended:
             self._ended = True
@@ -219,9 +273,11 @@ class HTTPExchange:
     def _fail(self) -> None:
         """The application will not complete the response."""
         if not self._ended:
-            self._ended = self._gone = True
-            self._log(self._session.exchange_failed(self))
+            told, self._gone = self._gone, True
+            self._ended = True
+            self._log(self._session.exchange_failed(self, told=told))
             self._service.request_ended()
+            self.wake()
 
     def lost(self, status: int) -> None:
         """The session gave this exchange up: the client is gone, or was answered with a status."""
@@ -236,7 +292,7 @@ class HTTPExchange:
         if self._service.access_log is not None:
             request = self.request
             self._service.access_log(
-                self._connection.client,
+                self.connection.client,
                 request.method,
                 request.target.decode("ascii"),
                 request.http_version,
@@ -245,7 +301,7 @@ class HTTPExchange:
             )
 
 
-def _as_bytes(body: object) -> bytes:
-    if isinstance(body, bytearray | memoryview):
+def _as_bytes(body: Any) -> bytes:
+    if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
     raise ASGIProtocolError(f"the body of a response must be bytes, not {type(body).__name__}")

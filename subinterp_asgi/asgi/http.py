@@ -28,6 +28,8 @@ REQUESTS_PER_WAKEUP = 16
 """Pipelined requests served before other connections get their turn."""
 CLIENT_CLOSED_REQUEST = 499
 """Logged where the client left before it had an answer; nginx's code."""
+RETRY = ((b"retry-after", b"1"),)
+"""Goes with 503: when to try again, in seconds."""
 DISCARD_SIZE = 262144
 """Octets of an unread body that are read and dropped to keep a connection; beyond, it is closed."""
 
@@ -43,6 +45,7 @@ class HTTPSession:
         "_exchange",
         "_in_head",
         "_parser",
+        "_scheduled",
         "_service",
     )
 
@@ -53,6 +56,7 @@ class HTTPSession:
         self._exchange: HTTPExchange | None = None
         self._discarded = -1  # octets dropped of a body nobody reads, or -1 if there is none
         self._advancing = False
+        self._scheduled = False  # the next request will be served when others had their turn
         self._in_head = True  # the deadline is that of a request head
         self._eof = False
         timeout = service.config.timeout_header
@@ -67,8 +71,10 @@ class HTTPSession:
         if exchange is None:
             if self._discarded >= 0:
                 self._discard_body()
-            else:
+            elif not self._scheduled:
                 self._serve()
+            elif parser.buffered >= HIGH_WATER:
+                self._connection.pause_reading()
         else:
             if parser.buffered >= HIGH_WATER:
                 self._connection.pause_reading()
@@ -76,20 +82,21 @@ class HTTPSession:
                 self._connection.deadline = NEVER
                 exchange.wake()
 
+    def turn_away(self) -> None:
+        """There are too many connections: say so and close."""
+        self._answer(503, fields=RETRY)
+
     def eof_received(self) -> None:
         self._eof = True
-        exchange = self._exchange
-        if exchange is None:
-            if self._parser.mid_message:
-                self._refuse(ProtocolError("the request was cut short"))
-            else:
-                self._connection.close()
-        elif self._parser.body_complete:
-            # The client may only have closed its sending half: its response is still written, but
-            # an application that asks whether somebody is there hears that nobody is.
-            exchange.disconnect()
-        else:
-            self._break_off(exchange, ProtocolError("the request was cut short"))
+        if self._exchange is not None:
+            # The client may only have closed its sending half: what came is still delivered and
+            # the response written, but an application that waits for more hears that nobody is
+            # there.
+            self._exchange.eof_received()
+        elif self._discarded >= 0:
+            self._connection.close()
+        elif not self._scheduled:
+            self._await_head()
 
     def connection_lost(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -133,12 +140,20 @@ class HTTPSession:
         """Whether the request's body has been read to its end."""
         return self._parser.body_complete
 
+    @property
+    def at_eof(self) -> bool:
+        """Whether the client will send no more."""
+        return self._eof
+
     def read_body(self, exchange: HTTPExchange) -> bytes | None:
         """Return what has come of the body; ``None`` if it is malformed and the exchange over."""
         try:
             piece = self._parser.read_body()
         except ProtocolError as exc:
             self._break_off(exchange, exc)
+            return None
+        if self._eof and not (piece or self._parser.body_complete):
+            self._break_off(exchange, ProtocolError("the request was cut short"))
             return None
         if self._parser.buffered < HIGH_WATER:
             self._connection.resume_reading()
@@ -185,22 +200,32 @@ class HTTPSession:
             logger.error("the response body was shorter than its Content-Length")
             connection.close()
         elif not writer.keep_alive:
-            connection.close(linger=not self._parser.body_complete or self._parser.buffered > 0)
+            # A client that has not asked for this may have sent its next request already.
+            connection.close(linger=exchange.request.keep_alive or self._parser.mid_message)
         elif not self._parser.body_complete:
             self._discarded = 0
             self._discard_body()
         elif not self._advancing:
             self._proceed()
 
-    def exchange_failed(self, exchange: HTTPExchange) -> int:
-        """The exchange's response will never be complete; return the status the client saw."""
+    def exchange_failed(self, exchange: HTTPExchange, *, told: bool) -> int:
+        """The exchange's response will never be complete; return the status the client saw.
+
+        Args:
+            exchange: The exchange.
+            told: The application was told that the client is gone, and took it at that.
+        """
         self._exchange = None
         connection, writer = self._connection, exchange.writer
         if connection.closed:
             return writer.status or CLIENT_CLOSED_REQUEST
         if not writer.head_sent:
-            self._answer(500, head_request=exchange.request.method == "HEAD")
-            return 500
+            if told and self._eof:
+                connection.close()
+                return CLIENT_CLOSED_REQUEST
+            status = 503 if told else 500
+            self._answer(status, head_request=exchange.request.method == "HEAD")
+            return status
         if writer.close_delimited:
             connection.reset()
         else:
@@ -222,6 +247,9 @@ class HTTPSession:
             if request is None:
                 self._await_head()
                 break
+            if self._service.overloaded:
+                self._answer(503, head_request=request.method == "HEAD", fields=RETRY)
+                break
             connection.deadline = NEVER
             self._in_head = False
             exchange = self._exchange = HTTPExchange(self, connection, self._service, request)
@@ -234,17 +262,19 @@ class HTTPSession:
             self._proceed()
         self._advancing = False
         connection.uncork()
-        if parser.buffered >= HIGH_WATER:
+        if parser.buffered >= HIGH_WATER and (self._busy or self._scheduled):
             connection.pause_reading()
 
     def _proceed(self) -> None:
         """Go on to the next request, if it has come already, after others have had their turn."""
         if self._parser.buffered:
+            self._scheduled = True
             self._service.loop.call_soon(self._serve_later)
         else:
             self._await_head()
 
     def _serve_later(self) -> None:
+        self._scheduled = False
         if not (self._busy or self._connection.closing):
             self._serve()
 
@@ -297,19 +327,31 @@ class HTTPSession:
             self._connection.close(linger=True)
             exchange.lost(exchange.writer.status)
         else:
-            self._refuse(error)
+            self._refuse(error, head_request=exchange.request.method == "HEAD")
             exchange.lost(error.status)
 
-    def _refuse(self, error: ProtocolError) -> None:
+    def _refuse(self, error: ProtocolError, *, head_request: bool | None = None) -> None:
         """Answer what is no valid request, and parse no more of what comes (RFC 9112 section 9)."""
         logger.debug("refused a request with %d: %s", error.status, error)
-        self._answer(error.status)
+        if head_request is None:
+            head_request = self._parser.head_refused
+        self._answer(error.status, head_request=head_request)
 
-    def _answer(self, status: int, *, head_request: bool = False) -> None:
+    def _answer(
+        self,
+        status: int,
+        *,
+        head_request: bool = False,
+        fields: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
         """Send a response of the server's own as the last on this connection."""
         connection = self._connection
         response = simple_response(
-            status, self._service.defaults, keep_alive=False, head_request=head_request
+            status,
+            self._service.defaults,
+            keep_alive=False,
+            head_request=head_request,
+            fields=fields,
         )
         try:
             connection.write(response)

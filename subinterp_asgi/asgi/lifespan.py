@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 
 from ..errors import ASGIProtocolError, LifespanError
@@ -25,12 +26,16 @@ class Lifespan:
         mode: ``"on"``: a failure is an error; ``"auto"``: an application that raises before it
             answers the startup event is taken not to support it; ``"off"``: it is not called.
         state: The dict that becomes ``scope["state"]``; filled by the application.
+
+    Attributes:
+        context: The context that the call runs in, with the variables that it sets.
     """
 
     def __init__(self, app: ASGIApp, mode: LifespanMode, state: dict[str, Any]) -> None:
         self._app = app
         self._mode = mode
         self._state = state
+        self.context = contextvars.copy_context()
         self._events: asyncio.Queue[Message] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._startup: asyncio.Future[None] | None = None
@@ -45,7 +50,9 @@ class Lifespan:
         if self._mode == "off":
             return
         self._startup = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._call_app(), name="subinterp-asgi-lifespan")
+        self._task = asyncio.create_task(
+            self._call_app(), name="subinterp-asgi-lifespan", context=self.context
+        )
         self._events.put_nowait({"type": "lifespan.startup"})
         await asyncio.wait(
             (self._startup, self._task), timeout=timeout, return_when="FIRST_COMPLETED"
@@ -75,6 +82,9 @@ class Lifespan:
             LifespanError: The application reported a failure, raised, or took too long.
         """
         if self._task is None:
+            return
+        if self._startup is not None and not self._startup.done():
+            await self.cancel()  # startup() was interrupted
             return
         if not self._task.done():
             self._shutdown = asyncio.get_running_loop().create_future()

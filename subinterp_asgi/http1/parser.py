@@ -65,7 +65,8 @@ class Request:
         query: Query as sent, without its question mark.
         authority: Host of an absolute-form target, which stands over the Host field, or ``None``.
         http_version: ``"1.0"`` or ``"1.1"``, the version to answer with.
-        headers: (lower-cased name, value) pairs in order. A fresh list, the caller's to keep.
+        headers: (lower-cased name, value) pairs in order. A fresh list, the caller's to keep. Its
+            Host is that of an absolute-form target, if it was one.
         fields: What the fields say about message and connection.
         keep_alive: Whether the client lets the connection live on (RFC 9112 section 9.3).
         expect_continue: The client waits for ``100 Continue`` before it sends the body.
@@ -105,7 +106,16 @@ class RequestParser:
         limits: Bounds to enforce; the defaults are those of ``Config``.
     """
 
-    __slots__ = ("_body", "_data", "_first_line_seen", "_limits", "_pos", "_scanned", "state")
+    __slots__ = (
+        "_body",
+        "_data",
+        "_empty_line_seen",
+        "_first_line_seen",
+        "_limits",
+        "_pos",
+        "_scanned",
+        "state",
+    )
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -117,6 +127,7 @@ class RequestParser:
         # was looked at, so that bytes coming one at a time cost no more than all at once.
         self._scanned = 0
         self._first_line_seen = False
+        self._empty_line_seen = False  # before the head that comes next
         self._body: BodyReader | None = None
         self.state = State.HEAD
 
@@ -139,6 +150,11 @@ class RequestParser:
     def mid_message(self) -> bool:
         """Whether the stream would be cut short if it ended here (RFC 9112 section 8)."""
         return self.state is State.BODY or self.buffered > 0
+
+    @property
+    def head_refused(self) -> bool:
+        """Whether the head that can't be parsed is one of a HEAD request: no answer has a body."""
+        return self.state is not State.BODY and self._data.startswith(b"HEAD ", self._pos)
 
     def feed(self, data: bytes) -> None:
         """Take what came from the peer. Nothing is parsed before it is asked for."""
@@ -203,11 +219,10 @@ class RequestParser:
 
     def _parse_head(self) -> Request | None:
         data, pos, limits = self._data, self._pos, self._limits
-        if not self._first_line_seen and data.startswith(b"\r\n", pos):
+        if data.startswith(b"\r\n", pos) and not self._empty_line_seen:
             # RFC 9112 section 2.2: one empty line before a request is to be ignored.
-            if len(data) == pos + 2:
-                return None
-            pos += 2
+            self._empty_line_seen = True
+            pos = self._pos = pos + 2
         end = data.find(b"\r\n\r\n", max(pos, self._scanned - 3))
         if end < 0:
             self._check_incomplete(pos)
@@ -234,6 +249,8 @@ class RequestParser:
         request.fields = fields
         request.raw_path, request.query, request.authority = split_target(request.method, target)
         request.path = decode_path(request.raw_path)
+        if request.authority is not None:
+            _replace_host(items, request.authority)
         if minor != b"0":
             if not fields.host:
                 self._check_host_missing(request)
@@ -254,7 +271,7 @@ class RequestParser:
         self._body = self._open_body(fields.length) if fields.length else None
         self._pos = end + 4
         self._scanned = 0
-        self._first_line_seen = False
+        self._first_line_seen = self._empty_line_seen = False
         return request
 
     def _open_body(self, length: int) -> BodyReader:
@@ -276,11 +293,11 @@ class RequestParser:
     def _check_incomplete(self, pos: int) -> None:
         """Refuse early what can't become a valid head; a client may never send the rest."""
         data, limits = self._data, self._limits
-        if len(data) == pos or data[pos:] == b"\r":
+        if data[pos : pos + 2] in (b"", b"\r"):
             return
+        if BARE_LF.search(data, max(pos, self._scanned)):
+            raise ProtocolError("line feed without carriage return")
         if not self._first_line_seen:
-            if BARE_LF.search(data, self._scanned):
-                raise ProtocolError("line feed without carriage return")
             line_end = data.find(b"\r\n", max(pos, self._scanned - 1))
             line_length = (len(data) if line_end < 0 else line_end) - pos
             if line_length > limits.limit_request_line:
@@ -289,10 +306,8 @@ class RequestParser:
                 if REQUEST_LINE.match(data, pos) is None:
                     raise self._first_line_error(pos)
                 self._first_line_seen = True
-            elif TOKEN.match(data, pos) is None:
+            elif TOKEN.match(data, pos, pos + 1) is None:
                 raise ProtocolError("not an HTTP request")
-        elif BARE_LF.search(data, self._scanned):
-            raise ProtocolError("line feed without carriage return")
         if len(data) - pos > limits.limit_header_size:
             raise ProtocolError("request head too large", 431)
         self._scanned = len(data)
@@ -302,3 +317,12 @@ class RequestParser:
         if end - pos > self._limits.limit_request_line:
             return ProtocolError("request line too long", 414)
         return ProtocolError("malformed request line")
+
+
+def _replace_host(items: list[tuple[bytes, bytes]], authority: bytes) -> None:
+    """RFC 9112 section 3.2.2: the authority of an absolute-form target stands over Host."""
+    for index, (name, _) in enumerate(items):
+        if name == b"host":
+            items[index] = (name, authority)
+            return
+    items.insert(0, (b"host", authority))

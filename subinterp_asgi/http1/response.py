@@ -96,18 +96,20 @@ class ResponseWriter:
         head_request: The request's method was HEAD.
         http10: The client speaks HTTP/1.0.
         keep_alive: The connection may live on after this response, as far as the client goes.
+        trailers_ok: The client takes trailer fields (``TE: trailers``).
 
     Attributes:
         status: The status code, or 0 before ``start()``.
         keep_alive: Whether the connection may live on; final once ``complete`` is set.
         head_sent: Bytes of this response were returned, so that no other can replace it.
+        bodiless: Whatever body there is must not be sent.
+        body_complete: The last piece of the body was sent; trailers may follow.
         complete: The application has sent all it will.
         truncated: It sent less than its Content-Length promised; the connection must be dropped.
     """
 
     __slots__ = (
         "_block",
-        "_bodiless",
         "_chunked",
         "_connection",
         "_defaults",
@@ -116,6 +118,10 @@ class ResponseWriter:
         "_remaining",
         "_seen_date",
         "_seen_server",
+        "_trailers_due",
+        "_trailers_ok",
+        "bodiless",
+        "body_complete",
         "complete",
         "head_sent",
         "keep_alive",
@@ -130,18 +136,28 @@ class ResponseWriter:
         head_request: bool = False,
         http10: bool = False,
         keep_alive: bool = True,
+        trailers_ok: bool = False,
     ) -> None:
+        self._trailers_ok = trailers_ok
         self._defaults = defaults
         self._head_request = head_request
         self._http10 = http10
         self.keep_alive = keep_alive
         self.status = 0
         self.head_sent = False
+        self.body_complete = False
         self.complete = False
         self.truncated = False
 
-    def start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    def start(
+        self, status: int, fields: Iterable[tuple[bytes, bytes]], *, trailers: bool = False
+    ) -> None:
         """Take status and fields of a response; nothing is rendered before the body begins.
+
+        Args:
+            status: The status code.
+            fields: (name, value) pairs.
+            trailers: ``send_trailers()`` will be called after the body.
 
         Raises:
             ASGIProtocolError: The status is no final status code, or a field could not be sent as
@@ -170,10 +186,10 @@ class ResponseWriter:
             raise ASGIProtocolError(
                 "response headers must be an iterable of (name, value) pairs of bytes"
             ) from None
-        if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
-            raise ASGIProtocolError("a response header value contains CR, LF or NUL")
+        _check_block(block, count)
         self._block = block
-        self._bodiless = self._head_request or status in _NO_CONTENT
+        self._trailers_due = trailers
+        self.bodiless = self._head_request or status in _NO_CONTENT
         self.status = status
 
     def _take_special(self, kind: int, value: bytes, status: int) -> bool:
@@ -204,7 +220,7 @@ class ResponseWriter:
         return (
             self.head_sent
             and self._remaining == _ANY_LENGTH
-            and not (self._chunked or self._bodiless)
+            and not (self._chunked or self.bodiless)
         )
 
     def send(self, body: bytes, *, more: bool) -> bytes:
@@ -217,8 +233,19 @@ class ResponseWriter:
         Raises:
             ASGIProtocolError: The body is longer than its Content-Length.
         """
-        size = len(body)
-        if self._remaining != _ANY_LENGTH and not self._bodiless:
+        before, after = self.frame(len(body), more=more)
+        if self.bodiless:
+            return before
+        if after:
+            return b"%b%b%b" % (before, body, after)
+        return before + body if before else body
+
+    def frame(self, size: int, *, more: bool) -> tuple[bytes, bytes]:
+        """Return what goes before and after a piece of ``size`` octets that is sent otherwise.
+
+        A piece of a ``bodiless`` response is not sent at all. Arguments and errors as ``send()``.
+        """
+        if self._remaining != _ANY_LENGTH and not self.bodiless:
             if size > self._remaining:
                 raise ASGIProtocolError("the response body is longer than its Content-Length")
             self._remaining -= size
@@ -230,25 +257,49 @@ class ResponseWriter:
         if not self.head_sent:
             head = self._head(size, more)
             self.head_sent = True
+        if not more:
+            self.body_complete = True
+            self.complete = not self._trailers_due
+        if not self._chunked:
+            return head, b""
+        if size:
+            head = b"%b%x\r\n" % (head, size)
+        if more:
+            return head, b"\r\n" if size else b""
+        end = b"0\r\n" if self._trailers_due else b"0\r\n\r\n"
+        return head, b"\r\n" + end if size else end
+
+    def send_trailers(self, fields: Iterable[tuple[bytes, bytes]], *, more: bool) -> bytes:
+        """Return the bytes for trailer fields (RFC 9110 section 6.5), if the client wants them.
+
+        Raises:
+            ASGIProtocolError: A field could not be sent as it is, or does not belong there.
+        """
+        lines: list[bytes] = []
+        count = 0
+        for name, value in fields:
+            kind = _kinds.get(name)
+            if (_classify(name) if kind is None else kind) in _NEVER_TRAILERS:
+                raise ASGIProtocolError(f"{name!r} can't be a trailer field")
+            lines += (name, b": ", value, b"\r\n")
+            count += 1
+        block = b"".join(lines)
+        _check_block(block, count)
         self.complete = not more
-        if self._bodiless:
-            return head
-        if self._chunked:
-            if not size:
-                return head if more else head + b"0\r\n\r\n"
-            return b"%s%x\r\n%s%s" % (head, size, body, b"\r\n" if more else b"\r\n0\r\n\r\n")
-        return head + body if head else body
+        if not self._chunked:
+            return b""
+        return block if more else block + b"\r\n"
 
     def _head(self, size: int, more: bool) -> bytes:
         """Render the head, now that it is known whether the first piece of the body is all."""
         framing = b""
         self._chunked = False
-        if self._remaining == _ANY_LENGTH and not self._bodiless:
-            if not more:
+        if self._remaining == _ANY_LENGTH and not self.bodiless:
+            if not more and not (self._trailers_due and self._trailers_ok):
                 self._remaining = size
                 framing = b"content-length: %d\r\n" % size
             elif self._http10:
-                self.keep_alive = False
+                self.keep_alive = False  # the end of the connection is the end of the body
             else:
                 self._chunked = True
                 framing = b"transfer-encoding: chunked\r\n"
@@ -283,14 +334,43 @@ class ResponseWriter:
         return b"connection: %s\r\n" % b", ".join(options) if options else b""
 
 
+def render_early_hints(links: Iterable[bytes]) -> bytes:
+    """Render a 103 response with Link fields (RFC 8297).
+
+    Raises:
+        ASGIProtocolError: A link is not bytes, or has CR, LF or NUL in it.
+    """
+    try:
+        lines = [b"link: %b\r\n" % link for link in links]
+    except TypeError:
+        raise ASGIProtocolError("the links of an early hint must be bytes") from None
+    block = b"".join(lines)
+    _check_block(block, len(lines))
+    return b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % block
+
+
 def simple_response(
-    status: int, defaults: DefaultFields, *, keep_alive: bool, head_request: bool = False
+    status: int,
+    defaults: DefaultFields,
+    *,
+    keep_alive: bool,
+    head_request: bool = False,
+    fields: Iterable[tuple[bytes, bytes]] = (),
 ) -> bytes:
     """A whole response of the server's own, with the status' phrase as its body."""
     text = HTTPStatus(status).phrase.encode("ascii") + b"\n"
     writer = ResponseWriter(defaults, head_request=head_request, keep_alive=keep_alive)
-    writer.start(status, [(b"content-type", b"text/plain; charset=utf-8")])
+    writer.start(status, [(b"content-type", b"text/plain; charset=utf-8"), *fields])
     return writer.send(text, more=False)
+
+
+_NEVER_TRAILERS = frozenset((_CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION))
+
+
+def _check_block(block: bytes, lines: int) -> None:
+    """Check that rendered lines are as many as were meant."""
+    if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
+        raise ASGIProtocolError("a response header value contains CR, LF or NUL")
 
 
 # Names that applications have sent, each checked once. Bounded, since an application may make
