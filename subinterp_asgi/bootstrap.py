@@ -231,6 +231,7 @@ async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
             while (command := _try_get(ctrl_queue)) is not None:
                 if command[0] == CMD_SHUTDOWN:
                     if not draining:
+                        worker.drain()
                         status_queue.put((STATUS_DRAINING,))
                     worker.shutdown()
                     return

@@ -80,6 +80,11 @@ class Config:
     timeout_graceful_shutdown: float = option(
         30.0, "How long requests in flight may take to end once a stop was asked for."
     )
+    timeout_linger: float = option(
+        0.2,
+        "How long a draining worker gives idle connections to send one more request, which is "
+        "answered with 'connection: close', before it closes them.",
+    )
 
     # --- HTTP
     root_path: str = option("", "Prefix under which a proxy mounts the application.")
@@ -278,6 +283,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "startup_timeout": _timeout,
     "shutdown_timeout": _timeout,
     "timeout_graceful_shutdown": _timeout,
+    "timeout_linger": _timeout,
     "root_path": _check_root_path,
     "server_header": _flag,
     "date_header": _flag,

@@ -436,7 +436,12 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost if the connection were closed now."""
-        return self._linger_left >= 0 or (self._out is None and self.session.idle)
+        return self.answered or (self._out is None and self.session.idle)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last answer is out, and only the peer's end is waited for."""
+        return self._linger_left >= 0
 
     def drain(self) -> None:
         """Finish what was begun, start nothing new."""

@@ -80,7 +80,7 @@ class Interpreter:
         try:
             self._interpreter.exec(source)
         except _backend.ExecutionFailed as exc:
-            raise InterpreterFailed(exc.excinfo.errdisplay or str(exc)) from None
+            raise InterpreterFailed(getattr(exc.excinfo, "errdisplay", None) or str(exc)) from None
 
     def has_threads(self) -> bool:
         """Whether threads are left that forbid closing."""

@@ -86,6 +86,16 @@ class Listeners:
             raise
         return duplicates
 
+    def discourage(self) -> None:
+        """Let nearly no connection queue up any more, so that closing breaks nearly none.
+
+        The kernel drops what does not fit, and who connects tries again, to be refused then.
+        """
+        for listener in self._listeners:
+            if listener.owned:
+                with contextlib.suppress(OSError):
+                    listener.sock.listen(0)
+
     def close(self) -> None:
         """Close what was opened here; connections that nobody accepted are refused."""
         while self._listeners:

@@ -41,7 +41,7 @@ class Opening:
 
     __slots__ = ("_deadline", "_fd", "_on_open", "_poller", "_registry", "_sock", "closed")
 
-    idle = False  # its client has been accepted, and is to be served
+    idle = answered = False  # its client has been accepted, and is to be served
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Opening:
             self._leave()
             self._sock.close()
 
-    break_off = abort
+    close = break_off = abort
 
     def drain(self) -> None:
         """The worker is ending: don't wait long for a client that says nothing."""

@@ -92,6 +92,8 @@ class Supervisor:
         self.config = (config or Config()).with_options(**options)
         self._app = app
         self.in_threads = _choose_isolation(app, self.config)
+        if not self.in_threads:
+            _warn_if_untested()
         self._sockets = tuple(sockets)
         self._state_json = _encode_state(state or {})
         self._state = SupervisorState.NEW
@@ -371,7 +373,14 @@ class Supervisor:
         """Tell them to end and wait as long as that may take; called again, it forces them."""
         left = [h for h in self._handles if not h.exited]
         begun = any(h.state is not WorkerState.STARTING for h in left)
+        if self._listeners is not None:
+            self._listeners.discourage()
         self._send_shutdown()
+        with self._changed:
+            self._changed.wait_for(self._none_accepts, max(0.0, self._grace_ends - monotonic()))
+        if self._listeners is not None:
+            # Who connects from now on is refused rather than left waiting for nobody.
+            self._listeners.close()
         with self._changed:
             while not self._all_exited() and (grace := self._grace_ends - monotonic()) > 0:
                 self._changed.wait(grace)
@@ -390,6 +399,10 @@ class Supervisor:
         for handle in self._handles:
             if not handle.exited:
                 handle.command(CMD_SHUTDOWN)
+
+    def _none_accepts(self) -> bool:
+        accepting = (WorkerState.STARTING, WorkerState.SERVING)
+        return all(handle.exited or handle.state not in accepting for handle in self._handles)
 
     def _all_exited(self) -> bool:
         return all(handle.exited for handle in self._handles)
@@ -432,6 +445,19 @@ class Supervisor:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await _in_thread(self.stop)
+
+
+def _warn_if_untested() -> None:
+    """Say what is known of interpreters on free-threaded builds: nothing."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        import warnings
+
+        warnings.warn(
+            "subinterpreters are untested on free-threaded builds; isolation='thread' runs the "
+            "workers in parallel there",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _log_error(text: str) -> None:

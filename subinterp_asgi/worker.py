@@ -127,10 +127,15 @@ class Worker:
         return self._slot[REQUESTS]
 
     def is_idle(self) -> bool:
-        """Whether no request is in flight, no head half received and no background work left."""
-        if self.state not in (WorkerState.SERVING, WorkerState.DRAINING):
-            return True
-        return not self._service.tasks and all(c.idle for c in self._connections)
+        """Whether no request is in flight, no head half received and no background work left.
+
+        While the worker drains, idle connections may still bring a request for ``timeout_linger``.
+        """
+        if self.state is WorkerState.SERVING:
+            return not self._service.tasks and all(c.idle for c in self._connections)
+        if self.state is WorkerState.DRAINING:
+            return not self._service.tasks and all(c.answered for c in self._connections)
+        return True
 
     def drain(self) -> None:
         """Accept no more connections; finish what was accepted. Does nothing the second time."""
@@ -141,11 +146,19 @@ class Worker:
         self._service.draining = True
         if self._accepting:
             for listener in self._listeners:
-                while self._accept_one(listener):
-                    pass  # what has already connected is served
+                # What has already connected is served.
+                for _ in range(self.config.backlog):
+                    if not self._accept_one(listener):
+                        break
             self._pause_accepting()
         for connection in tuple(self._connections):
             connection.drain()
+        self._loop.call_later(self.config.timeout_linger, self._close_idle_connections)
+
+    def _close_idle_connections(self) -> None:
+        for connection in tuple(self._connections):
+            if connection.idle:
+                connection.close()
 
     def shutdown(self) -> None:
         """Make ``serve()`` return: drain, then wait for requests in flight.

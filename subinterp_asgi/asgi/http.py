@@ -129,9 +129,10 @@ class HTTPSession:
             exchange.disconnect()
 
     def drain(self) -> None:
-        # A request may be on its way already, and has been accepted with the connection.
-        if self.idle and not self._connection.read_available():
-            self._connection.close()
+        # A request may be on its way already: closing in its face would lose it. The worker closes
+        # what is still idle in a while; until then one more request is served.
+        if self.idle:
+            self._connection.read_available()
 
     # --- called by the exchange
 

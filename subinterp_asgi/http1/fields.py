@@ -24,7 +24,7 @@ class FieldBlock:
         close: ``Connection`` has the token ``close``.
         keep_alive: ``Connection`` has the token ``keep-alive``.
         upgrade: The protocols of ``Upgrade``, lower-cased, if ``Connection`` names that field too.
-        expect: Value of ``Expect``, lower-cased, or ``None``.
+        expect: The expectations of ``Expect``, lower-cased.
         host: Value of ``Host``, or ``None`` if there is no such field.
         trailers_ok: ``TE`` has the token ``trailers``.
     """
@@ -47,7 +47,7 @@ class FieldBlock:
         self.close = False
         self.keep_alive = False
         self.upgrade: tuple[bytes, ...] = ()
-        self.expect: bytes | None = None
+        self.expect: tuple[bytes, ...] = ()
         self.host: bytes | None = None
         self.trailers_ok = False
         self.has_transfer_encoding = False
@@ -103,7 +103,7 @@ def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
             codings += split_list(value)
             block.has_transfer_encoding = True
         elif name == b"expect":
-            block.expect = value.lower() if block.expect is None else block.expect + b"," + value
+            block.expect += tuple(split_list(value))
         elif name == b"upgrade":
             upgrade += tuple(split_list(value))
         elif name == b"te":

@@ -263,9 +263,9 @@ class RequestParser:
             request.http_version = "1.0"
             request.keep_alive = fields.keep_alive and not fields.close
         request.expect_continue = False
-        if fields.expect is not None and minor != b"0":
+        if fields.expect and minor != b"0":
             # RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
-            if fields.expect != b"100-continue":
+            if any(expectation != b"100-continue" for expectation in fields.expect):
                 raise ProtocolError("unknown expectation", 417)
             request.expect_continue = fields.length != 0
         self._body = self._open_body(fields.length) if fields.length else None

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from ..errors import ASGIProtocolError
 from .fields import split_list
-from .grammar import FIELD_NAME
+from .grammar import FIELD_NAME, TOKEN
 
 SERVER = b"subinterp-asgi"
 
@@ -204,7 +204,10 @@ class ResponseWriter:
             # RFC 9110 section 8.6: never with 204; 205 has no content (section 15.3.6).
             return repeated or status in (204, 205)
         if kind == _CONNECTION:
-            self._connection += split_list(value)
+            options = split_list(value)
+            if not all(map(TOKEN.fullmatch, options)):
+                raise ASGIProtocolError(f"invalid Connection in the response: {value!r}")
+            self._connection += options
             return True
         if kind == _DATE:
             self._seen_date = True

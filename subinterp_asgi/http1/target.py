@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 
 from .errors import ProtocolError
 from .grammar import BAD_ESCAPE, ESCAPE, HOST, OVERLONG_UTF8
@@ -89,6 +90,12 @@ def check_host(value: bytes) -> None:
     match = HOST.fullmatch(value)
     if match is None:
         raise ProtocolError("invalid Host")
+    if value[0:1] == b"[" and value[1:2] not in b"vV":
+        address = value[1 : value.index(b"]")].decode("ascii")
+        try:
+            socket.inet_pton(socket.AF_INET6, address)
+        except OSError:
+            raise ProtocolError("invalid IPv6 address in Host") from None
     port = match[1]
     if port and (len(port) > 5 or int(port) > _MAX_PORT):
         raise ProtocolError("invalid port in Host")
