@@ -151,12 +151,13 @@ def run_worker(
     status_queue.put((STATUS_STARTED,))
     app = load_app()
     sockets: list[socket.socket] = []
-    while listeners:  # each number has one owner at any time: the list, then the socket
-        fd, family = listeners[0]
-        sockets.append(socket.socket(family, socket.SOCK_STREAM, fileno=fd))
-        del listeners[0]
     loop: asyncio.AbstractEventLoop | None = None
+    ended_as_told = False
     try:
+        while listeners:  # each number has one owner at any time: the list, then the socket
+            fd, family = listeners[0]
+            sockets.append(socket.socket(family, socket.SOCK_STREAM, fileno=fd))
+            del listeners[0]
         # The selector loop, since it can watch descriptors on every system.
         loop = asyncio.SelectorEventLoop()
         hooks = _hooks(app, worker_id, state) if config.worker_hooks else {}
@@ -172,6 +173,9 @@ def run_worker(
             **hooks,
         )
         loop.run_until_complete(_run_to_end(worker, config, ctrl_queue, status_queue))
+        ended_as_told = True
+    except BaseException as exc:
+        report_error(status_queue, exc)  # at once: what follows may take its time
     finally:
         for sock in sockets:
             sock.close()
@@ -179,7 +183,8 @@ def run_worker(
             loop.close()
         if own_interpreter:
             _end_threads(config, worker_id)
-    status_queue.put((STATUS_STOPPED,))
+    if ended_as_told:
+        status_queue.put((STATUS_STOPPED,))
 
 
 async def _run_to_end(worker: Worker, config: Config, ctrl_queue: Any, status_queue: Any) -> None:

@@ -92,5 +92,7 @@ def _read_node(text: str) -> Address | None:
     number = int(port or 0)
     if number > _MAX_PORT:
         return None
-    host = hidden.lower() if hidden else canonical_ip(v4 or v6, v6=v4 is None)
+    if hidden:
+        return (hidden if hidden.startswith("_") else "unknown", number)
+    host = canonical_ip(v4 or v6, v6=v4 is None)
     return None if host is None else (host, number)

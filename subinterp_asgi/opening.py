@@ -6,11 +6,13 @@ its socket over. Plain connections, which need neither, never have one.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import socket
 import ssl
 from time import monotonic
 
-from .connection import NEVER
+from .connection import LINGER_SIZE, LINGER_TIME, NEVER
 from .poller import READ, WRITE
 from .types import TYPE_CHECKING
 
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
     from .connection import ConnectionRegistry
     from .poller import Poller
 
+logger = logging.getLogger("subinterp_asgi.error")
+
 _DRAIN_TIME = 1.0  # seconds that are left to an opening when its worker ends
+# OpenSSL knows some methods when it sees them, and of others only that this is no TLS.
+_NOT_TLS = frozenset(("HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER"))
 _PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 35\r\n"
     b"connection: close\r\n\r\nThis port speaks HTTPS, not HTTP.\r\n"
@@ -53,17 +59,31 @@ class Opening:
         timeout: float,
         on_open: Callable[[ssl.SSLSocket], None],
     ) -> None:
-        self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        self._sock: socket.socket = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self._fd = self._sock.fileno()
         self._poller = poller
         self._registry = registry
         self._on_open = on_open
         self._deadline = monotonic() + timeout if timeout else NEVER
+        self._linger_left = -1
         self.closed = False
         poller.add(self._fd, READ, self.on_events)
 
     def on_events(self, events: int) -> None:
-        """Go on with the handshake; called by the poller."""
+        """Called by the poller."""
+        try:
+            if self.leaving:
+                self._discard()
+            else:
+                self._shake_hands()
+        except Exception:
+            # As in a connection: it must cost this client only, and must not come again and again.
+            logger.exception("internal error; the connection is dropped")
+            self._sock.close()
+            self.abort()
+
+    def _shake_hands(self) -> None:
+        assert isinstance(self._sock, ssl.SSLSocket)
         try:
             self._sock.do_handshake()
         except ssl.SSLWantReadError:
@@ -71,24 +91,41 @@ class Opening:
         except ssl.SSLWantWriteError:
             self._poller.modify(self._fd, WRITE)
         except OSError as exc:
-            self._leave()
-            if getattr(exc, "reason", None) == "HTTP_REQUEST":
-                self._answer_plainly()
-            self._sock.close()
+            logger.debug("the TLS handshake failed: %s", exc)
+            self._refuse(_PLAIN_ANSWER if getattr(exc, "reason", None) in _NOT_TLS else b"")
         else:
             self._leave()
             self._on_open(self._sock)
 
-    def _answer_plainly(self) -> None:
-        """Tell a client that spoke HTTP what is wrong."""
+    def _refuse(self, answer: bytes) -> None:
+        """Let the client read why, which may be an alert: see ``Connection.close()``."""
+        self._sock = socket.socket(fileno=self._sock.detach())
+        self._sock.setblocking(False)
+        with contextlib.suppress(OSError):  # it is gone, which reading will tell
+            if answer:
+                self._sock.send(answer)
+            self._sock.shutdown(socket.SHUT_WR)
+        self._linger_left = LINGER_SIZE
+        self._deadline = min(self._deadline, monotonic() + LINGER_TIME)
+        self._poller.modify(self._fd, READ)
+
+    def _discard(self) -> None:
         try:
-            with socket.socket(fileno=self._sock.detach()) as plain:
-                plain.setblocking(False)
-                plain.send(_PLAIN_ANSWER)
-                plain.shutdown(socket.SHUT_WR)
-                plain.recv(65536)  # closing with octets unread would destroy the answer
-        except OSError:
+            data = self._sock.recv(65536)
+        except BlockingIOError:
             return
+        except OSError:
+            data = b""
+        self._linger_left -= len(data)
+        if not data or self._linger_left < 0:
+            self.abort()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it has failed, and only waits for the client to read that."""
+        return self._linger_left >= 0
+
+    idle = leaving  # a client that was accepted and not refused is to be served
 
     def _leave(self) -> None:
         self.closed = True

@@ -57,8 +57,9 @@ class TrustedProxies:
         allow: Comma-separated, or an iterable of such strings. Each entry is an address
             (``"10.0.0.1"``, ``"fd00::1"``), a network (``"10.0.0.0/8"``), ``"unix"`` (or
             ``"unix:"``) for whoever connects to a Unix socket, ``"*"`` for everybody, these
-            included, or a name, for peers that a test double calls by one. An IPv4 address stands
-            for the IPv4-mapped IPv6 address too, and the other way round. Nothing: nobody.
+            included, or a name, which stands for itself: it is not looked up. An IPv4 address
+            stands for the IPv4-mapped IPv6 address too, and the other way round; ``"::/0"`` is all
+            other IPv6. Nothing: nobody.
 
     Attributes:
         names: The entries that are names.
@@ -96,7 +97,8 @@ class TrustedProxies:
         return trusted
 
     def _listed(self, host: str) -> bool:
-        packed = _pack(host.partition("%")[0])  # without the zone of a link-local address
+        # The zone of a link-local address is not part of it.
+        packed = _pack(host.partition("%")[0] if ":" in host else host)
         if packed is None:
             return host in self.names
         if packed in self._addresses:
@@ -306,7 +308,7 @@ class ProxyHeaders:
     def _forwarded(
         self, fields: list[tuple[bytes, bytes]], client: Address | None, scheme: str
     ) -> tuple[Address | None, str, bytes | None, int | None]:
-        """Read RFC 7239's field, whose elements go together what each proxy knows.
+        """Read RFC 7239's field, whose elements keep together what each proxy knows.
 
         Scheme and host are taken from the element nearest to the client that has them, as long as
         a trusted proxy wrote it. A client that its proxy does not name becomes ``None``, rather

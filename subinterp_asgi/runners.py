@@ -69,6 +69,7 @@ class Job:
 
 
 _ATTACH_SLOT = "from subinterp_asgi import scoreboard\nscoreboard.attach(slot)"
+_DEFER_SSL = "from subinterp_asgi import deferred\ndeferred.defer_ssl()"
 _BOOTSTRAP = """\
 from subinterp_asgi.bootstrap import bootstrap
 bootstrap(
@@ -105,6 +106,8 @@ def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
         interpreter.adopt_path(job.path)
         interpreter.prepare({"slot": job.slot})
         interpreter.execute(_ATTACH_SLOT)
+        if not job.config.tls:
+            interpreter.execute(_DEFER_SSL)
         (sock_fd, sock_family), *more = job.listeners
         runtime = Runtime(
             listeners=tuple(more),

@@ -376,14 +376,11 @@ class Supervisor:
         if self._listeners is not None:
             self._listeners.discourage()
         self._send_shutdown()
-        with self._changed:
-            self._changed.wait_for(self._none_accepts, max(0.0, self._grace_ends - monotonic()))
+        self._wait_within_grace(self._none_accepts)
         if self._listeners is not None:
             # Who connects from now on is refused rather than left waiting for nobody.
             self._listeners.close()
-        with self._changed:
-            while not self._all_exited() and (grace := self._grace_ends - monotonic()) > 0:
-                self._changed.wait(grace)
+        self._wait_within_grace(self._all_exited)
         if not self._all_exited():
             self._send_shutdown()  # the second one forces
             patience = 2 * self.config.shutdown_timeout if begun else 0.0
@@ -394,6 +391,12 @@ class Supervisor:
             self._bell.ring()
         if self._monitor is not None:
             self._monitor.join()
+
+    def _wait_within_grace(self, condition: Callable[[], bool]) -> None:
+        with self._changed:
+            # Another call of stop() may shorten the time meanwhile.
+            while not condition() and (left := self._grace_ends - monotonic()) > 0:
+                self._changed.wait(left)
 
     def _send_shutdown(self) -> None:
         for handle in self._handles:

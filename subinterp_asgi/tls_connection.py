@@ -7,10 +7,19 @@ can't see it.
 
 from __future__ import annotations
 
-import contextlib
 import ssl
+from collections import deque
+from time import monotonic
 
 from .connection import Connection
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+WRITE_SIZE = 65536
+"""Octets encrypted at once. OpenSSL reports a piece only when all of it is written, so that a large
+one would look like no progress at all to a slow client's write deadline."""
 
 
 class TLSConnection(Connection):
@@ -25,6 +34,15 @@ class TLSConnection(Connection):
         ssl.SSLWantWriteError,
     )
 
+    def __init__(self, sock: ssl.SSLSocket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        send = sock.send
+
+        def send_piece(data: bytes | memoryview) -> int:
+            return send(data if len(data) <= WRITE_SIZE else memoryview(data)[:WRITE_SIZE])
+
+        self._send = send_piece
+
     def _send_file_part(self, file: int, offset: int, count: int) -> int:
         return self._copy_file_part(file, offset, count)  # what the kernel sends is not encrypted
 
@@ -32,8 +50,15 @@ class TLSConnection(Connection):
         if self._linger_left < 0:
             # Tell the peer that this is the end and nothing was cut off (RFC 8446 section 6.1). It
             # need not answer.
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 self._ssl_socket.unwrap()
+            except ssl.SSLWantWriteError:
+                self._out = deque()  # there is no room for it yet: come back when there is
+                self._write_deadline = monotonic() + self._write_timeout
+                self._watch()
+                return
+            except (OSError, ValueError):
+                pass
         super()._finish()
 
     @property

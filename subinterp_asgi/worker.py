@@ -358,7 +358,9 @@ class Worker:
         self._add(connection)
         limit = self.config.limit_connections
         if limit is not None and len(self._connections) > limit:
-            session.turn_away()
+            # Those that were turned away and have not left yet must not keep others out.
+            if sum(not other.leaving for other in self._connections) > limit:
+                session.turn_away()
         return connection
 
     def _open_tls(
@@ -369,13 +371,14 @@ class Worker:
         from .tls_connection import TLSConnection
 
         def on_open(wrapped: SSLSocket) -> None:
+            description = tls.describe(wrapped)  # while it is surely open
             connection = self._open(TLSConnection, wrapped, client, server)
-            connection.tls = tls.describe(wrapped)
+            connection.tls = description
             if self._service.draining:
                 connection.drain()
 
-        self._add(
-            Opening(
+        try:
+            opening = Opening(
                 sock,
                 self._poller,
                 self,
@@ -383,7 +386,10 @@ class Worker:
                 timeout=self.config.timeout_tls_handshake,
                 on_open=on_open,
             )
-        )
+        except OSError:
+            sock.close()  # reset before the handshake could begin
+            return
+        self._add(opening)
 
     def _add(self, connection: Connection | Opening) -> None:
         self._connections.add(connection)

@@ -223,12 +223,19 @@ class HTTPExchange:
             more = message.get("more_body", False)
             self.announce(final=not more)
             data = writer.send(body, more=more)
-            if data:
-                connection.write(data)
-            if writer.complete:
-                self.end()
-            elif connection.congested:
-                await connection.drained()
+            try:
+                if data:
+                    connection.write(data)
+                if writer.complete:
+                    self.end()
+                elif connection.congested:
+                    await connection.drained()
+            except ClientDisconnected:
+                # A task of the application that waits in receive() hears of it first, and may
+                # cancel this one: Django closes its response on that way only.
+                for _ in range(2):
+                    await asyncio.sleep(0)
+                raise
         elif kind == "http.response.start":
             if writer.status:
                 raise ASGIProtocolError("'http.response.start' was sent twice")
