@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 type Isolation = Literal["interpreter", "thread", "auto"]
 type LifespanMode = Literal["auto", "on", "off"]
 type DaemonThreads = Literal["demote", "refuse"]
+type ForwardedHeader = Literal["x-forwarded", "forwarded"]
 type LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 
@@ -121,6 +122,31 @@ class Config:
         False, "Requests see the context variables that the lifespan has set."
     )
 
+    # --- proxies
+    proxy_headers: bool = option(
+        True, "Believe trusted proxies on client and scheme (see forwarded_allow_ips)."
+    )
+    forwarded_allow_ips: tuple[str, ...] = option(
+        ("127.0.0.1", "::1"),
+        "Trusted proxies: addresses, networks such as 10.0.0.0/8, 'unix' for peers on Unix "
+        "sockets, '*' for everybody.",
+    )
+    forwarded_header: ForwardedHeader = option(
+        "x-forwarded",
+        "Fields that they use: 'x-forwarded' (X-Forwarded-For and -Proto) or 'forwarded' (RFC "
+        "7239). The other is ignored.",
+    )
+    forwarded_host: bool = option(
+        False,
+        "Believe them on host and port too (X-Forwarded-Host and -Port; host=): only if every "
+        "proxy sets or removes these.",
+    )
+    proxy_protocol: bool = option(
+        False,
+        "Every connection begins with a PROXY protocol header, version 1 or 2, from a peer in "
+        "forwarded_allow_ips; others are closed.",
+    )
+
     # --- TLS
     ssl_certfile: str | None = option(None, "Certificate chain, PEM; this turns TLS on.")
     ssl_keyfile: str | None = option(
@@ -146,9 +172,10 @@ class Config:
     log_level: LogLevel = option("info", "Least severe records that workers log.")
 
     def __post_init__(self) -> None:
-        given: Any = self.bind
-        if isinstance(given, str | list):
-            object.__setattr__(self, "bind", (given,) if isinstance(given, str) else tuple(given))
+        for name in ("bind", "forwarded_allow_ips"):
+            given: Any = getattr(self, name)
+            if isinstance(given, str | list):
+                object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
         for name, check in _CHECKS.items():
             problem = check(getattr(self, name))
             if problem is not None:
@@ -256,6 +283,17 @@ def _check_bind(value: object) -> str | None:
     return "must be a list of addresses"
 
 
+def _check_allow_ips(value: object) -> str | None:
+    if value == ("127.0.0.1", "::1"):
+        return None  # so that the default costs no import
+    if not isinstance(value, tuple):
+        return "must be a list of addresses"
+    from .proxy_headers import TrustedProxies
+
+    TrustedProxies(value)  # which says itself what is wrong
+    return None
+
+
 def _check_root_path(value: object) -> str | None:
     if isinstance(value, str) and (not value or value.startswith("/")) and not value.endswith("/"):
         return None
@@ -300,6 +338,11 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "limit_concurrency": _Number(int, 1, none=True),
     "timeout_disconnect_grace": _Number(float, 0, none=True),
     "lifespan_context": _flag,
+    "proxy_headers": _flag,
+    "forwarded_allow_ips": _check_allow_ips,
+    "forwarded_header": _Choice("x-forwarded", "forwarded"),
+    "forwarded_host": _flag,
+    "proxy_protocol": _flag,
     "ssl_certfile": _Type(str, "a path", none=True),
     "ssl_keyfile": _Type(str, "a path", none=True),
     "ssl_keyfile_password": _Type(str, "a string", none=True),

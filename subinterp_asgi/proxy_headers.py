@@ -22,11 +22,9 @@ from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Literal
 
+    from .config import ForwardedHeader
     from .types import Address
-
-type ForwardedHeader = Literal["x-forwarded", "forwarded"]
 
 type RequestFacts = tuple[Address | None, Address | None, str, bytes | None]
 """Client, server, scheme, and the value that takes the place of the request's ``Host`` or None."""

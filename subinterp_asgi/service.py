@@ -13,6 +13,7 @@ import logging
 from .asgi import extensions
 from .http1.parser import Limits
 from .http1.response import DefaultFields
+from .proxy_headers import ProxyHeaders, TrustedProxies
 from .scoreboard import IN_FLIGHT, REQUESTS, Slot
 from .types import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ class Service:
         limits: Bounds for the parser.
         defaults: Server and Date fields.
         access_log: Where to report requests, or ``None``.
+        proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
         extensions: What ``scope["extensions"]`` says.
         draining: The worker is ending; no connection is kept alive.
@@ -59,6 +61,7 @@ class Service:
         "extensions",
         "limits",
         "loop",
+        "proxies",
         "root_path",
         "root_path_bytes",
         "scheme",
@@ -92,6 +95,13 @@ class Service:
         self.access_log = access_log
         self.root_path = config.root_path
         self.root_path_bytes = config.root_path.encode("utf-8")
+        self.proxies: ProxyHeaders | None = None
+        if config.proxy_headers:
+            self.proxies = ProxyHeaders(
+                TrustedProxies(config.forwarded_allow_ips),
+                header=config.forwarded_header,
+                host=config.forwarded_host,
+            )
         self.scheme = "https" if config.tls else "http"
         self.draining = False
         self.extensions = extensions.ADVERTISED

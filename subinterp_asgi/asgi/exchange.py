@@ -34,10 +34,12 @@ class HTTPExchange:
         writer: The response.
         connection: Where it came from.
         continue_due: The client waits for ``100 Continue``, and has not been sent it.
+        sending_file: A part of a file is on its way, which takes several turns of the loop.
     """
 
     __slots__ = (
         "_body_delivered",
+        "_client",
         "_disconnected",
         "_ended",
         "_gone",
@@ -50,6 +52,7 @@ class HTTPExchange:
         "connection",
         "continue_due",
         "request",
+        "sending_file",
         "writer",
     )
 
@@ -67,8 +70,10 @@ class HTTPExchange:
             keep_alive=request.keep_alive,
             trailers_ok=request.fields.trailers_ok,
         )
+        self._client = connection.client  # or whom trusted proxies name
         self._body_delivered = False
         self.continue_due = request.expect_continue
+        self.sending_file = False
         self._disconnected = False  # receive() has nothing more to give
         self._gone = False  # send() has nobody to send to
         self._ended = False  # completed, failed or lost; counted and logged
@@ -87,15 +92,15 @@ class HTTPExchange:
             await self._service.app(self._scope(), self.receive, self.send)
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
-            self._fail()
+            self.fail()
         except (Exception, SystemExit):  # (a request must not be able to end the worker)
             if self._gone:
                 logger.debug("exception after the client had gone", exc_info=True)
             else:
                 logger.exception("exception in the ASGI application")
-            self._fail()
+            self.fail()
         except BaseException:  # cancelled, or the worker is being taken down
-            self._fail()
+            self.fail()
             raise
         else:
             if not self.writer.complete:
@@ -104,10 +109,17 @@ class HTTPExchange:
                         "the ASGI application returned without %s a response",
                         "completing" if self.writer.status else "starting",
                     )
-                self._fail()
+                self.fail()
 
     def _scope(self) -> dict[str, Any]:
         request, service, connection = self.request, self._service, self.connection
+        server, scheme, headers = connection.server, service.scheme, request.headers
+        if service.proxies is not None:
+            self._client, server, scheme, host = service.proxies.apply(
+                headers, connection.client, server, scheme
+            )
+            if host is not None:
+                headers = [(b"host", host), *(field for field in headers if field[0] != b"host")]
         path, raw_path = request.path, request.raw_path
         if service.root_path:
             path = service.root_path + path
@@ -119,15 +131,15 @@ class HTTPExchange:
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
             "http_version": request.http_version,
-            "server": connection.server,
-            "client": connection.client,
-            "scheme": service.scheme,
+            "server": server,
+            "client": self._client,
+            "scheme": scheme,
             "method": request.method,
             "root_path": service.root_path,
             "path": path,
             "raw_path": raw_path,
             "query_string": request.query,
-            "headers": request.headers,
+            "headers": headers,
             "state": service.state.copy(),
             "extensions": supported,
         }
@@ -258,6 +270,8 @@ class HTTPExchange:
         """
         if not self.writer.status:
             raise ASGIProtocolError("the body of a response was sent before its start")
+        if self.sending_file:
+            raise ASGIProtocolError("a piece of the body was sent into the middle of a file")
         if self.writer.body_complete:
             raise ASGIProtocolError("a piece of the body was sent after the last one")
 
@@ -277,7 +291,7 @@ class HTTPExchange:
             self.wake()
             self._session.exchange_ended(self)
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
         """The application will not complete the response."""
         if not self._ended:
             told, self._gone = self._gone, True
@@ -299,7 +313,7 @@ class HTTPExchange:
         if self._service.access_log is not None:
             request = self.request
             self._service.access_log(
-                self.connection.client,
+                self._client,
                 request.method,
                 request.target.decode("ascii"),
                 request.http_version,
