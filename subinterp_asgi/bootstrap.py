@@ -149,11 +149,12 @@ def run_worker(
             waits for all threads at the end.
     """
     status_queue.put((STATUS_STARTED,))
-    app = load_app()
     sockets: list[socket.socket] = []
     loop: asyncio.AbstractEventLoop | None = None
+    main: asyncio.Task[None] | None = None
     ended_as_told = False
     try:
+        app = load_app()
         while listeners:  # each number has one owner at any time: the list, then the socket
             fd, family = listeners[0]
             sockets.append(socket.socket(family, socket.SOCK_STREAM, fileno=fd))
@@ -172,17 +173,23 @@ def run_worker(
             on_serving=lambda: status_queue.put((STATUS_SERVING,)),
             **hooks,
         )
-        loop.run_until_complete(_run_to_end(worker, config, ctrl_queue, status_queue))
+        main = loop.create_task(_run_to_end(worker, config, ctrl_queue, status_queue))
+        loop.run_until_complete(main)
         ended_as_told = True
     except BaseException as exc:
         report_error(status_queue, exc)  # at once: what follows may take its time
+        if loop is not None and main is not None and not main.done():
+            # A SystemExit of the application's has left the loop where it stood.
+            main.cancel()
+            with contextlib.suppress(BaseException):
+                loop.run_until_complete(main)
     finally:
         for sock in sockets:
             sock.close()
+        if own_interpreter:
+            _end_threads(config, worker_id, loop)
         if loop is not None:
             loop.close()
-        if own_interpreter:
-            _end_threads(config, worker_id)
     if ended_as_told:
         status_queue.put((STATUS_STOPPED,))
 
@@ -331,9 +338,21 @@ def _hooks(app: Any, worker_id: int, state: dict[str, Any]) -> dict[str, Any]:
     return {"on_start": lambda: call("startup"), "on_end": lambda: call("shutdown")}
 
 
-def _end_threads(config: Config, worker_id: int) -> None:
+def _end_threads(config: Config, worker_id: int, loop: asyncio.AbstractEventLoop | None) -> None:
     """Wait for the application's threads: closing an interpreter under one aborts the process."""
-    for name in daemon_threads.join_all(config.shutdown_timeout):
+
+    async def end_calls() -> None:
+        # A thread that has called into the loop would wait for ever for one that has stopped.
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+
+    def meanwhile() -> None:
+        if loop is not None:
+            with contextlib.suppress(Exception, SystemExit):
+                loop.run_until_complete(end_calls())
+
+    for name in daemon_threads.join_all(config.shutdown_timeout, meanwhile):
         logger.warning(
             "worker %d: thread %s still runs after shutdown_timeout=%g s; the interpreter is kept",
             worker_id,

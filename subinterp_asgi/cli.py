@@ -44,10 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if "workers" not in options and (workers := os.environ.get("WEB_CONCURRENCY")):
             options["workers"] = int(workers) if workers.isdecimal() else workers
-        if "forwarded_allow_ips" not in options and (
-            allow := os.environ.get("FORWARDED_ALLOW_IPS")
-        ):
-            options["forwarded_allow_ips"] = allow
+        if trusted := os.environ.get("FORWARDED_ALLOW_IPS"):
+            options.setdefault("forwarded_allow_ips", trusted)
         server = Supervisor(app, Config().with_options(**options))
     except ConfigError as exc:
         parser.error(str(exc))

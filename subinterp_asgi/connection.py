@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from .poller import READ, WRITE
 from .types import TYPE_CHECKING, Address
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from .poller import Poller
@@ -54,6 +56,9 @@ if TYPE_CHECKING:
         def discard(self, connection: Any, /) -> None:
             """Forget a connection."""
 
+        def answered(self, connection: Any, /) -> None:
+            """Take note that the last answer of a connection is out."""
+
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -68,6 +73,9 @@ LINGER_TIME = 2.0
 LINGER_SIZE = 4 * 1024 * 1024
 """Octets that such a client may still send."""
 NEVER = float("inf")
+
+# Some file systems don't support it.
+_CANT_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
 
 
 class Connection:
@@ -126,7 +134,7 @@ class Connection:
         self._sock = sock
         self._fd = sock.fileno()
         self._recv = sock.recv
-        self._send = sock.send
+        self._send: Callable[[bytes | memoryview], int] = sock.send
         self._poller = poller
         self._registry = registry
         self.client = client
@@ -298,12 +306,18 @@ class Connection:
             if not sent:
                 break
             done += sent
+            if done < count:
+                await asyncio.sleep(0)  # a fast reader must not keep all others waiting
             await self._flushed()
         return done
 
     def _send_file_part(self, file: int, offset: int, count: int) -> int:
         if hasattr(os, "sendfile"):
-            return os.sendfile(self._fd, file, offset, count)
+            try:
+                return os.sendfile(self._fd, file, offset, count)
+            except OSError as exc:
+                if exc.errno not in _CANT_SENDFILE:
+                    raise
         return self._copy_file_part(file, offset, count)
 
     def _copy_file_part(self, file: int, offset: int, count: int) -> int:
@@ -425,6 +439,7 @@ class Connection:
         self.deadline = monotonic() + LINGER_TIME
         self._paused = False
         self._watch()
+        self._registry.answered(self)
 
     def _discard(self, data: bytes) -> None:
         self._linger_left -= len(data)

@@ -12,12 +12,15 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
 
+
+_JOIN_INTERVAL = 0.01  # seconds between what is done meanwhile
 
 _demoted: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
@@ -49,11 +52,12 @@ def demote() -> None:
     thread_class.daemon = property(original_daemon.fget, set_daemon)
 
 
-def join_all(timeout: float) -> list[str]:
+def join_all(timeout: float, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
     """Wait for all other threads of this interpreter and return the names of those still alive.
 
     Args:
         timeout: Bound on the whole wait, in seconds.
+        meanwhile: Called again and again while waiting.
     """
     deadline = time.monotonic() + timeout
     _release_pools()
@@ -62,7 +66,9 @@ def join_all(timeout: float) -> list[str]:
     for thread in threading.enumerate():
         if thread in not_ours:
             continue
-        thread.join(max(0.0, deadline - time.monotonic()))
+        while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+            thread.join(min(left, _JOIN_INTERVAL))
+            meanwhile()
         if thread.is_alive():
             remaining.append(thread.name + (" (a daemon)" if thread in _demoted else ""))
     return remaining

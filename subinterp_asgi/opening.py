@@ -43,11 +43,21 @@ class Opening:
         context: Context to wrap the socket with.
         timeout: Seconds it may take; 0: no bound.
         on_open: Called with the socket, wrapped, once it is through.
+
+    Raises:
+        OSError: The client has gone already. The socket is closed.
     """
 
-    __slots__ = ("_deadline", "_fd", "_on_open", "_poller", "_registry", "_sock", "closed")
-
-    idle = answered = False  # its client has been accepted, and is to be served
+    __slots__ = (
+        "_deadline",
+        "_fd",
+        "_linger_left",
+        "_on_open",
+        "_poller",
+        "_registry",
+        "_sock",
+        "closed",
+    )
 
     def __init__(
         self,
@@ -59,7 +69,9 @@ class Opening:
         timeout: float,
         on_open: Callable[[ssl.SSLSocket], None],
     ) -> None:
-        self._sock: socket.socket = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        self._sock: socket.socket = context.wrap_socket(
+            sock, server_side=True, do_handshake_on_connect=False
+        )
         self._fd = self._sock.fileno()
         self._poller = poller
         self._registry = registry
@@ -72,7 +84,7 @@ class Opening:
     def on_events(self, events: int) -> None:
         """Called by the poller."""
         try:
-            if self.leaving:
+            if self.answered:
                 self._discard()
             else:
                 self._shake_hands()
@@ -108,6 +120,7 @@ class Opening:
         self._linger_left = LINGER_SIZE
         self._deadline = min(self._deadline, monotonic() + LINGER_TIME)
         self._poller.modify(self._fd, READ)
+        self._registry.answered(self)
 
     def _discard(self) -> None:
         try:
@@ -121,11 +134,11 @@ class Opening:
             self.abort()
 
     @property
-    def leaving(self) -> bool:
-        """Whether it has failed, and only waits for the client to read that."""
+    def answered(self) -> bool:
+        """Whether the client was refused, and only its end is waited for."""
         return self._linger_left >= 0
 
-    idle = leaving  # a client that was accepted and not refused is to be served
+    idle = answered  # who was accepted and not refused is to be served
 
     def _leave(self) -> None:
         self.closed = True

@@ -94,6 +94,7 @@ class Supervisor:
         self.in_threads = _choose_isolation(app, self.config)
         if not self.in_threads:
             _warn_if_untested()
+        _check_tls(self.config)
         self._sockets = tuple(sockets)
         self._state_json = _encode_state(state or {})
         self._state = SupervisorState.NEW
@@ -299,7 +300,7 @@ class Supervisor:
         Raises:
             ConfigError: The files can't be used; the workers keep what they have. (A context
                 factory is called by the workers only, which log its failures.)
-            StateError: TLS is not on.
+            StateError: TLS is not on, or the supervisor does not serve.
         """
         if not self.config.tls:
             raise StateError("can't reload TLS: it is not on")
@@ -307,8 +308,11 @@ class Supervisor:
             from .tls import TLSContext  # ssl is imported only where it is needed
 
             TLSContext(self.config)
-        for handle in self._handles:
-            handle.command(CMD_RELOAD_TLS)
+        with self._changed:  # stop() closes what a command goes through
+            if self._state is not SupervisorState.SERVING:
+                raise StateError(f"can't reload TLS: the supervisor is {self._state.value}")
+            for handle in self._handles:
+                handle.command(CMD_RELOAD_TLS)
 
     # --- stop
 
@@ -518,6 +522,19 @@ def _choose_isolation(app: object, config: Config) -> bool:
             "'module:attribute', or isolation='thread' to serve it from threads",
         )
     return config.isolation == "thread"
+
+
+def _check_tls(config: Config) -> None:
+    """Refuse what would leave a server less protected than its options seem to say.
+
+    Raises:
+        ConfigError: An option about TLS has no effect.
+    """
+    for name in ("keyfile", "keyfile_password", "ca_certs", "cert_reqs", "ciphers"):
+        if not config.tls and getattr(config, f"ssl_{name}"):
+            raise ConfigError(f"ssl_{name}", "has no effect: TLS is off without ssl_certfile")
+    if config.ssl_cert_reqs and not (config.ssl_ca_certs or config.ssl_context_factory):
+        raise ConfigError("ssl_cert_reqs", "needs ssl_ca_certs to verify clients by")
 
 
 def _encode_state(state: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import re
 import ssl
 from pathlib import Path
 
-from .errors import ConfigError
+from .errors import AppImportError, ConfigError
 from .importer import import_object
 from .types import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .config import Config
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
-_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+_VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 # The short names of RFC 4514 section 3, for the attributes that it lists.
 _ATTRIBUTES = {
     "commonName": "CN",
@@ -33,7 +33,7 @@ _ATTRIBUTES = {
     "domainComponent": "DC",
     "userId": "UID",
 }
-_NAME_SPECIALS = re.compile(r'([,+"\\<>;])')
+_NAME_SPECIALS = re.compile(r'([,+"\\<>;]|\A[ #]| \Z)')
 
 
 class TLSContext:
@@ -51,8 +51,7 @@ class TLSContext:
         if config.ssl_context_factory is None:
             self.context = _default_context(config)
         else:
-            factory = import_object(config.ssl_context_factory)
-            self.context = factory(lambda: _default_context(config))
+            self.context = _call_factory(config.ssl_context_factory, config)
             if not isinstance(self.context, ssl.SSLContext):
                 raise ConfigError(
                     "ssl_context_factory",
@@ -66,6 +65,8 @@ class TLSContext:
     def describe(self, sock: ssl.SSLSocket) -> dict[str, Any]:
         """What ASGI's ``tls`` extension says about a connection (TLS extension 0.2)."""
         chain = [ssl.DER_cert_to_PEM_cert(der) for der in sock.get_verified_chain() or ()]
+        if not chain and (der := sock.getpeercert(binary_form=True)):
+            chain = [ssl.DER_cert_to_PEM_cert(der)]  # all that a resumed session remembers
         certificate = sock.getpeercert() if chain else None
         cipher = sock.cipher()
         return {
@@ -78,17 +79,31 @@ class TLSContext:
         }
 
 
+def _call_factory(path: str, config: Config) -> Any:
+    try:
+        return import_object(path)(lambda: _default_context(config))
+    except ConfigError:
+        raise
+    except AppImportError as exc:
+        raise ConfigError("ssl_context_factory", str(exc)) from exc
+    except (Exception, SystemExit) as exc:
+        problem = f"{path} raised {type(exc).__name__}: {exc}"
+        raise ConfigError("ssl_context_factory", problem) from exc
+
+
 def _default_context(config: Config) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.set_alpn_protocols(["http/1.1"])
-    with _naming("ssl_certfile"):
-        if config.ssl_certfile is None:
-            raise ConfigError("ssl_certfile", "is needed for the default context")
+    if config.ssl_certfile is None:
+        raise ConfigError("ssl_certfile", "is needed for the default context")
+    try:
         context.load_cert_chain(
             config.ssl_certfile, config.ssl_keyfile, config.ssl_keyfile_password or _no_password
         )
+    except OSError as exc:  # which SSLError is too
+        raise _what_is_wrong(config, config.ssl_certfile, exc) from exc
     if config.ssl_ca_certs is not None:
         with _naming("ssl_ca_certs"):
             context.load_verify_locations(config.ssl_ca_certs)
@@ -97,6 +112,29 @@ def _default_context(config: Config) -> ssl.SSLContext:
         with _naming("ssl_ciphers"):
             context.set_ciphers(config.ssl_ciphers)
     return context
+
+
+def _what_is_wrong(config: Config, certfile: str, exc: OSError) -> ConfigError:
+    """Find out which option is at fault: OpenSSL says "PEM lib" to nearly everything."""
+    keyfile = config.ssl_keyfile or certfile
+    text = ""
+    for option, path in (("ssl_certfile", certfile), ("ssl_keyfile", keyfile)):
+        try:
+            text = Path(path).read_text("latin-1")
+        except OSError as unreadable:
+            return ConfigError(option, f"can't read {path!r}: {unreadable.strerror}")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(certfile)
+    except OSError:
+        return ConfigError("ssl_certfile", f"there is no certificate in PEM in {certfile!r}")
+    reason = getattr(exc, "reason", None)
+    if reason == "KEY_VALUES_MISMATCH":
+        return ConfigError("ssl_keyfile", f"{keyfile!r} is not the key of the certificate")
+    if reason is not None:
+        return ConfigError("ssl_certfile", str(exc))
+    if "ENCRYPTED" in text:
+        return ConfigError("ssl_keyfile_password", f"does not decrypt {keyfile!r}")
+    return ConfigError("ssl_keyfile", f"there is no private key in PEM in {keyfile!r}")
 
 
 def _no_password() -> str:

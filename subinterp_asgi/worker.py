@@ -105,6 +105,7 @@ class Worker:
         self._tls: TLSContext | None = None
         self._accepting = False
         self._drain_asked = False
+        self._linger_over = False  # a drain has given idle connections all the time they get
         self._hook_due = False  # on_start has been called, on_end has not
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
@@ -156,6 +157,7 @@ class Worker:
         self._loop.call_later(self.config.timeout_linger, self._close_idle_connections)
 
     def _close_idle_connections(self) -> None:
+        self._linger_over = True
         for connection in tuple(self._connections):
             if connection.idle:
                 connection.close()
@@ -313,6 +315,9 @@ class Worker:
         except ConnectionError:
             return True  # it was gone before it could be accepted
         except OSError as exc:
+            if exc.errno == errno.EINVAL:  # its owner has shut it down, and will tell us to end
+                self._pause_accepting()
+                return False
             if exc.errno not in _OUT_OF_RESOURCES:
                 raise
             logger.error("can't accept connections: %s; trying again soon", exc.strerror)
@@ -357,10 +362,13 @@ class Worker:
         connection.session = session
         self._add(connection)
         limit = self.config.limit_connections
-        if limit is not None and len(self._connections) > limit:
+        if (
+            limit is not None
+            and len(self._connections) > limit
             # Those that were turned away and have not left yet must not keep others out.
-            if sum(not other.leaving for other in self._connections) > limit:
-                session.turn_away()
+            and sum(not other.answered for other in self._connections) > limit
+        ):
+            session.turn_away()
         return connection
 
     def _open_tls(
@@ -425,6 +433,10 @@ class Worker:
         self._slot[CONNECTIONS] = len(self._connections)
         self._progress.set()
 
+    def answered(self, connection: Connection) -> None:
+        """Called by a connection whose last answer is out."""
+        self._progress.set()
+
     # --- time
 
     def _tick_interval(self) -> float:
@@ -444,6 +456,8 @@ class Worker:
         now = monotonic()
         for connection in tuple(self._connections):
             connection.check_deadlines(now)
+        if self._linger_over:
+            self._close_idle_connections()
         self._timer = None
         if self._connections:
             self._timer = self._loop.call_later(self._tick_interval(), self._tick)

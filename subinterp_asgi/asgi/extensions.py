@@ -1,14 +1,16 @@
 """The extensions of ASGI's HTTP protocol that HTTP/1.1 allows, one function for each message.
 
 They are advertised in each scope's ``extensions``. Trailer fields are accepted always and sent if
-the request had ``TE: trailers``; a client that did not ask for them may drop them anyway.
+the request had ``TE: trailers``; a client that did not ask for them could drop them anyway.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 
-from ..errors import ASGIProtocolError
+from ..errors import ASGIProtocolError, ClientDisconnected
 from ..http1.response import render_early_hints
 from ..types import TYPE_CHECKING
 
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 
     from ..types import Message
     from .exchange import HTTPExchange
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+# (Opening a named pipe waits for its other end, unless it is told not to.)
+_READ = os.O_RDONLY
+for _flag in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):
+    _READ |= getattr(os, _flag, 0)
 
 ADVERTISED: dict[str, dict[str, object]] = {
     "http.response.trailers": {},
@@ -33,11 +42,12 @@ async def send_early_hint(exchange: HTTPExchange, message: Message) -> None:
     hints = render_early_hints(message.get("links", ()))
     if exchange.request.http_version != "1.0":  # RFC 9110 section 15.2: never to an older client
         exchange.connection.write(hints)
+        await exchange.connection.drained()
 
 
 async def send_trailers(exchange: HTTPExchange, message: Message) -> None:
     """``http.response.trailers``: fields after the body."""
-    if not exchange.writer.body_complete:
+    if exchange.sending_file or not exchange.writer.body_complete:
         raise ASGIProtocolError("'http.response.trailers' was sent before the body was complete")
     more = message.get("more_trailers", False)
     data = exchange.writer.send_trailers(message.get("headers", ()), more=more)
@@ -52,9 +62,13 @@ async def send_path(exchange: HTTPExchange, message: Message) -> None:
     path = message.get("path")
     if not isinstance(path, str) or not os.path.isabs(path):
         raise ASGIProtocolError(f"'http.response.pathsend' needs an absolute path, not {path!r}")
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    exchange.check_body_expected()
+    file = os.open(path, _READ)
     try:
-        await _send_file(exchange, file, 0, os.fstat(file).st_size, more=False)
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise ASGIProtocolError(f"'http.response.pathsend' needs a regular file, not {path!r}")
+        await _send_file(exchange, file, 0, status.st_size, more=False)
     finally:
         os.close(file)
 
@@ -63,9 +77,11 @@ async def send_zero_copy(exchange: HTTPExchange, message: Message) -> None:
     """``http.response.zerocopysend``: a part of an open file, as a piece of the body."""
     try:
         file = message["file"].fileno()
-    except (KeyError, AttributeError):
+    except (KeyError, AttributeError, OSError, ValueError):
         raise ASGIProtocolError("'http.response.zerocopysend' needs an open file") from None
     offset, count = message.get("offset"), message.get("count")
+    if any(x is not None and (not isinstance(x, int) or x < 0) for x in (offset, count)):
+        raise ASGIProtocolError("offset and count of 'http.response.zerocopysend' are sizes")
     start = os.lseek(file, 0, os.SEEK_CUR) if offset is None else offset
     if count is None:
         count = max(0, os.fstat(file).st_size - start)
@@ -84,10 +100,19 @@ async def _send_file(
     if before:
         connection.write(before)
     if not writer.bodiless:
-        sent = await connection.send_file(file, offset, count)
-        if sent < count:
-            # The length has been promised to the client, who must see that it is not kept.
-            raise OSError(f"the file ended {count - sent} octets early")
+        exchange.sending_file = True
+        try:
+            sent = await connection.send_file(file, offset, count)
+            if sent < count:
+                raise OSError(f"the file ended {count - sent} octets early")
+        except BaseException as exc:
+            # The length has been promised to the client, who must see that it is not kept, whatever
+            # the application makes of this.
+            if isinstance(exc, OSError) and not isinstance(exc, ClientDisconnected):
+                logger.error("the response is broken off: %s", exc)
+            exchange.fail()
+            raise
+        exchange.sending_file = False
         if after:
             connection.write(after)
     if writer.complete:

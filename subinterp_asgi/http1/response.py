@@ -280,17 +280,25 @@ class ResponseWriter:
         """
         lines: list[bytes] = []
         count = 0
-        for name, value in fields:
-            kind = _kinds.get(name)
-            if (_classify(name) if kind is None else kind) in _NEVER_TRAILERS:
-                raise ASGIProtocolError(f"{name!r} can't be a trailer field")
-            lines += (name, b": ", value, b"\r\n")
-            count += 1
-        block = b"".join(lines)
+        try:
+            for name, value in fields:
+                if name not in _kinds:
+                    _classify(name)
+                if name.lower() in _NEVER_TRAILERS:
+                    raise ASGIProtocolError(f"{name!r} can't be a trailer field")
+                lines += (name, b": ", value, b"\r\n")
+                count += 1
+            block = b"".join(lines)
+        except (TypeError, ValueError, AttributeError):
+            raise ASGIProtocolError(
+                "trailers must be an iterable of (name, value) pairs of bytes"
+            ) from None
         _check_block(block, count)
         self.complete = not more
         if not self._chunked:
             return b""
+        if not self._trailers_ok:
+            block = b""
         return block if more else block + b"\r\n"
 
     def _head(self, size: int, more: bool) -> bytes:
@@ -367,7 +375,13 @@ def simple_response(
     return writer.send(text, more=False)
 
 
-_NEVER_TRAILERS = frozenset((_CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION))
+# RFC 9110 section 6.5.1: fields for framing, routing, authentication and for handling the content
+# must be known before it.
+_NEVER_TRAILERS = frozenset(
+    b"content-length transfer-encoding connection keep-alive te trailer upgrade host "
+    b"authorization proxy-authenticate set-cookie www-authenticate "
+    b"content-encoding content-range content-type".split()
+)
 
 
 def _check_block(block: bytes, lines: int) -> None:
