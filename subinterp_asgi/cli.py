@@ -120,7 +120,7 @@ class _Command:
                 self._call("ended", server.wait)
             elif event == "started" and first_signal is None:
                 _say_error(outcome)
-                return EXIT_STARTUP
+                return EXIT_USAGE if isinstance(outcome, ConfigError) else EXIT_STARTUP
             elif event == "ended" and first_signal is None and outcome is not None:
                 _say_error(outcome)
                 return EXIT_DIED

@@ -41,6 +41,7 @@ class Service:
         limits: Bounds for the parser.
         defaults: Server and Date fields.
         access_log: Where to report requests, or ``None``.
+        trusted: Peers that may speak for others.
         proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
         extensions: What ``scope["extensions"]`` says.
@@ -66,6 +67,7 @@ class Service:
         "root_path_bytes",
         "scheme",
         "state",
+        "trusted",
     )
 
     def __init__(
@@ -95,10 +97,11 @@ class Service:
         self.access_log = access_log
         self.root_path = config.root_path
         self.root_path_bytes = config.root_path.encode("utf-8")
+        self.trusted = TrustedProxies(config.forwarded_allow_ips)
         self.proxies: ProxyHeaders | None = None
         if config.proxy_headers:
             self.proxies = ProxyHeaders(
-                TrustedProxies(config.forwarded_allow_ips),
+                self.trusted,
                 header=config.forwarded_header,
                 host=config.forwarded_host,
             )

@@ -10,39 +10,31 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import errno
 import logging
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
-from functools import partial
 from time import monotonic
 
 from . import logs
-from .asgi.http import HTTPSession
+from .acceptor import Acceptor
 from .asgi.lifespan import Lifespan
 from .config import Config
-from .connection import Connection
+from .connections import Connections
 from .errors import StateError
-from .poller import READ, make_poller
+from .poller import make_poller
 from .scoreboard import CONNECTIONS, REQUESTS, Slot, new_board
 from .service import AccessLog, Service
-from .types import TYPE_CHECKING, Address, ASGIApp
+from .types import TYPE_CHECKING, ASGIApp
 
 if TYPE_CHECKING:
-    from ssl import SSLSocket
     from typing import Any
 
-    from .opening import Opening
     from .poller import Poller
-    from .tls import TLSContext
 
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-_OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-_ACCEPT_PAUSE = 0.5  # seconds to leave the listeners alone when descriptors have run out
 _BREAK_OFF_TIME = 1.0  # seconds between telling requests that it is over and cancelling them
 
 
@@ -101,26 +93,21 @@ class Worker:
         self._on_serving = on_serving
         self._on_start = on_start
         self._on_end = on_end
-        self._connections: set[Connection | Opening] = set()
-        self._tls: TLSContext | None = None
-        self._accepting = False
         self._drain_asked = False
-        self._linger_over = False  # a drain has given idle connections all the time they get
         self._hook_due = False  # on_start has been called, on_end has not
-        self._timer: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
         self._progress = asyncio.Event()  # something ended that the drain may wait for
-        self._poller: Poller
         self._service: Service
-        self._loop: asyncio.AbstractEventLoop
+        self._acceptor: Acceptor
+        self._connections: Connections
 
     # --- what a supervisor asks
 
     @property
     def active_connections(self) -> int:
         """Number of open connections, idle ones included."""
-        return len(self._connections)
+        return self._slot[CONNECTIONS]
 
     @property
     def requests(self) -> int:
@@ -133,9 +120,9 @@ class Worker:
         While the worker drains, idle connections may still bring a request for ``timeout_linger``.
         """
         if self.state is WorkerState.SERVING:
-            return not self._service.tasks and all(c.idle for c in self._connections)
+            return not self._service.tasks and self._connections.all_idle
         if self.state is WorkerState.DRAINING:
-            return not self._service.tasks and all(c.answered for c in self._connections)
+            return not self._service.tasks and self._connections.all_answered
         return True
 
     def drain(self) -> None:
@@ -145,22 +132,17 @@ class Worker:
             return
         self.state = WorkerState.DRAINING
         self._service.draining = True
-        if self._accepting:
-            for listener in self._listeners:
-                # What has already connected is served.
-                for _ in range(self.config.backlog):
-                    if not self._accept_one(listener):
-                        break
-            self._pause_accepting()
-        for connection in tuple(self._connections):
-            connection.drain()
-        self._loop.call_later(self.config.timeout_linger, self._close_idle_connections)
+        self._acceptor.drain()
+        self._connections.drain()
+        self._service.loop.call_later(self.config.timeout_linger, self._connections.close_idle)
 
-    def _close_idle_connections(self) -> None:
-        self._linger_over = True
-        for connection in tuple(self._connections):
-            if connection.idle:
-                connection.close()
+    def reload_tls(self) -> None:
+        """Read the certificates again, for connections from now on; old ones go on as they are.
+
+        If that fails the old ones stay in use, and the reason is logged.
+        """
+        if self.state is WorkerState.SERVING:
+            self._acceptor.reload_tls()
 
     def shutdown(self) -> None:
         """Make ``serve()`` return: drain, then wait for requests in flight.
@@ -184,19 +166,14 @@ class Worker:
         if self.state is not WorkerState.NEW:
             raise StateError("a worker can serve only once")
         self.state = WorkerState.STARTING
-        self._loop = asyncio.get_running_loop()
-        self._tls = self._make_tls()
         lifespan = Lifespan(self.app, self.config.lifespan, self._lifespan_state)
         try:
             if await self._start(lifespan):
-                self._poller = make_poller(self._loop)
+                poller = make_poller(asyncio.get_running_loop())
                 try:
-                    self._begin_serving(lifespan)
-                    await self._stopping.wait()
-                    await self._finish_requests()
+                    await self._serve(lifespan, poller)
                 finally:
-                    self._abandon_connections()
-                    self._poller.close()
+                    poller.close()
         finally:
             self.state = WorkerState.STOPPED
             await self._end(lifespan)
@@ -221,27 +198,33 @@ class Worker:
         if self._on_start is not None:
             await self._on_start()
 
-    def _begin_serving(self, lifespan: Lifespan) -> None:
+    async def _serve(self, lifespan: Lifespan, poller: Poller) -> None:
+        loop = asyncio.get_running_loop()
         context = lifespan.context if self.config.lifespan_context else contextvars.copy_context()
         self._service = Service(
             self.app,
             self.config,
-            self._loop,
+            loop,
             state=self._lifespan_state,
             slot=self._slot,
             access_log=self._access_log,
             on_task_end=self._progress.set,
             context=context,
         )
-        for listener in self._listeners:
-            listener.setblocking(False)
-        self._server_addresses = {s.fileno(): _fixed_address(s) for s in self._listeners}
-        self._resume_accepting()
-        self.state = WorkerState.SERVING
-        if self._on_serving is not None:
-            self._on_serving()
-        if self._drain_asked:
-            self.drain()
+        self._connections = Connections(loop, self.config, self._slot, self._progress.set)
+        self._acceptor = Acceptor(self._listeners, poller, self._connections, self._service)
+        try:
+            self._acceptor.start()
+            self.state = WorkerState.SERVING
+            if self._on_serving is not None:
+                self._on_serving()
+            if self._drain_asked:
+                self.drain()
+            await self._stopping.wait()
+            await self._finish_requests()
+        finally:
+            self._acceptor.stop()
+            self._connections.abort()
 
     async def _finish_requests(self) -> None:
         """Wait for what is in flight, then tell it that it is over, then cancel it."""
@@ -253,8 +236,7 @@ class Worker:
             self.worker_id,
             self._service.in_flight,
         )
-        for connection in tuple(self._connections):
-            connection.break_off()
+        self._connections.break_off()
         await self._wait_until_idle(_BREAK_OFF_TIME)
         for task in self._service.tasks:
             task.cancel("the worker is shutting down")
@@ -273,206 +255,9 @@ class Worker:
                 return self.is_idle()
         return True
 
-    def _abandon_connections(self) -> None:
-        self._pause_accepting()
-        for connection in tuple(self._connections):
-            connection.abort()
-        if self._timer is not None:
-            self._timer.cancel()
-
     async def _end(self, lifespan: Lifespan) -> None:
         try:
             if self._on_end is not None and self._hook_due:
                 await self._on_end()
         finally:
             await lifespan.shutdown(self.config.shutdown_timeout)
-
-    # --- accepting
-
-    def _resume_accepting(self) -> None:
-        if not self._accepting:
-            self._accepting = True
-            for listener in self._listeners:
-                # One connection for each wake-up: what another worker could serve as well is left
-                # to it, where accepting until the queue is empty gives nearly all to the first.
-                self._poller.add(listener.fileno(), READ, partial(self._on_acceptable, listener))
-
-    def _pause_accepting(self) -> None:
-        if self._accepting:
-            self._accepting = False
-            for listener in self._listeners:
-                self._poller.remove(listener.fileno())
-
-    def _on_acceptable(self, listener: socket.socket, events: int) -> None:
-        self._accept_one(listener)
-
-    def _accept_one(self, listener: socket.socket) -> bool:
-        """Accept a connection if one waits; return whether it is worth trying again."""
-        try:
-            sock, address = listener.accept()
-        except (BlockingIOError, InterruptedError):
-            return False  # another worker was faster
-        except ConnectionError:
-            return True  # it was gone before it could be accepted
-        except OSError as exc:
-            if exc.errno == errno.EINVAL:  # its owner has shut it down, and will tell us to end
-                self._pause_accepting()
-                return False
-            if exc.errno not in _OUT_OF_RESOURCES:
-                raise
-            logger.error("can't accept connections: %s; trying again soon", exc.strerror)
-            if self._accepting:
-                self._pause_accepting()
-                self._loop.call_later(_ACCEPT_PAUSE, self._try_accepting_again)
-            return False
-        try:
-            sock.setblocking(False)
-            client: Address | None = None
-            if sock.family != _AF_UNIX:
-                client = address[:2]
-                if not _INHERITS_NODELAY:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server = self._server_addresses[listener.fileno()] or sock.getsockname()[:2]
-        except OSError:
-            sock.close()  # reset between accept() and here
-            return True
-        if self._tls is None:
-            self._open(Connection, sock, client, server)
-        else:
-            self._open_tls(self._tls, sock, client, server)
-        return True
-
-    def _open(
-        self,
-        kind: type[Connection],
-        sock: socket.socket,
-        client: Address | None,
-        server: Address,
-    ) -> Connection:
-        """Begin to serve a socket that is ready for requests."""
-        connection = kind(
-            sock,
-            self._poller,
-            self,
-            client=client,
-            server=server,
-            write_timeout=self.config.timeout_write,
-        )
-        session = HTTPSession(connection, self._service)
-        connection.session = session
-        self._add(connection)
-        limit = self.config.limit_connections
-        if (
-            limit is not None
-            and len(self._connections) > limit
-            # Those that were turned away and have not left yet must not keep others out.
-            and sum(not other.answered for other in self._connections) > limit
-        ):
-            session.turn_away()
-        return connection
-
-    def _open_tls(
-        self, tls: TLSContext, sock: socket.socket, client: Address | None, server: Address
-    ) -> None:
-        """Begin with a TLS handshake."""
-        from .opening import Opening
-        from .tls_connection import TLSConnection
-
-        def on_open(wrapped: SSLSocket) -> None:
-            description = tls.describe(wrapped)  # while it is surely open
-            connection = self._open(TLSConnection, wrapped, client, server)
-            connection.tls = description
-            if self._service.draining:
-                connection.drain()
-
-        try:
-            opening = Opening(
-                sock,
-                self._poller,
-                self,
-                context=tls.context,
-                timeout=self.config.timeout_tls_handshake,
-                on_open=on_open,
-            )
-        except OSError:
-            sock.close()  # reset before the handshake could begin
-            return
-        self._add(opening)
-
-    def _add(self, connection: Connection | Opening) -> None:
-        self._connections.add(connection)
-        self._slot[CONNECTIONS] = len(self._connections)
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._tick_interval(), self._tick)
-
-    def reload_tls(self) -> None:
-        """Read the certificates again, for connections from now on; old ones go on as they are.
-
-        If that fails the old ones stay in use, and the reason is logged.
-        """
-        if self._tls is not None:
-            try:
-                self._tls = self._make_tls()
-            except Exception:
-                logger.exception("worker %d: TLS was not reloaded", self.worker_id)
-
-    def _make_tls(self) -> TLSContext | None:
-        if not self.config.tls:
-            return None
-        from .tls import TLSContext  # ssl is imported only where it is needed
-
-        return TLSContext(self.config)
-
-    def _try_accepting_again(self) -> None:
-        if self.state is WorkerState.SERVING:
-            self._resume_accepting()
-
-    def discard(self, connection: Connection | Opening) -> None:
-        """Called by a connection that is closed."""
-        self._connections.discard(connection)
-        self._slot[CONNECTIONS] = len(self._connections)
-        self._progress.set()
-
-    def answered(self, connection: Connection) -> None:
-        """Called by a connection whose last answer is out."""
-        self._progress.set()
-
-    # --- time
-
-    def _tick_interval(self) -> float:
-        """Seconds between looks at the deadlines: a fraction of the shortest timeout."""
-        config = self.config
-        timeouts = (
-            config.timeout_keep_alive,
-            config.timeout_header,
-            config.timeout_body,
-            config.timeout_write,
-            config.timeout_tls_handshake,
-        )
-        return min(1.0, max(0.02, min((t for t in timeouts if t), default=1.0) / 4))
-
-    def _tick(self) -> None:
-        """Check all deadlines. One timer for all connections, and none while there are none."""
-        now = monotonic()
-        for connection in tuple(self._connections):
-            connection.check_deadlines(now)
-        if self._linger_over:
-            self._close_idle_connections()
-        self._timer = None
-        if self._connections:
-            self._timer = self._loop.call_later(self._tick_interval(), self._tick)
-
-
-_AF_UNIX = getattr(socket, "AF_UNIX", None)
-# Linux hands the option down from the listener, which saves a system call for each connection.
-_INHERITS_NODELAY = sys.platform == "linux"
-
-
-def _fixed_address(listener: socket.socket) -> Address | None:
-    """The listener's address as ASGI has it, or ``None`` if each connection has one of its own."""
-    name = listener.getsockname()
-    if listener.family == _AF_UNIX:
-        return (name if isinstance(name, str) else name.decode("utf-8", "surrogateescape"), None)
-    if _INHERITS_NODELAY:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return None if name[0] in ("0.0.0.0", "::") else name[:2]

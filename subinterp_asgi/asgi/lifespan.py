@@ -83,7 +83,9 @@ class Lifespan:
         """
         if self._task is None:
             return
-        if self._startup is not None and not self._startup.done():
+        if self._startup is not None and not (
+            self._startup.done() and self._startup.exception() is None
+        ):
             await self.cancel()  # startup() was interrupted
             return
         if not self._task.done():
@@ -138,3 +140,4 @@ class Lifespan:
         else:
             text = message.get("message") or "no message was given"
             future.set_exception(LifespanError(f"lifespan {event} failed: {text}"))
+            future.exception()  # whoever has ceased to wait for it needs no complaint from asyncio
