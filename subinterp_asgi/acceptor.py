@@ -100,13 +100,10 @@ class Acceptor:
     def reload_tls(self) -> None:
         """Read the certificates again, for connections from now on; old ones go on as they are.
 
-        If that fails the old ones stay in use, and the reason is logged.
+        Raises:
+            Exception: That failed, perhaps in the application's factory; nothing has changed.
         """
-        if self._tls is not None:
-            try:
-                self._tls = self._make_tls()
-            except Exception:
-                logger.exception("TLS was not reloaded")
+        self._tls = self._make_tls()
 
     def _make_tls(self) -> TLSContext | None:
         if not self._config.tls:

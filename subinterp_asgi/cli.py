@@ -147,7 +147,8 @@ class _Command:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # In one piece, even if not buffered, so that it does not mix with what workers write.
+    print(f"{line}\n", end="", file=sys.stderr, flush=True)
 
 
 def _say_error(exc: BaseException) -> None:

@@ -9,7 +9,7 @@ from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .config import Config
     from .connection import Connection
@@ -45,6 +45,9 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection | Opening]:
+        return iter(tuple(self._open))
 
     @property
     def all_idle(self) -> bool:
@@ -88,24 +91,24 @@ class Connections:
 
     def drain(self) -> None:
         """Have all finish what was begun and start nothing new."""
-        for connection in tuple(self._open):
+        for connection in self:
             connection.drain()
 
     def close_idle(self) -> None:
         """Close those that are idle, and from now on those that become so."""
         self._closing_idle = True
-        for connection in tuple(self._open):
+        for connection in self:
             if connection.idle:
                 connection.close()
 
     def break_off(self) -> None:
         """Have all give up what is not finished."""
-        for connection in tuple(self._open):
+        for connection in self:
             connection.break_off()
 
     def abort(self) -> None:
         """Close all at once."""
-        for connection in tuple(self._open):
+        for connection in self:
             connection.abort()
         if self._timer is not None:
             self._timer.cancel()
@@ -113,7 +116,7 @@ class Connections:
     def _tick(self) -> None:
         """Check all deadlines. One timer for all connections, and none while there are none."""
         now = monotonic()
-        for connection in tuple(self._open):
+        for connection in self:
             connection.check_deadlines(now)
         if self._closing_idle:
             self.close_idle()

@@ -142,7 +142,10 @@ class Worker:
         If that fails the old ones stay in use, and the reason is logged.
         """
         if self.state is WorkerState.SERVING:
-            self._acceptor.reload_tls()
+            try:
+                self._acceptor.reload_tls()
+            except Exception:
+                logger.exception("worker %d: TLS was not reloaded", self.worker_id)
 
     def shutdown(self) -> None:
         """Make ``serve()`` return: drain, then wait for requests in flight.

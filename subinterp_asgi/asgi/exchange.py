@@ -224,7 +224,7 @@ class HTTPExchange:
         writer, connection = self.writer, self.connection
         kind = message["type"]
         if self._ended or self._gone:
-            if writer.complete:
+            if writer.complete and not self.sending_file:
                 raise ASGIProtocolError(f"{kind!r} was sent after the response was complete")
             raise ClientDisconnected("the client is gone")
         if kind == "http.response.body":
