@@ -42,8 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     app, app_dir = arguments.pop("app"), arguments.pop("app_dir")
     options = {name: value for name, value in arguments.items() if value is not None}
     try:
-        if "workers" not in options and (workers := os.environ.get("WEB_CONCURRENCY")):
-            options["workers"] = int(workers) if workers.isdecimal() else workers
+        if workers := os.environ.get("WEB_CONCURRENCY"):
+            if not workers.isdecimal():
+                raise ConfigError("WEB_CONCURRENCY", f"must be a number of workers, not {workers!r}")
+            options.setdefault("workers", int(workers))
         if trusted := os.environ.get("FORWARDED_ALLOW_IPS"):
             options.setdefault("forwarded_allow_ips", trusted)
         server = Supervisor(app, Config().with_options(**options))

@@ -1,0 +1,3 @@
+import with_pool  # noqa: F401
+
+raise ValueError("no such luck")

@@ -1,0 +1,5 @@
+def fail() -> None:
+    raise ValueError("no such luck")
+
+
+fail()
