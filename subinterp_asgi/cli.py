@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = {name: value for name, value in arguments.items() if value is not None}
     try:
         if workers := os.environ.get("WEB_CONCURRENCY"):
-            if not workers.isdecimal():
+            if not workers.isdecimal() or int(workers) < 1:
                 raise ConfigError("WEB_CONCURRENCY", f"must be a number of workers, not {workers!r}")
             options.setdefault("workers", int(workers))
         if trusted := os.environ.get("FORWARDED_ALLOW_IPS"):

@@ -348,7 +348,7 @@ def test_usage(arguments: tuple[str, ...], named: str) -> None:
 def test_bad_web_concurrency(value: str) -> None:
     with serve(environment={"WEB_CONCURRENCY": value}) as command:
         assert command.wait() == USAGE
-    assert "workers: " in command.lines[-1]
+    assert "WEB_CONCURRENCY: " in command.lines[-1]
     assert repr(value).strip("'") in command.lines[-1]
 
 
