@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if workers := os.environ.get("WEB_CONCURRENCY"):
             if not workers.isdecimal() or int(workers) < 1:
-                raise ConfigError("WEB_CONCURRENCY", f"must be a number of workers, not {workers!r}")
+                raise ConfigError("WEB_CONCURRENCY", f"must be a number from 1, not {workers!r}")
             options.setdefault("workers", int(workers))
         if trusted := os.environ.get("FORWARDED_ALLOW_IPS"):
             options.setdefault("forwarded_allow_ips", trusted)

@@ -115,8 +115,8 @@ class Config:
     )
     timeout_disconnect_grace: float | None = option(
         None,
-        "How long an application may go on once its client is gone; then its task is cancelled. "
-        "None: as long as it likes.",
+        "How long an application may go on once its client is gone, or has closed its sending "
+        "half; then its task is cancelled. None: as long as it likes.",
     )
     lifespan_context: bool = option(
         False, "Requests see the context variables that the lifespan has set."

@@ -189,7 +189,7 @@ def test_the_time_of_join_all_is_for_all_together(run: Run) -> None:
             join(self, timeout)
         threading.Thread.join = watched
         assert len(daemon_threads.join_all(0.05)) == 20
-        assert waited[0] <= 0.05 and waited[1:] == [0.0] * 19, waited
+        assert sum(waited) < 0.1, waited  # and not 20 times as long
         """
     )
 

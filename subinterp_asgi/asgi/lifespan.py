@@ -107,17 +107,19 @@ class Lifespan:
 
     async def cancel(self) -> None:
         """End the lifespan call where it stands."""
-        if self._task is not None and not self._task.done():
+        if self._task is None:
+            return
+        if not self._task.done():
             self._task.cancel()
             await asyncio.wait((self._task,), timeout=1.0)
+        if self._task.done() and not self._task.cancelled():
+            self._task.exception()  # nobody is interested, and asyncio need not complain of that
 
     async def _end(self, timeout: float) -> None:
         """Give the call the time to return after its last message; what it raises was reported."""
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=timeout)
             await self.cancel()
-            if self._task.done() and not self._task.cancelled():
-                self._task.exception()
 
     async def _call_app(self) -> None:
         scope = {

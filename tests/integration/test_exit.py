@@ -177,11 +177,15 @@ def test_a_worker_that_cannot_be_stopped_does_not_keep_the_process(
 
 
 def test_what_the_host_printed_is_not_lost_with_the_process(tmp_path: Path) -> None:
-    host = HOST.replace('print("ending", flush=True)', 'print("end" + "ing")')
+    host = HOST + "    atexit.register(print, 'said at exit')\n"
     done = run_script(
-        tmp_path, host, "interpreter", "1", "loop", "falls off", files={"served.py": APP}
+        tmp_path,
+        host,
+        *("interpreter", "1", "loop", "falls off"),
+        files={"served.py": APP},
+        environment={"PYTHONUNBUFFERED": ""},
     )
-    assert (done.returncode, done.stdout) == (EXIT_STATUS, "ending\n")
+    assert (done.returncode, done.stdout) == (EXIT_STATUS, "ending\nsaid at exit\n")
 
 
 def test_an_impatient_interrupt_at_exit_ends_it_at_once(tmp_path: Path) -> None:
@@ -251,19 +255,21 @@ def test_the_lifespan_is_shut_down_and_the_unix_socket_removed(tmp_path: Path) -
 def test_a_server_of_a_forked_child_is_stopped_when_the_child_ends(tmp_path: Path) -> None:
     """The parent had one before, in threads; the child is not to mistake that for its own."""
     host = """
-    import os, sys, warnings
+    import atexit, os, sys, warnings
     warnings.simplefilter("ignore")  # CPython's, of forking with threads
+    servers = []
+    atexit.register(lambda: print([server.state.value for server in servers], flush=True))
     from subinterp_asgi import Supervisor
     with Supervisor("served:app", port=0, isolation="thread", lifespan="off"):
         pass
     if (child := os.fork()) == 0:
-        server = Supervisor("served:app", port=0, workers=2, lifespan="off")
-        server.start()
+        servers.append(Supervisor("served:app", port=0, workers=2, lifespan="off"))
+        servers[0].start()
         sys.exit(6)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     """
     done = run_script(tmp_path, host, files={"served.py": APP})
-    assert (done.returncode, done.stdout, done.stderr) == (0, "6\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['stopped']\n6\n[]\n", "")
 
 
 @pytest.mark.parametrize("isolation", ["interpreter", "thread"])

@@ -687,7 +687,9 @@ def test_a_request_in_flight_is_completed(isolation: str, tmp_path: Path) -> Non
     server.start()
     pending = in_flight(server, "until", tmp_path)
     stopper, stopped = in_background(server.stop)
-    wait_until(lambda: server.state is SupervisorState.STOPPING, "stopping")
+    # Until then the workers have heard of it, and would have broken off what they don't wait for.
+    wait_until(lambda: is_refused(server.addresses[0]), "the listener to be closed")
+    assert server.state is SupervisorState.STOPPING
     (tmp_path / "until").touch()
     assert text_of(pending.result()) == "done"
     stopper.join(20)
@@ -921,6 +923,7 @@ def test_the_state_reaches_each_request_as_a_copy(isolation: str) -> None:
     with make(isolation=isolation, workers=2, state=state) as server:
         state["later"] = 1
         for _ in range(4):
+            get(server.url, "/spoil")
             assert json.loads(get(server.url, "/state").body) == GOOD_STATE
 
 

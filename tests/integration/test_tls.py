@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import select
 import socket
 import ssl
 import threading
@@ -22,7 +23,7 @@ from ..support import nothing_left, open_descriptors, wait_until
 from .apps.tls import pattern
 from .pki import Pki, TLSClient
 from .rawclient import TIMEOUT, RawClient, post, request
-from .serving import Gate, respond, serving
+from .serving import Gate, Notes, respond, serving
 
 APP = "tests.integration.apps.tls:app"
 LARGE = 20_000_000
@@ -142,16 +143,26 @@ def test_download(client: TLSClient, target: bytes) -> None:
 def test_both_ways_at_once(client: TLSClient) -> None:
     """The application echoes while the client still sends: neither may wait for the other."""
     body = pattern(0, LARGE)
-    context_lock = threading.Event()
-
-    def send() -> None:
-        client.send(post(b"/echo", body))
-        context_lock.set()
-
-    sending = in_thread(send)
+    unsent, received = memoryview(post(b"/echo", body)), bytearray()
+    # In one thread: an SSLSocket must not be read and written by two at once.
+    client.tls.setblocking(False)
+    while not received.endswith(b"\r\n0\r\n\r\n"):
+        idle, blocked = True, False
+        with contextlib.suppress(ssl.SSLWantReadError):
+            received += client.tls.recv(65536)
+            idle = False
+        if unsent:
+            try:
+                unsent = unsent[client.tls.send(unsent[:16384]) :]
+                idle = False
+            except ssl.SSLWantWriteError:
+                blocked = True
+        if idle:
+            writers = [client.tls] if blocked else []
+            readable, writable, _ = select.select([client.tls], writers, [], TIMEOUT)
+            assert readable or writable, f"nothing goes on, {len(unsent)} octets unsent"
+    client.buffer = bytes(received)
     assert client.response().body == body
-    sending.join(TIMEOUT)
-    assert context_lock.is_set()
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, LARGE])
@@ -241,7 +252,7 @@ def test_a_slow_client_of_one_large_piece_is_not_cut_off(
         TLSClient(server.address, trusting, receive_buffer=65536) as client,
     ):
         client.send(request(b"GET", b"/"))
-        slowly_until = time.monotonic() + 2.0
+        slowly_until = time.monotonic() + 1.5
         while time.monotonic() < slowly_until:
             client.buffer += client.sock.recv(65536)
             time.sleep(0.01)
@@ -374,6 +385,9 @@ def test_plain_http_is_told_what_is_wrong(
         assert response.status == 400
         assert response.closes
         assert b"HTTPS" in response.body
+        for _ in range(2):  # a client may send on: that must not cost it the answer
+            client.send(b"more of the same")
+        client.half_close()
         client.assert_closed()
     serves(server, trusting)
 
@@ -474,6 +488,61 @@ def test_too_many_connections(pki: Pki, trusting: ssl.SSLContext) -> None:
             second.assert_closed()
         first.assert_open()
     assert server.records.messages == []
+
+
+def test_nobody_keeps_the_worker_busy(
+    pki: Pki, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients in every state in which nothing can be done: then nothing is."""
+    monkeypatch.setattr("subinterp_asgi.opening.LINGER_TIME", 600.0)
+    gate, waiting = Gate(), Notes()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/large":
+            await respond(send, bytes(LARGE))
+        elif scope["path"] == "/wait":
+            waiting(scope["method"])
+            await gate.wait()
+        await respond(send, b"hello")
+
+    options: dict[str, Any] = {"ssl_certfile": pki.server, "timeout_graceful_shutdown": 0.0}
+    options |= dict.fromkeys(
+        ("timeout_keep_alive", "timeout_header", "timeout_write", "timeout_tls_handshake"), 600.0
+    )
+    with serving(app, **options) as server, contextlib.ExitStack() as stack:
+
+        def tls() -> TLSClient:
+            return stack.enter_context(TLSClient(server.address, trusting))
+
+        def raw(data: bytes) -> RawClient:
+            client = stack.enter_context(server.connect())
+            client.send(data)
+            return client
+
+        tls()  # has said nothing
+        tls().assert_open()  # has been served
+        tls().send(b"GET / HTTP/1.1\r\n")  # half a request
+        tls().send(request(b"GET", b"/large"))  # does not read
+        tls().send(post(b"/wait", bytes(LARGE))[:500_000])  # sends what nobody reads
+        for end in ("close_notify", "half-close"):
+            client = tls()
+            client.send(request(b"GET", b"/wait"))
+            if end == "half-close":
+                client.half_close()
+            else:
+                client.tls.setblocking(False)
+                with pytest.raises(ssl.SSLWantReadError):
+                    client.tls.unwrap()
+        raw(b"")
+        raw(greeting(trusting)[:100])  # half a handshake
+        refused = raw(request(b"GET", b"/"))
+        assert refused.response().status == 400
+        waiting.wait(3)
+        before = time.process_time()
+        time.sleep(1.0)
+        assert time.process_time() - before < 0.4  # a loop that spins would use all of it
+        assert server.connections == 10
+        gate.open()
 
 
 # --- the end of the server

@@ -36,17 +36,21 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, json.dumps({"token": TOKEN, "counter": counter}))
     elif action == "state":
         await answer(send, json.dumps(scope["state"]))
+    elif action == "spoil":
+        scope["state"]["spoiled"] = True
+        await answer(send, "spoiled")
     elif action == "thread":
         await answer(send, threading.current_thread().name)
     elif action == "until":  # a file exists; another one tells that this has begun
         _touch(f"/{argument}.begun")
-        while not os.path.exists("/" + argument):  # noqa: ASYNC110
+        hearing = asyncio.create_task(_disconnected(receive))
+        while not (os.path.exists("/" + argument) or hearing.done()):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-        await answer(send, "done")
+        await answer(send, "given up" if hearing.done() else "done")
+        hearing.cancel()
     elif action == "for-ever":  # or until it hears that nobody waits for it
         _touch(f"/{argument}.begun")
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await _disconnected(receive)
     elif action == "deaf":
         _touch(f"/{argument}.begun")
         await asyncio.Event().wait()
@@ -58,6 +62,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, "left")
     else:
         await answer(send, "ok")
+
+
+async def _disconnected(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 tasks: set[asyncio.Task[None]] = set()
