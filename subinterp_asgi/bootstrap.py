@@ -151,6 +151,7 @@ def run_worker(
     status_queue.put((STATUS_STARTED,))
     sockets: list[socket.socket] = []
     loop: asyncio.AbstractEventLoop | None = None
+    worker: Worker | None = None
     main: asyncio.Task[None] | None = None
     ended_as_told = False
     try:
@@ -178,8 +179,9 @@ def run_worker(
         ended_as_told = True
     except BaseException as exc:
         report_error(status_queue, exc)  # at once: what follows may take its time
-        if loop is not None and main is not None and not main.done():
+        if loop and worker and main and not main.done():
             # A SystemExit of the application's has left the loop where it stood.
+            worker.stop_accepting()
             main.cancel()
             with contextlib.suppress(BaseException):
                 loop.run_until_complete(main)

@@ -475,7 +475,7 @@ class Connection:
         if self.closed:
             return
         if now >= self._write_deadline:
-            self.abort()  # the client does not read
+            self.reset()  # the client does not read; what it may still read is not all
         elif now >= self.deadline:
             self.deadline = NEVER
             if self._linger_left >= 0:

@@ -89,6 +89,8 @@ class Doorbell:
 
     def ring(self) -> None:
         """Make the reading descriptor readable. Safe in any thread and in signal handlers."""
+        if self._closed:
+            return
         # Eight octets are what an eventfd wants and one ring in a pipe; a full pipe rings anyway.
         with contextlib.suppress(BlockingIOError):
             os.write(self.numbers[1], b"\1\0\0\0\0\0\0\0")

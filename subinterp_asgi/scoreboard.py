@@ -6,14 +6,13 @@ but two words may be of different moments. Words of a slot, by index:
 
 =============  =====================================================
 ``REQUESTS``     requests whose head was complete, since the worker began
-``IN_FLIGHT``    requests whose response is not complete
 ``CONNECTIONS``  open connections
 =============  =====================================================
 """
 
 from __future__ import annotations
 
-REQUESTS, IN_FLIGHT, CONNECTIONS = range(3)
+REQUESTS, CONNECTIONS = range(2)
 
 SLOT_WORDS = 8
 """A slot fills a cache line, so that workers on different cores don't slow each other down."""

@@ -14,7 +14,7 @@ from .asgi import extensions
 from .http1.parser import Limits
 from .http1.response import DefaultFields
 from .proxy_headers import ProxyHeaders, TrustedProxies
-from .scoreboard import IN_FLIGHT, REQUESTS, Slot
+from .scoreboard import REQUESTS, Slot
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,12 +39,14 @@ class Service:
         loop: The loop that everything runs on.
         state: The lifespan's state; each request gets a shallow copy.
         limits: Bounds for the parser.
+        fields: Parses the fields of all requests.
         defaults: Server and Date fields.
         access_log: Where to report requests, or ``None``.
         trusted: Peers that may speak for others.
         proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
         extensions: What ``scope["extensions"]`` says.
+        in_flight: Requests whose response is not complete.
         draining: The worker is ending; no connection is kept alive.
     """
 
@@ -52,6 +54,7 @@ class Service:
         "_context",
         "_limit_concurrency",
         "_on_task_end",
+        "_requests",
         "_slot",
         "_tasks",
         "access_log",
@@ -60,6 +63,8 @@ class Service:
         "defaults",
         "draining",
         "extensions",
+        "fields",
+        "in_flight",
         "limits",
         "loop",
         "proxies",
@@ -93,6 +98,7 @@ class Service:
             limit_header_size=config.limit_header_size,
             limit_body_size=config.limit_body_size,
         )
+        self.fields = self.limits.new_field_cache()
         self.defaults = DefaultFields(server=config.server_header, date=config.date_header)
         self.access_log = access_log
         self.root_path = config.root_path
@@ -107,6 +113,8 @@ class Service:
             )
         self.scheme = "https" if config.tls else "http"
         self.draining = False
+        self.in_flight = 0
+        self._requests = 0
         self.extensions = extensions.ADVERTISED
         self._slot = slot
         self._on_task_end = on_task_end
@@ -133,23 +141,19 @@ class Service:
 
     def request_started(self) -> None:
         """Count a request; called when its head is complete."""
-        self._slot[REQUESTS] += 1
-        self._slot[IN_FLIGHT] += 1
+        self._requests += 1
+        self._slot[REQUESTS] = self._requests
+        self.in_flight += 1
 
     def request_ended(self) -> None:
         """Call once for each ``request_started()``."""
-        self._slot[IN_FLIGHT] -= 1
+        self.in_flight -= 1
 
     @property
     def overloaded(self) -> bool:
         """Whether as many requests are in flight as ``limit_concurrency`` allows."""
         limit = self._limit_concurrency
-        return limit is not None and self._slot[IN_FLIGHT] >= limit
-
-    @property
-    def in_flight(self) -> int:
-        """Requests whose response is not complete."""
-        return self._slot[IN_FLIGHT]
+        return limit is not None and self.in_flight >= limit
 
     @property
     def tasks(self) -> frozenset[asyncio.Task[None]]:

@@ -20,7 +20,7 @@ from time import monotonic
 
 from . import exit_guard, interpreters, runners, scoreboard
 from .config import Config
-from .control import CMD_RELOAD_TLS, CMD_SHUTDOWN, QUEUE_SIZE, Doorbell
+from .control import CMD_DRAIN, CMD_RELOAD_TLS, CMD_SHUTDOWN, QUEUE_SIZE, Doorbell
 from .errors import (
     ConfigError,
     ShutdownIncompleteError,
@@ -379,14 +379,19 @@ class Supervisor:
         begun = any(h.state is not WorkerState.STARTING for h in left)
         if self._listeners is not None:
             self._listeners.discourage()
-        self._send_shutdown()
+        # Longer than the workers would wait by themselves once they were told to shut down?
+        patient = self._grace_ends - monotonic() > self.config.timeout_graceful_shutdown
+        self._send(CMD_DRAIN if patient else CMD_SHUTDOWN)
         self._wait_within_grace(self._none_accepts)
         if self._listeners is not None:
             # Who connects from now on is refused rather than left waiting for nobody.
             self._listeners.close()
+        if patient:
+            self._wait_within_grace(self._all_idle)
+            self._send(CMD_SHUTDOWN)
         self._wait_within_grace(self._all_exited)
         if not self._all_exited():
-            self._send_shutdown()  # the second one forces
+            self._send(CMD_SHUTDOWN)  # the second one forces
             patience = 2 * self.config.shutdown_timeout if begun else 0.0
             with self._changed:
                 self._changed.wait_for(self._all_exited, patience + _STOP_MARGIN)
@@ -402,14 +407,17 @@ class Supervisor:
             while not condition() and (left := self._grace_ends - monotonic()) > 0:
                 self._changed.wait(left)
 
-    def _send_shutdown(self) -> None:
+    def _send(self, command: str) -> None:
         for handle in self._handles:
             if not handle.exited:
-                handle.command(CMD_SHUTDOWN)
+                handle.command(command)
 
     def _none_accepts(self) -> bool:
         accepting = (WorkerState.STARTING, WorkerState.SERVING)
         return all(handle.exited or handle.state not in accepting for handle in self._handles)
+
+    def _all_idle(self) -> bool:
+        return all(handle.exited or handle.state is WorkerState.IDLE for handle in self._handles)
 
     def _all_exited(self) -> bool:
         return all(handle.exited for handle in self._handles)

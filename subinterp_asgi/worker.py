@@ -136,6 +136,11 @@ class Worker:
         self._connections.drain()
         self._service.loop.call_later(self.config.timeout_linger, self._connections.close_idle)
 
+    def stop_accepting(self) -> None:
+        """Leave new connections to others, at once; what was accepted goes on."""
+        if self.state in (WorkerState.SERVING, WorkerState.DRAINING):
+            self._acceptor.stop()
+
     def reload_tls(self) -> None:
         """Read the certificates again, for connections from now on; old ones go on as they are.
 
@@ -261,6 +266,7 @@ class Worker:
     async def _end(self, lifespan: Lifespan) -> None:
         try:
             if self._on_end is not None and self._hook_due:
-                await self._on_end()
+                async with asyncio.timeout(self.config.shutdown_timeout):
+                    await self._on_end()
         finally:
             await lifespan.shutdown(self.config.shutdown_timeout)

@@ -114,7 +114,9 @@ def test_closing_twice_spares_the_next_owner_of_the_numbers(tmp_path: Path) -> N
     with (tmp_path / "file").open("w") as file:
         assert file.fileno() in doorbell.numbers  # the lowest free number is taken again
         doorbell.close()
+        doorbell.ring()  # which nobody hears
         file.write("still mine")
+    assert (tmp_path / "file").read_text() == "still mine"
 
 
 def test_it_is_not_inherited_by_programs(bell: Doorbell) -> None:

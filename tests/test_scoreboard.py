@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from subinterp_asgi import interpreters, scoreboard
-from subinterp_asgi.scoreboard import CONNECTIONS, IN_FLIGHT, REQUESTS, SLOT_WORDS
+from subinterp_asgi.scoreboard import CONNECTIONS, REQUESTS, SLOT_WORDS
 from tests.support import ROOT
 
 
@@ -32,8 +32,8 @@ def test_words_have_64_bits() -> None:
 
 def test_slots_fill_cache_lines() -> None:
     assert SLOT_WORDS * 8 == 64
-    assert max(REQUESTS, IN_FLIGHT, CONNECTIONS) < SLOT_WORDS
-    assert len({REQUESTS, IN_FLIGHT, CONNECTIONS}) == 3
+    assert max(REQUESTS, CONNECTIONS) < SLOT_WORDS
+    assert len({REQUESTS, CONNECTIONS}) == 2
 
 
 def test_slots_are_views_of_the_board_and_of_nothing_else_in_it() -> None:
@@ -70,11 +70,11 @@ def test_another_interpreter_writes_into_the_same_memory() -> None:
         other.execute(
             "from subinterp_asgi import scoreboard\n"
             "scoreboard.attach(slot)\n"
-            "scoreboard.attached()[scoreboard.IN_FLIGHT] += 5\n"
+            "scoreboard.attached()[scoreboard.CONNECTIONS] += 5\n"
         )
-        assert board[SLOT_WORDS + IN_FLIGHT] == 5
-        board[SLOT_WORDS + IN_FLIGHT] = 7
-        other.execute("assert scoreboard.attached()[scoreboard.IN_FLIGHT] == 7")
+        assert board[SLOT_WORDS + CONNECTIONS] == 5
+        board[SLOT_WORDS + CONNECTIONS] = 7
+        other.execute("assert scoreboard.attached()[scoreboard.CONNECTIONS] == 7")
     finally:
         other.close()
-    assert board[SLOT_WORDS + IN_FLIGHT] == 7  # it outlives the interpreter
+    assert board[SLOT_WORDS + CONNECTIONS] == 7  # it outlives the interpreter

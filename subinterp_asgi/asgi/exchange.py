@@ -114,7 +114,7 @@ class HTTPExchange:
     def _scope(self) -> dict[str, Any]:
         request, service, connection = self.request, self._service, self.connection
         server, scheme, headers = connection.server, service.scheme, request.headers
-        if service.proxies is not None:
+        if request.fields.forwarded and service.proxies is not None:
             self._client, server, scheme, host = service.proxies.apply(
                 headers, connection.client, server, scheme
             )

@@ -52,7 +52,7 @@ class HTTPSession:
     def __init__(self, connection: Connection, service: Service) -> None:
         self._connection = connection
         self._service = service
-        self._parser = RequestParser(service.limits)
+        self._parser = RequestParser(service.limits, service.fields)
         self._exchange: HTTPExchange | None = None
         self._discarded = -1  # octets dropped of a body nobody reads, or -1 if there is none
         self._advancing = False
@@ -199,7 +199,7 @@ class HTTPSession:
             return
         if writer.truncated:
             logger.error("the response body was shorter than its Content-Length")
-            connection.close()
+            connection.close(linger=True)
         elif not writer.keep_alive:
             # A client that has not asked for this may have sent its next request already.
             connection.close(linger=exchange.request.keep_alive or self._parser.mid_message)
@@ -227,10 +227,7 @@ class HTTPSession:
             status = 503 if told else 500
             self._answer(status, head_request=exchange.request.method == "HEAD")
             return status
-        if writer.close_delimited:
-            connection.reset()
-        else:
-            connection.abort()
+        self._cut_short(exchange)
         return writer.status
 
     # --- requests in turn
@@ -325,11 +322,19 @@ class HTTPSession:
         """The request can't be completed: answer if nothing was, and tell the application."""
         self._exchange = None
         if exchange.writer.head_sent:
-            self._connection.close(linger=True)
+            self._cut_short(exchange)
             exchange.lost(exchange.writer.status)
         else:
             self._refuse(error, head_request=exchange.request.method == "HEAD")
             exchange.lost(error.status)
+
+    def _cut_short(self, exchange: HTTPExchange) -> None:
+        """End the connection in the middle of a response, so that the client can tell."""
+        if exchange.writer.close_delimited:
+            self._connection.reset()
+        else:
+            # (Complete responses to requests before this one may still wait to be written.)
+            self._connection.close(linger=True)
 
     def _refuse(self, error: ProtocolError, *, head_request: bool | None = None) -> None:
         """Answer what is no valid request, and parse no more of what comes (RFC 9112 section 9)."""

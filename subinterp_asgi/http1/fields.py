@@ -20,6 +20,7 @@ class FieldBlock:
 
     Attributes:
         items: (lower-cased name, value) pairs in order; repeats are kept.
+        forwarded: There are fields of the kind that proxies add, whether or not to be believed.
         length: Octets of the body; 0 without one; ``CHUNKED``.
         close: ``Connection`` has the token ``close``.
         keep_alive: ``Connection`` has the token ``keep-alive``.
@@ -32,6 +33,7 @@ class FieldBlock:
     __slots__ = (
         "close",
         "expect",
+        "forwarded",
         "has_transfer_encoding",
         "host",
         "items",
@@ -42,7 +44,8 @@ class FieldBlock:
     )
 
     def __init__(self, items: list[tuple[bytes, bytes]]) -> None:
-        self.items = items
+        self.items = tuple(items)
+        self.forwarded = False
         self.length = 0
         self.close = False
         self.keep_alive = False
@@ -108,6 +111,8 @@ def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
             upgrade += tuple(split_list(value))
         elif name == b"te":
             block.trailers_ok = block.trailers_ok or b"trailers" in split_list(value)
+        else:
+            block.forwarded = True
     if connection:
         block.close = b"close" in connection
         block.keep_alive = b"keep-alive" in connection
@@ -124,8 +129,61 @@ def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
 
 
 _READ_HERE = frozenset(
-    (b"host", b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te")
+    (
+        b"host",
+        b"connection",
+        b"content-length",
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+        b"te",
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+    )
 )
+
+
+class FieldCache:
+    """Parses field blocks, and remembers the last ones by their octets.
+
+    A client sends the same fields with each request of a connection, mostly; to find them parsed
+    saves a tenth of the time of a small request. What is shared can't be changed: whoever needs a
+    list makes one of ``items``. Bounded in octets, since clients choose what is remembered.
+
+    Args:
+        limit_fields, limit_field_size: As ``split_fields()``.
+    """
+
+    __slots__ = ("_blocks", "_limit_field_size", "_limit_fields", "_size")
+
+    MAX_BLOCK = 2048
+    MAX_SIZE = 262144
+
+    def __init__(self, limit_fields: int, limit_field_size: int) -> None:
+        self._limit_fields = limit_fields
+        self._limit_field_size = limit_field_size
+        self._blocks: dict[bytes, FieldBlock] = {}
+        self._size = 0
+
+    def parse(self, block: bytes) -> FieldBlock:
+        """Split and read a field block.
+
+        Raises:
+            ProtocolError: As ``split_fields()`` and ``read_fields()``.
+        """
+        found = self._blocks.get(block)
+        if found is None:
+            found = read_fields(split_fields(block, self._limit_fields, self._limit_field_size))
+            if len(block) <= self.MAX_BLOCK:
+                self._size += len(block)
+                if self._size > self.MAX_SIZE:
+                    self._blocks.clear()
+                    self._size = len(block)
+                self._blocks[block] = found
+        return found
 
 
 def split_list(value: bytes) -> list[bytes]:

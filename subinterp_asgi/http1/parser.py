@@ -22,7 +22,7 @@ from enum import Enum
 from ..types import TYPE_CHECKING
 from .body import ChunkedReader, LengthReader
 from .errors import ProtocolError
-from .fields import CHUNKED, FieldBlock, read_fields, split_fields
+from .fields import CHUNKED, FieldBlock, FieldCache
 from .grammar import BARE_LF, REQUEST_LINE, TOKEN
 from .target import decode_path, split_target
 
@@ -39,6 +39,10 @@ class Limits:
     limit_request_field_size: int = 8190
     limit_header_size: int = 65536
     limit_body_size: int | None = None
+
+    def new_field_cache(self) -> FieldCache:
+        """Make what parses fields within these bounds."""
+        return FieldCache(self.limit_request_fields, self.limit_request_field_size)
 
 
 class State(Enum):
@@ -104,12 +108,14 @@ class RequestParser:
 
     Args:
         limits: Bounds to enforce; the defaults are those of ``Config``.
+        fields: Parses the fields, with the same bounds; it may be shared by many parsers.
     """
 
     __slots__ = (
         "_body",
         "_data",
         "_empty_line_seen",
+        "_fields",
         "_first_line_seen",
         "_limits",
         "_pos",
@@ -117,8 +123,9 @@ class RequestParser:
         "state",
     )
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, fields: FieldCache | None = None) -> None:
         self._limits = limits or Limits()
+        self._fields = fields or self._limits.new_field_cache()
         # What was fed and not yet parsed is _data[_pos:]. It is the very object fed as long as
         # messages come whole, and becomes a bytearray once pieces have to be put together.
         self._data: bytes | bytearray = b""
@@ -235,9 +242,7 @@ class RequestParser:
             raise ProtocolError("request line too long", 414)
         if end + 4 - pos > limits.limit_header_size:
             raise ProtocolError("request head too large", 431)
-        block = bytes(data[fields_at : end + 2])
-        items = split_fields(block, limits.limit_request_fields, limits.limit_request_field_size)
-        fields = read_fields(items)
+        fields = self._fields.parse(bytes(data[fields_at : end + 2]))
 
         method, target, major, minor = line.groups()
         if major != b"1":
@@ -245,12 +250,12 @@ class RequestParser:
         request = Request()
         request.method = method.decode("ascii")
         request.target = target
-        request.headers = items
+        request.headers = list(fields.items)
         request.fields = fields
         request.raw_path, request.query, request.authority = split_target(request.method, target)
         request.path = decode_path(request.raw_path)
         if request.authority is not None:
-            _replace_host(items, request.authority)
+            _replace_host(request.headers, request.authority)
         if minor != b"0":
             if not fields.host:
                 self._check_host_missing(request)

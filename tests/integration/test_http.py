@@ -370,6 +370,21 @@ def test_application_that_fails_late(connect: Connect) -> None:
             client.response()
 
 
+def test_failure_does_not_take_earlier_responses_with_it(connect: Connect) -> None:
+    """They were complete, though perhaps not written yet."""
+    with connect() as client:
+        client.send(request(b"GET", b"/") * 3 + request(b"GET", b"/fail-late"))
+        for _ in range(3):
+            assert client.response().body == b"hello"
+        assert client.head().status == 200
+        assert client.read_to_end() == b"5\r\nbegun\r\n"
+    with connect() as client:
+        client.send(request(b"GET", b"/sized/30000000/30000000") + request(b"GET", b"/fail-late"))
+        assert len(client.response().body) == 30_000_000
+        assert client.head().status == 200
+        assert client.read_to_end() == b"5\r\nbegun\r\n"
+
+
 def test_the_server_lives_on(connect: Connect) -> None:
     for target in (b"/fail", b"/fail-late"):
         with connect() as client:

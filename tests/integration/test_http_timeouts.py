@@ -199,6 +199,37 @@ def test_body_that_does_not_arrive_after_the_response_has_begun() -> None:
         assert notes.wait() == ["http.disconnect"]
 
 
+def test_body_that_does_not_arrive_while_a_stream_goes_to_an_old_client() -> None:
+    """Where the end of the connection is the end of the response, a clean end would be a lie."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        await receive()
+
+    with serving(app, timeout_body=SHORT) as served, served.connect() as client:
+        client.send(request(b"POST", b"/", b"Content-Length: 10", version=b"1.0"))
+        with pytest.raises(ConnectionResetError):
+            client.response()
+
+
+def test_old_client_that_reads_too_late() -> None:
+    """It must not take what was sent before it was given up for the whole."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(1000):
+            body = b"x" * 1_000_000
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    with serving(app, timeout_write=SHORT) as served, served.connect() as client:
+        client.send(request(b"GET", b"/", version=b"1.0"))
+        served.wait_for_connections(1)
+        served.wait_for_connections(0)
+        with pytest.raises(ConnectionResetError):
+            client.response()
+
+
 def test_body_time_counts_only_while_the_application_waits() -> None:
     gate, notes = Gate(), Notes()
 

@@ -40,16 +40,26 @@ HOOKS = f"{APPS}:with_hooks"
 both = pytest.mark.parametrize("isolation", ["interpreter", "thread"])
 
 
+_made: list[Supervisor] = []
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing() -> Iterator[None]:
+    _made.clear()
     with nothing_left():
         yield
+        serving = [server for server in _made if server.state is SupervisorState.SERVING]
+        for server in serving:  # a test has failed; the next one shall not suffer from it
+            server.stop(0)
+        assert not serving
     assert not exit_guard._watched
 
 
 def make(app: Any = APP, isolation: str = "thread", **options: Any) -> Supervisor:
     """A supervisor with a free port; in threads, which is fast, unless it matters."""
-    return Supervisor(app, **{"port": 0, "isolation": isolation, "access_log": False, **options})
+    server = Supervisor(app, **{"port": 0, "isolation": isolation, "access_log": False, **options})
+    _made.append(server)
+    return server
 
 
 def in_flight(server: Supervisor, action: str, directory: Path) -> Pending:
@@ -719,6 +729,32 @@ def test_the_option_bounds_requests_in_flight_too(tmp_path: Path) -> None:
 
 
 @both
+def test_stop_may_wait_longer_than_the_option_says(isolation: str, tmp_path: Path) -> None:
+    server = make(isolation=isolation, workers=2, timeout_graceful_shutdown=0)
+    server.start()
+    pending = in_flight(server, "until", tmp_path)
+    stopper, stopped = in_background(lambda: server.stop(timeout=3600))
+    wait_until(lambda: is_refused(server.addresses[0]), "the listener to be closed")
+    assert stopper.is_alive()
+    (tmp_path / "until").touch()
+    assert text_of(pending.result()) == "done"
+    stopper.join(20)
+    assert stopped == [None]
+
+
+def test_a_longer_stop_can_be_shortened_too(tmp_path: Path) -> None:
+    server = make(timeout_graceful_shutdown=0)
+    server.start()
+    pending = in_flight(server, "for-ever", tmp_path)
+    stopper, stopped = in_background(lambda: server.stop(timeout=3600))
+    wait_until(lambda: server.state is SupervisorState.STOPPING, "stopping")
+    server.stop(timeout=0)
+    stopper.join(20)
+    assert stopped == [None]
+    pending.result()
+
+
+@both
 def test_a_second_stop_shortens_the_first(isolation: str, tmp_path: Path) -> None:
     server = make(isolation=isolation, timeout_graceful_shutdown=3600)
     server.start()
@@ -1088,6 +1124,22 @@ def test_no_hooks_unless_asked_for(tmp_path: Path) -> None:
 def test_a_hook_that_raises_fails_the_start(isolation: str) -> None:
     with pytest.raises(StartupError, match="LookupError: no licence"):
         make(HOOKS, isolation, worker_hooks=True, state={"hook.raise": "no licence"}).start()
+
+
+@both
+def test_an_end_hook_that_hangs_is_ended(isolation: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with make(
+        HOOKS,
+        isolation,
+        worker_hooks=True,
+        lifespan="on",
+        state={"hook.hang": 1, "log": str(log)},
+        shutdown_timeout=0.1,
+    ) as server:
+        pass
+    assert "TimeoutError" in (server._handles[0].error or "")
+    assert events(log)[-1] == "shutdown"  # the lifespan had its turn all the same
 
 
 def test_no_end_hook_without_a_start_hook(tmp_path: Path) -> None:

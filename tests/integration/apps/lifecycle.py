@@ -130,6 +130,8 @@ async def with_hooks(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "anything"})
     message = await receive()
     _note(scope["state"], f"{kind} {scope['worker_id']} {message['type']}")
+    if "hook.hang" in scope["state"] and kind.endswith("shutdown"):
+        await asyncio.Event().wait()
     if "hook.raise" in scope["state"] and kind.endswith("startup"):
         raise LookupError(scope["state"]["hook.raise"])
 
