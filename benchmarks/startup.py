@@ -39,8 +39,10 @@ def main() -> int:
             figures = measure([*command, arguments.app, "--workers", str(arguments.workers)])
             if number:  # the first run fills the caches
                 results[name].append(figures)
-    print(f"CPython {sys.version.split()[0]}, {arguments.workers} workers, {arguments.app}, "
-          f"median of {arguments.runs} runs")
+    print(
+        f"CPython {sys.version.split()[0]}, {arguments.workers} workers, {arguments.app}, "
+        f"median of {arguments.runs} runs"
+    )
     columns = list(results["subinterp-asgi"][0])
     print(f"{'':16}" + "".join(f"{column:>20}" for column in columns))
     for name, runs in results.items():

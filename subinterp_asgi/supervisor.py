@@ -375,8 +375,6 @@ class Supervisor:
 
     def _end_workers(self) -> None:
         """Tell them to end and wait as long as that may take; called again, it forces them."""
-        left = [h for h in self._handles if not h.exited]
-        begun = any(h.state is not WorkerState.STARTING for h in left)
         if self._listeners is not None:
             self._listeners.discourage()
         # Longer than the workers would wait by themselves once they were told to shut down?
@@ -392,9 +390,11 @@ class Supervisor:
         self._wait_within_grace(self._all_exited)
         if not self._all_exited():
             self._send(CMD_SHUTDOWN)  # the second one forces
-            patience = 2 * self.config.shutdown_timeout if begun else 0.0
             with self._changed:
-                self._changed.wait_for(self._all_exited, patience + _STOP_MARGIN)
+                self._changed.wait_for(self._all_exited, _STOP_MARGIN)
+                # One that is at it has the time it was given. One that has not even answered is
+                # stuck in the application, and more patience would be in vain.
+                self._changed.wait_for(self._none_is_ending, 2 * self.config.shutdown_timeout)
         self._monitor_done = True
         if self._bell is not None:
             self._bell.ring()
@@ -415,6 +415,10 @@ class Supervisor:
     def _none_accepts(self) -> bool:
         accepting = (WorkerState.STARTING, WorkerState.SERVING)
         return all(handle.exited or handle.state not in accepting for handle in self._handles)
+
+    def _none_is_ending(self) -> bool:
+        mute = (WorkerState.STARTING, WorkerState.SERVING)
+        return all(handle.exited or handle.state in mute for handle in self._handles)
 
     def _all_idle(self) -> bool:
         return all(handle.exited or handle.state is WorkerState.IDLE for handle in self._handles)

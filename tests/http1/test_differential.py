@@ -369,7 +369,7 @@ def test_known_difference(known: Difference) -> None:
 
 
 thorough = settings(
-    max_examples=300,
+    max_examples=100,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -17,7 +17,7 @@ from .messages import Outcome, drive, octets, parse, split
 
 # Derandomized: the suite tells the same each time; tests/fuzz is what explores.
 thorough = settings(
-    max_examples=150,
+    max_examples=70,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

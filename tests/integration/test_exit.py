@@ -176,6 +176,19 @@ def test_a_worker_that_cannot_be_stopped_does_not_keep_the_process(
     assert ("LookupError: the host's own" in stderr) is (end == "raises")
 
 
+def test_the_default_timeouts_are_no_reason_to_wait_for_a_worker_that_is_stuck(
+    tmp_path: Path,
+) -> None:
+    """They are for workers that end; one that does not even answer is given up soon."""
+    host = HOST.replace("exit_guard.EXIT_GRACE, supervisor._STOP_MARGIN = 0.1, 0.3", "pass")
+    host = host.replace("shutdown_timeout=0.2", "shutdown_timeout=3600")
+    done = run_script(
+        tmp_path, host, "interpreter", "2", "loop", "falls off", files={"served.py": APP}
+    )
+    assert done.returncode == EXIT_STATUS, done.stderr
+    assert done.stderr.endswith(MESSAGE)
+
+
 def test_what_the_host_printed_is_not_lost_with_the_process(tmp_path: Path) -> None:
     host = HOST + "    atexit.register(print, 'said at exit')\n"
     done = run_script(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from subinterp_asgi.connection import NEVER, Connection
+from subinterp_asgi.worker import WorkerState
 from tests.support import wait_until
 
 from .rawclient import chunked, post, request
@@ -363,4 +364,5 @@ def test_no_clock_without_connections() -> None:
 )
 def test_the_clock_ticks_as_often_as_the_shortest_timeout_needs(option: str) -> None:
     with serving(hello, **{option: 0.4}) as served:
+        wait_until(lambda: served.worker.state is WorkerState.SERVING)
         assert served.worker._connections._tick_interval <= 0.1

@@ -1,0 +1,121 @@
+"""A few seconds of ``make fuzz``, and that it would find something."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from random import Random
+
+import pytest
+
+from tests.support import ROOT
+
+from .corpus import SEEDS, cut
+from .responses import Malformed, check_responses
+
+
+def run(*arguments: str, source: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the fuzzer, after some other code if there is any, as a process that may not hang."""
+    program = ["-c", source] if source else ["-m", "tests.fuzz"]
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_a_few_seconds() -> None:
+    result = run("--seconds", "2", "--seed", "9112")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "nothing found" in result.stdout
+
+
+BREAK_AND_RUN = """
+import sys
+from subinterp_asgi.asgi.exchange import HTTPExchange
+from subinterp_asgi.asgi.http import HTTPSession
+from subinterp_asgi.http1 import parser
+from subinterp_asgi.http1.parser import RequestParser
+from tests.fuzz import serving
+from tests.fuzz.__main__ import main
+
+serving.CASE_TIME = 3.0
+
+def replace(owner, name, make):
+    setattr(owner, name, make(getattr(owner, name)))
+
+replace({defect})
+sys.exit(main())
+"""
+DEFECTS = {
+    "an exception of another kind": ("parsing", "parser, 'decode_path', lambda old: 1"),
+    "a result that depends on the cuts": (
+        "parsing",
+        "RequestParser, 'feed', lambda old: lambda self, data: "
+        "old(self, data.replace(b'hello', b'HELLO'))",
+    ),
+    "a connection that is forgotten": (
+        "serving",
+        "HTTPExchange, 'fail', lambda old: lambda self: None",
+    ),
+    "a response too many": (
+        "serving",
+        "HTTPSession, 'exchange_ended', lambda old: lambda self, exchange: "
+        "(self._connection.write(b'x'), old(self, exchange))",
+    ),
+}
+
+
+@pytest.mark.parametrize(("target", "defect"), DEFECTS.values(), ids=DEFECTS)
+def test_defects_are_found(target: str, defect: str) -> None:
+    result = run(
+        "--seconds",
+        "20",
+        "--seed",
+        "1",
+        "--target",
+        target,
+        source=BREAK_AND_RUN.format(defect=defect),
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "found by: --seed 1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x\r\n\r\n",
+        b"HTTP/1.1 200\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nno length",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nmore\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nx\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\nHTTP/1.1 200 OK\r\n",
+    ],
+)
+def test_malformed_responses_are_known(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        check_responses(data, iter(["GET"]))
+
+
+def test_responses_are_counted() -> None:
+    whole = (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    )
+    assert check_responses(whole, iter(["GET", "HEAD", "GET"])) == 3
+    assert check_responses(whole[:-1], iter(["GET", "HEAD", "GET"])) == 2
+
+
+def test_cuts_lose_nothing() -> None:
+    for number in range(50):
+        for seed in SEEDS:
+            assert b"".join(cut(seed, Random(number))) == seed
