@@ -42,6 +42,19 @@ class Outcome:
         return [message.body for message in self.messages]
 
 
+def get(*lines: bytes, version: bytes = b"1.1") -> bytes:
+    """A GET with these field lines, and nothing else."""
+    return b"GET / HTTP/%s\r\n%s\r\n" % (version, b"".join(line + b"\r\n" for line in lines))
+
+
+def post(*lines: bytes, version: bytes = b"1.1") -> bytes:
+    """The head of a POST with these field lines."""
+    return b"POST / HTTP/%s\r\nHost: a\r\n%s\r\n" % (
+        version,
+        b"".join(line + b"\r\n" for line in lines),
+    )
+
+
 def drive(parser: RequestParser, pieces: Iterable[bytes]) -> Outcome:
     """Feed piece after piece and take all requests and bodies as soon as they are there."""
     outcome = Outcome()

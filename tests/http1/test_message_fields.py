@@ -9,8 +9,7 @@ import pytest
 
 from subinterp_asgi.http1 import CHUNKED
 
-from .messages import parse, parse_one, refuse
-from .test_parser import get
+from .messages import get, parse, parse_one, post, refuse
 
 # --- Host
 
@@ -128,13 +127,6 @@ def test_absolute_form_does_not_excuse_a_bad_host() -> None:
 
 
 # --- framing
-
-
-def post(*lines: bytes, version: bytes = b"1.1") -> bytes:
-    return b"POST / HTTP/%s\r\nHost: a\r\n%s\r\n" % (
-        version,
-        b"".join(line + b"\r\n" for line in lines),
-    )
 
 
 BAD_FRAMING = {

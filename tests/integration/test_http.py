@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from subinterp_asgi import Supervisor
+from subinterp_asgi import Supervisor, worker
+from subinterp_asgi.poller import LoopPoller
 
 from .apps.http import app
 from .rawclient import RawClient, chunked, post, request
@@ -18,12 +19,15 @@ from .serving import serving
 type Connect = Callable[[], RawClient]
 
 
-@pytest.fixture(scope="module", params=["worker", "supervisor"])
+@pytest.fixture(scope="module", params=["worker", "worker without epoll", "supervisor"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """Something that opens connections to a server of ``apps.http``."""
-    if request.param == "worker":
-        with serving(app) as served:
-            yield served.connect
+    if request.param != "supervisor":
+        with pytest.MonkeyPatch.context() as patch:
+            if request.param == "worker without epoll":
+                patch.setattr(worker, "make_poller", LoopPoller)
+            with serving(app) as served:
+                yield served.connect
         return
     options = {"workers": 1, "port": 0, "access_log": False, "log_level": "critical"}
     with Supervisor("tests.integration.apps.http:app", **options) as supervisor:
