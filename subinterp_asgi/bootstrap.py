@@ -44,7 +44,8 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from typing import Any
-
+else:
+    Any = object  # for those who ask bootstrap() for its type hints
 
 logger = logging.getLogger("subinterp_asgi.error")
 

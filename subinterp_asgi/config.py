@@ -76,7 +76,8 @@ class Config:
     )
     startup_timeout: float = option(60.0, "Bound on a worker's start, lifespan included.")
     shutdown_timeout: float = option(
-        60.0, "Bound on a worker's end after its last request: lifespan, tasks, threads."
+        60.0,
+        "Bound on each step of a worker's end: the lifespan's, the tasks', the threads'.",
     )
     timeout_graceful_shutdown: float = option(
         30.0, "How long requests in flight may take to end once a stop was asked for."

@@ -69,8 +69,10 @@ class Inflater:
         return plain
 
     def _inflate_rest(self, stream: _Decompress, limit: int) -> bytes:
-        """Go on after a block with BFINAL set (section 7.2.3.4), with a stream of its own: whoever
-        ends streams has begun a new one."""
+        """Go on after a block with BFINAL set (section 7.2.3.4).
+
+        That needs a stream of its own here. Its window is empty, as that of the peer's next stream.
+        """
         pieces: list[bytes] = []
         rest = memoryview(stream.unused_data)
         while rest and limit >= 0:

@@ -28,7 +28,7 @@ _PARAMETER = (
 )
 _NAME = re.compile(_OWS + rb"(" + TCHAR + rb"++)")
 _PARAMETER_PATTERN = re.compile(_PARAMETER)
-_SEPARATOR = re.compile(_OWS + rb"(?:,[ \t,]*+|$)")
+_SEPARATOR = re.compile(_OWS + rb"(?:,[ \t,]*+|\Z)")
 _LEADING = re.compile(rb"[ \t,]*+")
 
 # RFC 7692 sections 7.1.2.1 and 7.1.2.2: a decimal number without leading zeros, from 8 to 15.
@@ -75,17 +75,19 @@ class DeflateOptions:
     """What a server wants of permessage-deflate, where the client leaves it the choice.
 
     Args:
-        server_max_window_bits: Largest window to compress with, 9 to 15. With its neighbour
-            ``memory_level`` it sets what a connection that compresses holds: 32 KiB with the
-            defaults, 256 KiB with the 15 and 8 that ``zlib`` would choose.
+        server_max_window_bits: Largest window to compress with, 9 to 15. With ``memory_level`` it
+            sets what a connection that compresses holds: 32 KiB with the defaults, 256 KiB with
+            the 15 and 8 that ``zlib`` would choose.
         client_max_window_bits: Largest window to decompress with, 8 to 15, for clients that can be
             told; others use 15. The window is what an inflating connection holds.
         server_no_context_takeover: Compress each message by itself, and hold nothing in between.
         client_no_context_takeover: Have the client do so.
         memory_level: As that of ``zlib.compressobj()``.
-        level: As well. The default is the fastest: 6 takes twice the time to save a twentieth.
+        level: As well. The default is the fastest: beside it, 6 saves a fifth of what is sent, for
+            a tenth more time with 100 octets of JSON, and 3.5 times the time with 8000.
         threshold: Octets below which messages are sent as they are. Without earlier messages to
-            refer to, 16 octets of JSON become 18, 64 become 54, and 128 become 79.
+            refer to, 16 octets of JSON become 18, 64 become 54, and 128 become 79; with such, 117
+            become 30. Compressing takes at least 1 µs here, and as much again at the client.
     """
 
     __slots__ = (
