@@ -121,7 +121,7 @@ class HTTPExchange:
             if host is not None:
                 headers = [(b"host", host), *(field for field in headers if field[0] != b"host")]
         path, raw_path = request.path, request.raw_path
-        if service.root_path:
+        if service.root_path and path != "*":  # which names the server, not a place in it
             path = service.root_path + path
             raw_path = service.root_path_bytes + raw_path
         supported: dict[str, Any] = service.extensions.copy()
