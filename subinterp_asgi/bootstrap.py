@@ -27,6 +27,7 @@ from .control import (
     CMD_DRAIN,
     CMD_RELOAD_TLS,
     CMD_SHUTDOWN,
+    DRAIN_RESTART,
     STATUS_DRAINING,
     STATUS_ERROR,
     STATUS_IDLE,
@@ -253,7 +254,10 @@ async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
                 if command[0] == CMD_DRAIN:
                     if not draining:
                         draining = True
-                        worker.drain()
+                        if command[1:] == (DRAIN_RESTART,):
+                            worker.drain(restarting=True)
+                        else:
+                            worker.drain()
                         status_queue.put((STATUS_DRAINING,))
                 elif command[0] == CMD_RELOAD_TLS:
                     worker.reload_tls()

@@ -123,6 +123,25 @@ class Config:
         False, "Requests see the context variables that the lifespan has set."
     )
 
+    # --- WebSockets
+    ws_max_size: int | None = option(
+        16 * 1024 * 1024,
+        "Largest WebSocket message, decompressed; beyond it: close code 1009. None: no bound.",
+    )
+    ws_max_queue: int = option(
+        32, "Most messages of a WebSocket that wait for the application; then reading is paused."
+    )
+    ws_ping_interval: float | None = option(
+        20.0, "How long until a WebSocket's peer is sent another ping; None or 0: never."
+    )
+    ws_ping_timeout: float | None = option(
+        20.0,
+        "How long a peer may stay silent after a ping; then: close code 1011. None or 0: no bound.",
+    )
+    ws_per_message_deflate: bool = option(
+        True, "Compress WebSocket messages for clients that offer it (RFC 7692)."
+    )
+
     # --- proxies
     proxy_headers: bool = option(
         True, "Believe trusted proxies on client and scheme (see forwarded_allow_ips)."
@@ -339,6 +358,11 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "limit_concurrency": _Number(int, 1, none=True),
     "timeout_disconnect_grace": _Number(float, 0, none=True),
     "lifespan_context": _flag,
+    "ws_max_size": _Number(int, 1, none=True),
+    "ws_max_queue": _size,
+    "ws_ping_interval": _Number(float, 0, none=True),
+    "ws_ping_timeout": _Number(float, 0, none=True),
+    "ws_per_message_deflate": _flag,
     "proxy_headers": _flag,
     "forwarded_allow_ips": _check_allow_ips,
     "forwarded_header": _Choice("x-forwarded", "forwarded"),

@@ -206,6 +206,21 @@ class Connection:
             self._paused = False
             self._watch()
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call a function of the session's once other connections have had their turn.
+
+        Not if the connection is closed by then.
+        """
+        asyncio.get_running_loop().call_soon(self._call, callback)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        if not self.closed:
+            try:
+                callback()
+            except Exception:
+                logger.exception("internal error; the connection is dropped")
+                self.abort()
+
     # --- writing
 
     @property

@@ -133,5 +133,7 @@ def _tick_interval(config: Config) -> float:
         config.timeout_body,
         config.timeout_write,
         config.timeout_tls_handshake,
+        config.ws_ping_interval,
+        config.ws_ping_timeout,
     )
     return min(1.0, max(0.02, min((t for t in timeouts if t), default=1.0) / 4))

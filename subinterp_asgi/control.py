@@ -3,7 +3,8 @@
 Messages are tuples of strings on two queues. To a worker go **commands**:
 
 ``("drain",)``
-    Accept no more connections, and serve what has been accepted.
+    Accept no more connections, and serve what has been accepted. ``("drain", "restart")`` if
+    another worker takes this one's place, which the peers of WebSockets are told.
 ``("shutdown",)``
     Drain, wait for requests in flight up to ``timeout_graceful_shutdown``, and end. Sent again, it
     ends the wait: what is still in flight is broken off.
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 CMD_DRAIN = "drain"
 CMD_SHUTDOWN = "shutdown"
 CMD_RELOAD_TLS = "reload_tls"
+DRAIN_RESTART = "restart"
 
 STATUS_STARTED = "started"
 STATUS_SERVING = "serving"

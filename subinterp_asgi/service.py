@@ -48,6 +48,8 @@ class Service:
         extensions: What ``scope["extensions"]`` says.
         in_flight: Requests whose response is not complete.
         draining: The worker is ending; no connection is kept alive.
+        going_away: The close code that tells the peers of WebSockets why: 1001, or 1012 if another
+            worker takes this one's place (RFC 6455 section 7.4.1 and its registry).
     """
 
     __slots__ = (
@@ -64,6 +66,7 @@ class Service:
         "draining",
         "extensions",
         "fields",
+        "going_away",
         "in_flight",
         "limits",
         "loop",
@@ -113,6 +116,7 @@ class Service:
             )
         self.scheme = "https" if config.tls else "http"
         self.draining = False
+        self.going_away = 1001
         self.in_flight = 0
         self._requests = 0
         self.extensions = extensions.ADVERTISED

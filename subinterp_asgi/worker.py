@@ -94,6 +94,7 @@ class Worker:
         self._on_start = on_start
         self._on_end = on_end
         self._drain_asked = False
+        self._restarting = False
         self._hook_due = False  # on_start has been called, on_end has not
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
@@ -125,13 +126,22 @@ class Worker:
             return not self._service.tasks and self._connections.all_answered
         return True
 
-    def drain(self) -> None:
-        """Accept no more connections; finish what was accepted. Does nothing the second time."""
-        self._drain_asked = True  # remembered, if it is too early
+    def drain(self, *, restarting: bool = False) -> None:
+        """Accept no more connections; finish what was accepted. Does nothing the second time.
+
+        Args:
+            restarting: Another worker takes this one's place, which the peers of WebSockets are
+                told: they are closed with 1012 rather than 1001.
+        """
+        if not self._drain_asked:
+            self._drain_asked = True  # remembered, if it is too early
+            self._restarting = restarting
         if self.state is not WorkerState.SERVING:
             return
         self.state = WorkerState.DRAINING
         self._service.draining = True
+        if self._restarting:
+            self._service.going_away = 1012
         self._acceptor.drain()
         self._connections.drain()
         self._service.loop.call_later(self.config.timeout_linger, self._connections.close_idle)

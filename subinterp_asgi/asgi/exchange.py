@@ -11,6 +11,7 @@ from ..errors import ASGIProtocolError, ClientDisconnected
 from ..http1.response import ResponseWriter
 from ..types import TYPE_CHECKING
 from . import extensions
+from .scope import make_scope
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from .http import HTTPSession
 
 logger = logging.getLogger("subinterp_asgi.error")
-
-SPEC_VERSION = "2.4"
 
 
 class HTTPExchange:
@@ -112,37 +111,13 @@ class HTTPExchange:
                 self.fail()
 
     def _scope(self) -> dict[str, Any]:
-        request, service, connection = self.request, self._service, self.connection
-        server, scheme, headers = connection.server, service.scheme, request.headers
-        if request.fields.forwarded and service.proxies is not None:
-            self._client, server, scheme, host = service.proxies.apply(
-                headers, connection.client, server, scheme
-            )
-            if host is not None:
-                headers = [(b"host", host), *(field for field in headers if field[0] != b"host")]
-        path, raw_path = request.path, request.raw_path
-        if service.root_path and path != "*":  # which names the server, not a place in it
-            path = service.root_path + path
-            raw_path = service.root_path_bytes + raw_path
-        supported: dict[str, Any] = service.extensions.copy()
-        if connection.tls is not None:
-            supported["tls"] = connection.tls
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
-            "http_version": request.http_version,
-            "server": server,
-            "client": self._client,
-            "scheme": scheme,
-            "method": request.method,
-            "root_path": service.root_path,
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": request.query,
-            "headers": headers,
-            "state": service.state.copy(),
-            "extensions": supported,
-        }
+        service, request = self._service, self.request
+        scope = make_scope(
+            "http", service.scheme, service.extensions, request, service, self.connection
+        )
+        scope["method"] = request.method
+        self._client = scope["client"]
+        return scope
 
     # --- ASGI's receive
 

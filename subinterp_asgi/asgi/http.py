@@ -19,7 +19,10 @@ from ..types import TYPE_CHECKING
 from .exchange import HTTPExchange
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..connection import Connection
+    from ..http1.parser import Request
     from ..service import Service
 
 logger = logging.getLogger("subinterp_asgi.error")
@@ -248,6 +251,10 @@ class HTTPSession:
             if self._service.overloaded:
                 self._answer(503, head_request=request.method == "HEAD", fields=RETRY)
                 break
+            upgrade = request.fields.upgrade
+            if upgrade and b"websocket" in upgrade and request.http_version == "1.1":
+                self._upgrade(request)
+                break
             connection.deadline = NEVER
             self._in_head = False
             exchange = self._exchange = HTTPExchange(self, connection, self._service, request)
@@ -263,11 +270,29 @@ class HTTPSession:
         if parser.buffered >= HIGH_WATER and (self._busy or self._scheduled):
             connection.pause_reading()
 
+    def _upgrade(self, request: Request) -> None:
+        """Hand the connection over to a WebSocket, if this is how one is opened."""
+        from ..websocket.errors import HandshakeError  # imported by those who need it
+        from ..websocket.handshake import read_handshake
+        from .websocket import WebSocketSession
+
+        connection = self._connection
+        try:
+            handshake = read_handshake(request.method, request.http_version, request.headers)
+        except HandshakeError as exc:
+            logger.debug("refused a WebSocket with %d: %s", exc.status, exc)
+            self._answer(exc.status, head_request=request.method == "HEAD", fields=exc.headers)
+            return
+        rest = self._parser.take_rest()
+        session = WebSocketSession(connection, self._service, request, handshake, rest)
+        connection.session = session
+        session.run()
+
     def _proceed(self) -> None:
         """Go on to the next request, if it has come already, after others have had their turn."""
         if self._parser.buffered:
             self._scheduled = True
-            self._service.loop.call_soon(self._serve_later)
+            self._connection.call_soon(self._serve_later)
         else:
             self._await_head()
 
@@ -348,7 +373,7 @@ class HTTPSession:
         status: int,
         *,
         head_request: bool = False,
-        fields: tuple[tuple[bytes, bytes], ...] = (),
+        fields: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         """Send a response of the server's own as the last on this connection."""
         connection = self._connection
