@@ -135,6 +135,7 @@ class Acceptor:
             self.stop()
             self._pausing = self._service.loop.call_later(_PAUSE, self.start)
             return False
+        self._connections.meter.accepted += 1
         try:
             sock.setblocking(False)
             client: Address | None = None

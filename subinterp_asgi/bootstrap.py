@@ -40,6 +40,7 @@ from .control import (
 )
 from .errors import SubinterpASGIError
 from .importer import import_app
+from .meter import Meter, new_loop
 from .types import TYPE_CHECKING
 from .worker import Worker
 
@@ -115,7 +116,7 @@ def bootstrap(
             status_queue,
             worker_id=worker_id,
             state=state,
-            slot=scoreboard.attached(),
+            meter=Meter(*scoreboard.attached()),
             own_interpreter=True,
         )
     except BaseException as exc:
@@ -133,7 +134,7 @@ def run_worker(
     *,
     worker_id: int,
     state: dict[str, Any],
-    slot: scoreboard.Slot,
+    meter: Meter,
     own_interpreter: bool,
 ) -> None:
     """Run a worker in this thread, on a loop of its own, from ``started`` to ``stopped``.
@@ -146,7 +147,7 @@ def run_worker(
         status_queue: Where statuses go.
         worker_id: Number of the worker.
         state: Initial lifespan state.
-        slot: The worker's slot on the scoreboard.
+        meter: Where the worker counts.
         own_interpreter: The interpreter is this worker's alone: it may write log lines itself, and
             waits for all threads at the end.
     """
@@ -162,8 +163,7 @@ def run_worker(
             fd, family = listeners[0]
             sockets.append(socket.socket(family, socket.SOCK_STREAM, fileno=fd))
             del listeners[0]
-        # The selector loop, since it can watch descriptors on every system.
-        loop = asyncio.SelectorEventLoop()
+        loop = new_loop(meter)
         hooks = _hooks(app, worker_id, state) if config.worker_hooks else {}
         worker = Worker(
             app,
@@ -171,7 +171,7 @@ def run_worker(
             sockets,
             worker_id=worker_id,
             state=state,
-            slot=slot,
+            meter=meter,
             access_log=logs.choose_access_log(own_interpreter),
             on_serving=lambda: status_queue.put((STATUS_SERVING,)),
             **hooks,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
+    from .meter import Meter
     from .poller import Poller
 
     class Session(Protocol):
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
     class ConnectionRegistry(Protocol):
         """Where connections are kept while they are open."""
+
+        meter: Meter
 
         def discard(self, connection: Any, /) -> None:
             """Forget a connection."""
@@ -96,6 +99,7 @@ class Connection:
         "_eof",
         "_fd",
         "_linger_left",
+        "_meter",
         "_out",
         "_out_size",
         "_paused",
@@ -137,6 +141,7 @@ class Connection:
         self._send: Callable[[bytes | memoryview], int] = sock.send
         self._poller = poller
         self._registry = registry
+        self._meter = registry.meter
         self.client = client
         self.server = server
         self.tls: dict[str, Any] | None = None
@@ -187,6 +192,7 @@ class Connection:
         if self._linger_left >= 0:
             self._discard(data)
         elif data:
+            self._meter.bytes_in += len(data)
             self.session.data_received(data)
         else:
             self._eof = True
@@ -254,6 +260,7 @@ class Connection:
         except OSError as exc:
             self.abort()
             raise ClientDisconnected("the client is gone") from exc
+        self._meter.bytes_out += sent
         if sent != len(data):
             self._out = deque((memoryview(data)[sent:],))
             self._out_size = len(data) - sent
@@ -329,10 +336,13 @@ class Connection:
     def _send_file_part(self, file: int, offset: int, count: int) -> int:
         if hasattr(os, "sendfile"):
             try:
-                return os.sendfile(self._fd, file, offset, count)
+                sent = os.sendfile(self._fd, file, offset, count)
             except OSError as exc:
                 if exc.errno not in _CANT_SENDFILE:
                     raise
+            else:
+                self._meter.bytes_out += sent
+                return sent
         return self._copy_file_part(file, offset, count)
 
     def _copy_file_part(self, file: int, offset: int, count: int) -> int:
@@ -375,6 +385,7 @@ class Connection:
                 self.abort()
                 return
             self._write_deadline = monotonic() + self._write_timeout
+            self._meter.bytes_out += sent
             self._out_size -= sent
             if sent == len(piece):
                 out.popleft()

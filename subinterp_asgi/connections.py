@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from time import monotonic
 
-from .scoreboard import CONNECTIONS
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,8 +12,8 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .connection import Connection
+    from .meter import Meter
     from .opening import Opening
-    from .scoreboard import Slot
 
 
 class Connections:
@@ -23,7 +22,7 @@ class Connections:
     Args:
         loop: The worker's loop.
         config: The options.
-        slot: Where to count on the scoreboard.
+        meter: Where they are counted.
         on_progress: Called when a connection is closed or has been given its last answer.
     """
 
@@ -31,12 +30,12 @@ class Connections:
         self,
         loop: asyncio.AbstractEventLoop,
         config: Config,
-        slot: Slot,
+        meter: Meter,
         on_progress: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._limit = config.limit_connections
-        self._slot = slot
+        self.meter = meter
         self._on_progress = on_progress
         self._open: set[Connection | Opening] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -75,14 +74,14 @@ class Connections:
     def add(self, connection: Connection | Opening) -> None:
         """Take in a new one."""
         self._open.add(connection)
-        self._slot[CONNECTIONS] = len(self._open)
+        self.meter.connections = len(self._open)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_interval, self._tick)
 
     def discard(self, connection: Connection | Opening) -> None:
         """Called by a connection that is closed."""
         self._open.discard(connection)
-        self._slot[CONNECTIONS] = len(self._open)
+        self.meter.connections = len(self._open)
         self._on_progress()
 
     def answered(self, connection: Connection | Opening) -> None:

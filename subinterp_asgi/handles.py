@@ -16,7 +16,7 @@ from .control import (
     STATUS_STARTED,
     STATUS_STOPPED,
 )
-from .scoreboard import REQUESTS
+from .scoreboard import REQUESTS, slot_of
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class WorkerHandle:
         self._job = job
         self._runner = runner
         self._lock = threading.Lock()
+        self._slot = slot_of(job.board, job.slot)
         job.before_close = self.collect
         # A daemon: the interpreter must never wait for it at exit, which it would do for ever.
         self.thread = threading.Thread(
@@ -128,7 +129,7 @@ class WorkerHandle:
             self.generation,
             self.state,
             self.thread.name,
-            self._job.slot[REQUESTS],
+            self._slot[REQUESTS],
         )
 
     def close(self) -> None:

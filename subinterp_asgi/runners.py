@@ -42,7 +42,8 @@ class Job:
         worker_id: Number of the worker.
         listeners: (descriptor, family) of duplicates that are the worker's to close.
         path: Import path for the interpreter.
-        slot: Slot on the scoreboard.
+        board: The scoreboard.
+        slot: Number of the worker's slot on it.
         ctrl_queue: Queue of commands.
         status_queue: Queue of statuses.
         command_bell: Rung for commands.
@@ -55,7 +56,8 @@ class Job:
     worker_id: int
     listeners: list[tuple[int, int]]
     path: tuple[str, ...]
-    slot: Slot
+    board: Slot
+    slot: int
     ctrl_queue: Queue
     status_queue: Queue
     command_bell: Doorbell
@@ -68,7 +70,7 @@ class Job:
             os.close(self.listeners.pop()[0])
 
 
-_ATTACH_SLOT = "from subinterp_asgi import scoreboard\nscoreboard.attach(slot)"
+_ATTACH_SLOT = "from subinterp_asgi import scoreboard\nscoreboard.attach(board, slot)"
 _DEFER_SSL = "from subinterp_asgi import deferred\ndeferred.defer_ssl()"
 _BOOTSTRAP = """\
 from subinterp_asgi.bootstrap import bootstrap
@@ -104,7 +106,7 @@ def run_in_interpreter(job: Job) -> None:
 def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
     try:
         interpreter.adopt_path(job.path)
-        interpreter.prepare({"slot": job.slot})
+        interpreter.prepare({"board": job.board, "slot": job.slot})
         interpreter.execute(_ATTACH_SLOT)
         if not job.config.tls:
             interpreter.execute(_DEFER_SSL)
@@ -142,6 +144,7 @@ def run_in_thread(job: Job) -> None:
     from .bootstrap import report_error, run_worker
     from .control import RungQueue
     from .importer import import_app
+    from .meter import Meter
 
     def load_app() -> Any:
         if isinstance(job.app, str):
@@ -158,7 +161,7 @@ def run_in_thread(job: Job) -> None:
             status_queue,
             worker_id=job.worker_id,
             state=json.loads(job.state_json),
-            slot=job.slot,
+            meter=Meter(job.board, job.slot),
             own_interpreter=False,
         )
     except BaseException as exc:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from time import perf_counter
 
 from .asgi import extensions
 from .http1.parser import Limits
 from .http1.response import DefaultFields
 from .proxy_headers import ProxyHeaders, TrustedProxies
-from .scoreboard import REQUESTS, Slot
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .config import Config
+    from .http1.parser import Request
+    from .meter import Meter
     from .types import Address, ASGIApp
 
 logger = logging.getLogger("subinterp_asgi.error")
@@ -46,7 +48,9 @@ class Service:
         proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
         extensions: What ``scope["extensions"]`` says.
-        in_flight: Requests whose response is not complete.
+        measuring: Whether the time that requests take is counted.
+        meter: Where requests are counted.
+        timed: Whether anybody asks how long a request took.
         draining: The worker is ending; no connection is kept alive.
         going_away: The close code that tells the peers of WebSockets why: 1001, or 1012 if another
             worker takes this one's place (RFC 6455 section 7.4.1 and its registry).
@@ -56,8 +60,6 @@ class Service:
         "_context",
         "_limit_concurrency",
         "_on_task_end",
-        "_requests",
-        "_slot",
         "_tasks",
         "access_log",
         "app",
@@ -67,14 +69,16 @@ class Service:
         "extensions",
         "fields",
         "going_away",
-        "in_flight",
         "limits",
         "loop",
+        "measuring",
+        "meter",
         "proxies",
         "root_path",
         "root_path_bytes",
         "scheme",
         "state",
+        "timed",
         "trusted",
     )
 
@@ -85,7 +89,7 @@ class Service:
         loop: asyncio.AbstractEventLoop,
         *,
         state: dict[str, Any],
-        slot: Slot,
+        meter: Meter,
         access_log: AccessLog | None,
         on_task_end: Callable[[], None],
         context: contextvars.Context,
@@ -104,6 +108,8 @@ class Service:
         self.fields = self.limits.new_field_cache()
         self.defaults = DefaultFields(server=config.server_header, date=config.date_header)
         self.access_log = access_log
+        self.measuring = False
+        self.timed = access_log is not None
         self.root_path = config.root_path
         self.root_path_bytes = config.root_path.encode("utf-8")
         self.trusted = TrustedProxies(config.forwarded_allow_ips)
@@ -117,10 +123,8 @@ class Service:
         self.scheme = "https" if config.tls else "http"
         self.draining = False
         self.going_away = 1001
-        self.in_flight = 0
-        self._requests = 0
         self.extensions = extensions.ADVERTISED
-        self._slot = slot
+        self.meter = meter
         self._on_task_end = on_task_end
         self._limit_concurrency = config.limit_concurrency
         self._context = context
@@ -145,19 +149,50 @@ class Service:
 
     def request_started(self) -> None:
         """Count a request; called when its head is complete."""
-        self._requests += 1
-        self._slot[REQUESTS] = self._requests
-        self.in_flight += 1
+        meter = self.meter
+        meter.requests += 1
+        meter.in_flight += 1
 
-    def request_ended(self) -> None:
-        """Call once for each ``request_started()``."""
-        self.in_flight -= 1
+    def request_ended(self, status: int) -> None:
+        """Call once for each ``request_started()``, with the status that the client saw."""
+        meter = self.meter
+        meter.in_flight -= 1
+        meter.responded(status)
+
+    def log_request(
+        self, request: Request, client: Address | None, status: int, started: float
+    ) -> None:
+        """Take the time that a request took, and log it.
+
+        Args:
+            request: The request.
+            client: Who sent it, perhaps as trusted proxies tell.
+            status: The status that the client saw.
+            started: When its head was complete (``time.perf_counter()``).
+        """
+        seconds = perf_counter() - started
+        if self.measuring:
+            self.meter.took(seconds)
+        if self.access_log is not None:
+            self.access_log(
+                client,
+                request.method,
+                request.target.decode("ascii"),
+                request.http_version,
+                status,
+                seconds,
+            )
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests whose response is not complete."""
+        return self.meter.in_flight
 
     @property
     def overloaded(self) -> bool:
         """Whether as many requests are in flight as ``limit_concurrency`` allows."""
         limit = self._limit_concurrency
-        return limit is not None and self.in_flight >= limit
+        return limit is not None and self.meter.in_flight >= limit
 
     @property
     def tasks(self) -> frozenset[asyncio.Task[None]]:

@@ -22,8 +22,9 @@ from .asgi.lifespan import Lifespan
 from .config import Config
 from .connections import Connections
 from .errors import StateError
+from .meter import Meter
 from .poller import make_poller
-from .scoreboard import CONNECTIONS, REQUESTS, Slot, new_board
+from .scoreboard import new_board
 from .service import AccessLog, Service
 from .types import TYPE_CHECKING, ASGIApp
 
@@ -58,7 +59,7 @@ class Worker:
             them to the caller.
         worker_id: Number of this worker, for hooks and logs.
         state: Initial content of the lifespan's ``scope["state"]``.
-        slot: Where to count on the supervisor's scoreboard.
+        meter: Where to count; by default one of its own.
         access_log: Where to report requests if ``config.access_log`` is on.
         on_serving: Called once connections are accepted.
         on_start: Awaited after the lifespan's startup; an exception makes ``serve()`` fail.
@@ -76,7 +77,7 @@ class Worker:
         *,
         worker_id: int = 0,
         state: dict[str, Any] | None = None,
-        slot: Slot | None = None,
+        meter: Meter | None = None,
         access_log: AccessLog = logs.log_access,
         on_serving: Callable[[], None] | None = None,
         on_start: Callable[[], Awaitable[None]] | None = None,
@@ -88,7 +89,7 @@ class Worker:
         self.state = WorkerState.NEW
         self._listeners = [sock] if isinstance(sock, socket.socket) else list(sock)
         self._lifespan_state = {} if state is None else state
-        self._slot = new_board(1) if slot is None else slot
+        self._meter = Meter(new_board(1), 1) if meter is None else meter
         self._access_log = access_log if self.config.access_log else None
         self._on_serving = on_serving
         self._on_start = on_start
@@ -108,12 +109,12 @@ class Worker:
     @property
     def active_connections(self) -> int:
         """Number of open connections, idle ones included."""
-        return self._slot[CONNECTIONS]
+        return self._meter.connections
 
     @property
     def requests(self) -> int:
         """Number of requests that were begun."""
-        return self._slot[REQUESTS]
+        return self._meter.requests
 
     def is_idle(self) -> bool:
         """Whether no request is in flight, no head half received and no background work left.
@@ -224,12 +225,12 @@ class Worker:
             self.config,
             loop,
             state=self._lifespan_state,
-            slot=self._slot,
+            meter=self._meter,
             access_log=self._access_log,
             on_task_end=self._progress.set,
             context=context,
         )
-        self._connections = Connections(loop, self.config, self._slot, self._progress.set)
+        self._connections = Connections(loop, self.config, self._meter, self._progress.set)
         self._acceptor = Acceptor(self._listeners, poller, self._connections, self._service)
         try:
             self._acceptor.start()

@@ -1,14 +1,29 @@
-"""The counters in shared memory."""
+"""The counters in shared memory, and how a worker's get there."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
+import time
 
 import pytest
 
 from subinterp_asgi import interpreters, scoreboard
-from subinterp_asgi.scoreboard import CONNECTIONS, REQUESTS, SLOT_WORDS
+from subinterp_asgi.meter import Meter, new_loop
+from subinterp_asgi.scoreboard import (
+    BUSY_SINCE,
+    BYTES_OUT,
+    CONNECTIONS,
+    LATENCY,
+    LATENCY_BOUNDS,
+    LATENCY_SUM,
+    REQUESTS,
+    SLOT_WORDS,
+    SLOTS_USED,
+    STATUS,
+    WORKER,
+)
 from tests.support import ROOT
 
 
@@ -17,27 +32,27 @@ def nothing_attached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoreboard, "_attached", None)
 
 
-def test_a_new_board_is_all_zero() -> None:
+def test_a_new_board_is_all_zero_but_for_the_header() -> None:
     board = scoreboard.new_board(3)
-    assert len(board) == 3 * SLOT_WORDS
-    assert not any(board)
+    assert len(board) == 4 * SLOT_WORDS
+    assert board[SLOTS_USED] == 1
+    assert not any(board[1:])
 
 
 def test_words_have_64_bits() -> None:
-    slot = scoreboard.slot_of(scoreboard.new_board(1), 0)
+    slot = scoreboard.slot_of(scoreboard.new_board(1), 1)
     slot[REQUESTS] = 2**64 - 1
     assert slot[REQUESTS] == 2**64 - 1
     assert slot.itemsize == 8
 
 
-def test_slots_fill_cache_lines() -> None:
-    assert SLOT_WORDS * 8 == 64
-    assert max(REQUESTS, CONNECTIONS) < SLOT_WORDS
-    assert len({REQUESTS, CONNECTIONS}) == 2
+def test_slots_fill_cache_lines_and_hold_all_words() -> None:
+    assert SLOT_WORDS * 8 % 64 == 0
+    assert LATENCY + len(LATENCY_BOUNDS) < SLOT_WORDS
 
 
 def test_slots_are_views_of_the_board_and_of_nothing_else_in_it() -> None:
-    board = scoreboard.new_board(3)
+    board = scoreboard.new_board(2)
     slots = [scoreboard.slot_of(board, i) for i in range(3)]
     for i, slot in enumerate(slots):
         assert len(slot) == SLOT_WORDS
@@ -49,32 +64,107 @@ def test_slots_are_views_of_the_board_and_of_nothing_else_in_it() -> None:
     assert board.tolist() == list(itertools.chain(*slots))
 
 
+def test_sums_are_those_of_workers_that_are_and_of_those_that_were() -> None:
+    board = scoreboard.new_board(3)
+    board[SLOTS_USED] = 4
+    header, first, free, third = (scoreboard.slot_of(board, i) for i in range(4))
+    header[REQUESTS] = 1000
+    first[WORKER], third[WORKER] = 1, 2
+    for slot, number in ((first, 1), (free, 10), (third, 100)):
+        slot[REQUESTS] = number
+        slot[CONNECTIONS] = number
+    assert scoreboard.slots_in_use(board) == [first, third]
+    sums = scoreboard.counted(board)
+    assert sums[REQUESTS] == 1101
+    assert sums[CONNECTIONS] == sums[SLOTS_USED] == 0
+
+
 def test_attached_is_what_was_attached() -> None:
-    slot = scoreboard.slot_of(scoreboard.new_board(2), 1)
-    scoreboard.attach(slot)
-    assert scoreboard.attached() is slot
+    board = scoreboard.new_board(2)
+    scoreboard.attach(board, 2)
+    assert scoreboard.attached() == (board, 2)
 
 
 def test_without_a_supervisor_each_worker_counts_for_itself() -> None:
-    first, second = scoreboard.attached(), scoreboard.attached()
-    first[REQUESTS] = 1
-    assert second[REQUESTS] == 0
+    (first, one), (second, two) = scoreboard.attached(), scoreboard.attached()
+    scoreboard.slot_of(first, one)[REQUESTS] = 1
+    assert scoreboard.slot_of(second, two)[REQUESTS] == 0
 
 
-def test_another_interpreter_writes_into_the_same_memory() -> None:
+def test_interpreters_share_the_board() -> None:
     board = scoreboard.new_board(2)
     other = interpreters.Interpreter()
     try:
         other.adopt_path((str(ROOT), *sys.path))
-        other.prepare({"slot": scoreboard.slot_of(board, 1)})
+        other.prepare({"board": board})
         other.execute(
             "from subinterp_asgi import scoreboard\n"
-            "scoreboard.attach(slot)\n"
-            "scoreboard.attached()[scoreboard.CONNECTIONS] += 5\n"
+            "scoreboard.attach(board, 2)\n"
+            "slot = scoreboard.slot_of(*scoreboard.attached())\n"
+            "slot[scoreboard.CONNECTIONS] += 5\n"
         )
-        assert board[SLOT_WORDS + CONNECTIONS] == 5
-        board[SLOT_WORDS + CONNECTIONS] = 7
-        other.execute("assert scoreboard.attached()[scoreboard.CONNECTIONS] == 7")
+        assert board[2 * SLOT_WORDS + CONNECTIONS] == 5
+        board[2 * SLOT_WORDS + CONNECTIONS] = 7
+        other.execute("assert slot[scoreboard.CONNECTIONS] == 7")
     finally:
         other.close()
-    assert board[SLOT_WORDS + CONNECTIONS] == 7  # it outlives the interpreter
+    assert board[2 * SLOT_WORDS + CONNECTIONS] == 7  # it outlives the interpreter
+
+
+def test_a_meter_writes_its_own_slot_only() -> None:
+    board = scoreboard.new_board(3)
+    meter = Meter(board, 2)
+    meter.connections, meter.requests, meter.bytes_out = 3, 4, 5
+    meter.responded(204)
+    meter.responded(503)
+    meter.took(0.003)
+    meter.took(60)
+    meter.flush(9)
+    slot = scoreboard.slot_of(board, 2)
+    assert (slot[CONNECTIONS], slot[REQUESTS], slot[BYTES_OUT], slot[BUSY_SINCE]) == (3, 4, 5, 9)
+    assert slot[STATUS + 1 : STATUS + 6].tolist() == [0, 1, 0, 0, 1]
+    assert slot[LATENCY_SUM] == 60_003_000
+    buckets = slot[LATENCY:][: len(LATENCY_BOUNDS) + 1].tolist()
+    assert [i for i, count in enumerate(buckets) if count] == [2, len(LATENCY_BOUNDS)]
+    assert not any(scoreboard.slot_of(board, 1))
+    assert not any(scoreboard.slot_of(board, 3))
+
+
+def test_the_loop_beats_while_it_works_and_rests_while_it_sleeps() -> None:
+    board = scoreboard.new_board(1)
+    meter = Meter(board, 1)
+    slot = scoreboard.slot_of(board, 1)
+    loop = new_loop(meter)
+    seen: list[int] = []
+
+    async def work() -> None:
+        seen.append(slot[BUSY_SINCE])
+        meter.requests = 1
+        await asyncio.sleep(0.01)
+        seen.append(slot[BUSY_SINCE])
+
+    sleeping: list[int] = []
+    try:
+        before = time.monotonic_ns()
+        task = loop.create_task(work())
+        selector = loop._selector  # type: ignore[attr-defined]
+        wait = selector._selector.poll
+
+        class Probe:
+            """Looks at the board while the loop sleeps."""
+
+            def poll(self, *args: object) -> object:
+                sleeping.append(slot[BUSY_SINCE])
+                return wait(*args)
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(original, name)
+
+        original, selector._selector = selector._selector, Probe()
+        loop.run_until_complete(task)
+        selector._selector = original
+    finally:
+        loop.close()
+    assert before <= seen[0] <= seen[1] <= time.monotonic_ns()
+    assert set(sleeping) == {0}
+    assert slot[REQUESTS] == 1

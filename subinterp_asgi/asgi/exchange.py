@@ -79,7 +79,7 @@ class HTTPExchange:
         self._waiters: list[asyncio.Future[None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._grace: asyncio.TimerHandle | None = None
-        self._started = perf_counter() if service.access_log is not None else 0.0
+        self._started = perf_counter() if service.timed else 0.0
 
     def run(self) -> None:
         """Call the application; it may be done when this returns."""
@@ -96,6 +96,7 @@ class HTTPExchange:
             if self._gone:
                 logger.debug("exception after the client had gone", exc_info=True)
             else:
+                self._service.meter.errors += 1
                 logger.exception("exception in the ASGI application")
             self.fail()
         except BaseException:  # cancelled, or the worker is being taken down
@@ -261,8 +262,7 @@ class HTTPExchange:
         """The response is complete: the connection is free for the next request."""
         if not self._ended:
             self._ended = True
-            self._log(self.writer.status)
-            self._service.request_ended()
+            self._count(self.writer.status)
             self.wake()
             self._session.exchange_ended(self)
 
@@ -271,8 +271,7 @@ class HTTPExchange:
         if not self._ended:
             told, self._gone = self._gone, True
             self._ended = True
-            self._log(self._session.exchange_failed(self, told=told))
-            self._service.request_ended()
+            self._count(self._session.exchange_failed(self, told=told))
             self.wake()
 
     def lost(self, status: int) -> None:
@@ -280,21 +279,14 @@ class HTTPExchange:
         self._gone = True
         if not self._ended:
             self._ended = True
-            self._log(status)
-            self._service.request_ended()
+            self._count(status)
         self.disconnect()
 
-    def _log(self, status: int) -> None:
-        if self._service.access_log is not None:
-            request = self.request
-            self._service.access_log(
-                self._client,
-                request.method,
-                request.target.decode("ascii"),
-                request.http_version,
-                status,
-                perf_counter() - self._started,
-            )
+    def _count(self, status: int) -> None:
+        """Take note of how the request ended."""
+        self._service.request_ended(status)
+        if self._service.timed:
+            self._service.log_request(self.request, self._client, status, self._started)
 
 
 def _as_bytes(body: Any) -> bytes:

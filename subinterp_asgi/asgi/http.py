@@ -287,6 +287,8 @@ class HTTPSession:
         session = WebSocketSession(connection, self._service, request, handshake, rest)
         connection.session = session
         session.run()
+        if self._eof:
+            session.eof_received()  # it was seen while an earlier request was served
 
     def _proceed(self) -> None:
         """Go on to the next request, if it has come already, after others have had their turn."""

@@ -67,6 +67,7 @@ class WebSocketSession:
     """
 
     __slots__ = (
+        "_accepted",
         "_blocked",
         "_client",
         "_connection",
@@ -127,6 +128,7 @@ class WebSocketSession:
         self._probing = False  # a ping of ours is out, and nothing has come since
         self._pong: bytes | None = None  # to be sent once there is room
         self._pong_task: asyncio.Task[None] | None = None
+        self._accepted = False
         self._started = perf_counter()
 
     def run(self) -> None:
@@ -135,6 +137,8 @@ class WebSocketSession:
         self._connection.resume_reading()
         self._service.request_started()
         self._task = self._service.run(self._call_app())
+        if self._disconnect is not None:
+            self._begin_grace()  # the end came with the handshake
 
     async def _call_app(self) -> None:
         failed = True
@@ -147,6 +151,7 @@ class WebSocketSession:
             if self._disconnect is not None:
                 logger.debug("exception after the client had gone", exc_info=True)
             else:
+                self._service.meter.errors += 1
                 logger.exception("exception in the ASGI application")
         finally:
             self._app_ended(failed=failed)
@@ -185,6 +190,9 @@ class WebSocketSession:
         elif self._state is _State.DENYING and self._denial is not None:
             self._log(self._denial.status)
         self._state = _State.CLOSED
+        if self._accepted:
+            self._accepted = False
+            self._service.meter.websockets -= 1
         self._disconnected(CloseCode.ABNORMAL)
 
     def timed_out(self) -> None:
@@ -224,6 +232,7 @@ class WebSocketSession:
         connection, parser, queue = self._connection, self._parser, self._queue
         if not queue:
             self._queued = 0
+        broken: tuple[int, str] | None = None
         try:
             for _ in range(EVENTS_PER_WAKEUP):
                 event = parser.next_event()
@@ -251,8 +260,10 @@ class WebSocketSession:
                 connection.pause_reading()
                 self._advance_later()
         except ProtocolError as exc:
-            self._fail(exc.code, str(exc), exc.code)
-            return
+            if not queue or self._state is not _State.OPEN:
+                self._fail(exc.code, str(exc), exc.code)
+                return
+            broken = exc.code, str(exc)
         if queue:
             if len(queue) > 1:
                 # Answers to messages that came together leave together. The application is woken
@@ -262,6 +273,14 @@ class WebSocketSession:
                 connection.call_soon(connection.uncork)
             else:
                 self._wake()
+        if broken is not None:
+            # What came before was in order: an application that answers at once still can.
+            code, reason = broken
+            connection.call_soon(lambda: self._fail_now(code, reason))
+
+    def _fail_now(self, code: int, reason: str) -> None:
+        if self._state is not _State.CLOSED:
+            self._fail(code, reason, code)
 
     def _advance_later(self) -> None:
         if not self._scheduled:
@@ -346,9 +365,12 @@ class WebSocketSession:
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self._wake()
-            grace, task = self._service.config.timeout_disconnect_grace, self._task
-            if grace is not None and task is not None and not task.done():
-                self._grace = self._service.loop.call_later(grace, task.cancel)
+            self._begin_grace()
+
+    def _begin_grace(self) -> None:
+        grace, task = self._service.config.timeout_disconnect_grace, self._task
+        if grace is not None and task is not None and not task.done():
+            self._grace = self._service.loop.call_later(grace, task.cancel)
 
     # --- ASGI's send
 
@@ -406,6 +428,8 @@ class WebSocketSession:
         self._writer = MessageWriter(None if deflate is None else deflate.deflater())
         self._connection.write(response)
         self._state = _State.OPEN
+        self._accepted = True
+        self._service.meter.websockets += 1
         self._log(101)
         if self._service.draining:
             self._close(self._service.going_away)
@@ -462,7 +486,7 @@ class WebSocketSession:
 
     def _app_ended(self, *, failed: bool) -> None:
         """The application has returned, raised or was cancelled."""
-        self._service.request_ended()
+        self._service.meter.in_flight -= 1
         if self._grace is not None:
             self._grace.cancel()
         if self._state is _State.CONNECTING:
@@ -504,16 +528,9 @@ class WebSocketSession:
             logger.debug("the client had gone")
 
     def _log(self, status: int) -> None:
-        if self._service.access_log is not None:
-            request = self._request
-            self._service.access_log(
-                self._client,
-                request.method,
-                request.target.decode("ascii"),
-                request.http_version,
-                status,
-                perf_counter() - self._started,
-            )
+        """The handshake was answered, or never will be."""
+        self._service.meter.responded(status)
+        self._service.log_request(self._request, self._client, status, self._started)
 
 
 def _content(message: Message) -> str | bytes:
