@@ -393,8 +393,8 @@ def test_what_is_known_of_the_workers(isolation: str) -> None:
         assert {info.thread_name for info in infos} <= names
         assert len({info.thread_name for info in infos}) == 2
         for count in range(1, 4):
-            get(server.url)
-            assert sum(info.requests for info in server.workers) == count
+            get(server.url)  # (a worker counts once it has nothing left to do)
+            wait_until(lambda count=count: sum(x.requests for x in server.workers) == count)
     assert [info.state for info in server.workers] == [WorkerState.STOPPED] * 2
     assert sum(info.requests for info in server.workers) == 3
 
