@@ -8,13 +8,16 @@ PORT    = 8000
 WORKERS = 2
 N       = 2
 ARGS    =
+PEERS     =
+WORKLOADS =
 
 # `exec`: the program takes the shell's place, so that a signal reaches it and its exit code is ours.
 with_examples = @venv=$$(scripts/setup-venv serve) && exec "$$venv/bin/python"
 with_tools    = @venv=$$(scripts/setup-venv dev) && exec "$$venv/bin/python"
+with_peers    = @venv=$$(scripts/setup-venv bench) && exec "$$venv/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench conformance fuzz clean
+.PHONY: help serve test lint format bench conformance autobahn fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,18 +33,28 @@ lint: ## ruff check, ruff format --check, mypy --strict
 	@venv=$$(scripts/setup-venv dev) && \
 	"$$venv/bin/python" -m ruff check && \
 	"$$venv/bin/python" -m ruff format --check && \
-	exec "$$venv/bin/python" -m mypy --strict $(wildcard subinterp_asgi conformance)
+	exec "$$venv/bin/python" -m mypy --strict $(wildcard subinterp_asgi conformance benchmarks)
 
 format: ## let ruff mend what it can
 	@venv=$$(scripts/setup-venv dev) && \
 	"$$venv/bin/python" -m ruff check --fix-only && \
 	exec "$$venv/bin/python" -m ruff format
 
-bench: ## measure this server (benchmarks/)
-	$(with_tools) -m benchmarks $(ARGS)
+bench: ## measure this server beside others (PEERS=uvicorn,granian WORKLOADS=hello,tls)
+	$(with_peers) -m benchmarks $(if $(PEERS),--peers $(PEERS)) $(if $(WORKLOADS),--workloads $(WORKLOADS)) $(ARGS)
 
+# With ARGS, which are the HTTP suite's, only that one: they may well name another server.
 conformance: ## check a running server against the RFCs (conformance/)
+ifeq ($(strip $(ARGS)),)
+	@venv=$$(scripts/setup-venv dev) && \
+	"$$venv/bin/python" -m conformance && \
+	exec "$$venv/bin/python" -m conformance.autobahn --quick --optional
+else
 	$(with_tools) -m conformance $(ARGS)
+endif
+
+autobahn: ## run all of Autobahn's WebSocket cases, for some minutes (ARGS='--cases 1.*,7.*')
+	$(with_tools) -m conformance.autobahn $(ARGS)
 
 fuzz: ## feed the parsers generated input (tests/fuzz)
 	$(with_tools) -m tests.fuzz $(ARGS)

@@ -1,10 +1,10 @@
-"""``python -m benchmarks``: the measurements there are."""
+"""``python -m benchmarks``: this server beside others."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import startup
+from benchmarks.cli import main
 
 if __name__ == "__main__":
-    sys.exit(startup.main())
+    sys.exit(main())
