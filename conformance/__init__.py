@@ -8,6 +8,8 @@ folder.  The package has three parts that know little of each other:
 * `conformance.asgi` - checks of the ASGI specification's statements;
 * `conformance.apps` - the ASGI application that the server under test must serve.  It
   imports nothing of the client side, so it loads fast and in any interpreter.
+
+Of WebSockets it runs somebody else's suite: `conformance.autobahn`.
 """
 
 __version__ = "1.0"

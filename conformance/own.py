@@ -1,4 +1,4 @@
-"""Starts this project's own server on the probe application.
+"""Starts this project's own server, on the probe application or on the WebSocket one.
 
 The package under test is imported here, late and by name: against other servers the
 suite needs nothing but the standard library.
@@ -63,3 +63,14 @@ def server(workers: int, tls: Sequence[str] | None = None) -> Iterator[OwnServer
             mine.collect()
         finally:
             del os.environ[SHUTDOWN_PORT]
+
+
+@contextlib.contextmanager
+def echo_server(workers: int) -> Iterator[Any]:
+    """Serve `conformance.websocket_echo:app` in subinterpreters on a free port meanwhile."""
+    package = importlib.import_module("subinterp_asgi")
+    options: dict[str, Any] = {"workers": workers, "port": 0, "lifespan": "off"}
+    options |= {"access_log": False, "log_level": "warning"}
+    options |= {"ws_max_size": 16 * 1024 * 1024}  # the largest message of the suite, to the octet
+    with package.Supervisor("conformance.websocket_echo:app", **options) as running:
+        yield running
