@@ -14,7 +14,7 @@ from ..connection import HIGH_WATER, NEVER
 from ..errors import ClientDisconnected
 from ..http1.errors import ProtocolError
 from ..http1.parser import RequestParser
-from ..http1.response import CONTINUE, simple_response
+from ..http1.response import CONTINUE, ResponseWriter, simple_response
 from ..types import TYPE_CHECKING
 from .exchange import HTTPExchange
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..connection import Connection
     from ..http1.parser import Request
+    from ..pages import Page
     from ..service import Service
 
 logger = logging.getLogger("subinterp_asgi.error")
@@ -238,6 +239,7 @@ class HTTPSession:
     def _serve(self) -> None:
         """Serve the requests that have come, as far as they are done at once."""
         connection, parser = self._connection, self._parser
+        pages = self._service.pages
         self._advancing = True
         for _ in range(REQUESTS_PER_WAKEUP):
             try:
@@ -248,6 +250,11 @@ class HTTPSession:
             if request is None:
                 self._await_head()
                 break
+            if pages is not None and (page := pages.find(request)) is not None:
+                self._give(page, request)
+                if self._busy or connection.closing:
+                    break
+                continue
             if self._service.overloaded:
                 self._answer(503, head_request=request.method == "HEAD", fields=RETRY)
                 break
@@ -269,6 +276,37 @@ class HTTPSession:
         connection.uncork()
         if parser.buffered >= HIGH_WATER and (self._busy or self._scheduled):
             connection.pause_reading()
+
+    def _give(self, page: Page, request: Request) -> None:
+        """Answer a request with a page, in the place of an exchange."""
+        connection, parser = self._connection, self._parser
+        connection.deadline = NEVER
+        self._in_head = False
+        keep_alive = (
+            request.keep_alive
+            and not (self._service.draining or (self._eof and not parser.buffered))
+            and not request.expect_continue
+            and (parser.body_remaining or 0) <= DISCARD_SIZE
+        )
+        writer = ResponseWriter(
+            self._service.defaults,
+            head_request=request.method == "HEAD",
+            http10=request.http_version == "1.0",
+            keep_alive=keep_alive,
+        )
+        status, fields, body = page
+        writer.start(status, fields)
+        if parser.buffered:
+            connection.cork()
+        try:
+            connection.write(writer.send(body, more=False))
+        except ClientDisconnected:
+            return
+        if not keep_alive:
+            connection.close(linger=request.keep_alive or parser.mid_message)
+        elif not parser.body_complete:
+            self._discarded = 0
+            self._discard_body()
 
     def _upgrade(self, request: Request) -> None:
         """Hand the connection over to a WebSocket, if this is how one is opened."""

@@ -15,6 +15,7 @@ from time import monotonic, perf_counter
 from ..connection import HIGH_WATER, NEVER
 from ..errors import ASGIProtocolError, ClientDisconnected
 from ..http1.response import ResponseWriter, simple_response
+from ..service import APP_FAILURES
 from ..types import TYPE_CHECKING
 from ..websocket.errors import ProtocolError
 from ..websocket.extensions import negotiate_deflate
@@ -147,12 +148,8 @@ class WebSocketSession:
             failed = False
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
-        except (Exception, SystemExit):  # (one client must not be able to end the worker)
-            if self._disconnect is not None:
-                logger.debug("exception after the client had gone", exc_info=True)
-            else:
-                self._service.meter.errors += 1
-                logger.exception("exception in the ASGI application")
+        except APP_FAILURES as exc:  # (one client must not be able to end the worker)
+            self._service.log_failure(exc, gone=self._disconnect is not None)
         finally:
             self._app_ended(failed=failed)
 
@@ -199,10 +196,11 @@ class WebSocketSession:
         config, connection = self._service.config, self._connection
         if self._state is not _State.OPEN:
             connection.close()  # the peer does not answer our close frame
+        elif self._blocked:
+            self._probing = False
+            self._await_silence()  # a pong would not be seen
         elif self._probing:
             self._fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout", CloseCode.ABNORMAL)
-        elif self._blocked:
-            self._await_silence()  # a pong would not be seen
         else:
             self._write(self._writer.ping())
             if config.ws_ping_timeout:
@@ -216,11 +214,14 @@ class WebSocketSession:
             self._close(self._service.going_away)
 
     def break_off(self) -> None:
-        if self._state is _State.CONNECTING:
+        denial = self._denial
+        if self._state is _State.CONNECTING or (denial is not None and not denial.head_sent):
             self._answer(503)
         else:
             if self._state is _State.OPEN:
                 self._close(self._service.going_away)
+            elif denial is not None:
+                self._log(denial.status)
             self._connection.close(linger=True)
         self._state = _State.CLOSED
         self._disconnected(self._service.going_away)
@@ -304,7 +305,7 @@ class WebSocketSession:
             self._connection.close(linger=True)
 
     def _answer_ping(self, payload: bytes) -> None:
-        if not self._connection.congested:
+        if self._pong_task is None and not self._connection.congested:
             self._write(self._writer.pong(payload))
             return
         # The peer does not read. It need be answered the last ping only (RFC 6455 section 5.5.3).

@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx
 import pytest
+import websockets.exceptions
+import websockets.sync.client
 
 from subinterp_asgi import Supervisor
 
@@ -180,6 +182,38 @@ class ChunkedUploads:
         answer = client.post("/upload", content=pieces())
         assert answer.request.headers["transfer-encoding"] == "chunked"
         assert answer.json() == DIGEST
+
+
+class WebSockets:
+    """WebSockets, for frameworks that have them: ``/ws`` echoes, and closes on demand."""
+
+    def test_websocket(self, server: Supervisor) -> None:
+        url = server.url.replace("http://", "ws://") + "/ws"
+        with websockets.sync.client.connect(
+            url,
+            subprotocols=[websockets.Subprotocol("talk"), websockets.Subprotocol("chat")],
+            max_size=None,
+            proxy=None,
+        ) as client:
+            assert client.subprotocol == "chat"
+            for message in ("grüße 😀", b"\0\xff", "a" * 200_000, FIVE_MEGABYTES):
+                client.send(message)
+                assert client.recv(20) == message
+            client.send("close")
+            with pytest.raises(websockets.exceptions.ConnectionClosed) as caught:
+                client.recv(20)
+            assert caught.value.rcvd is not None
+            assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4001, "enough")
+        with websockets.sync.client.connect(url, proxy=None) as client:
+            assert client.subprotocol is None
+            client.send("hello")
+            assert client.recv(20) == "hello"  # and leaves
+
+    def test_websocket_denied(self, server: Supervisor) -> None:
+        url = server.url.replace("http://", "ws://") + "/ws-denied"
+        with pytest.raises(websockets.exceptions.InvalidStatus) as caught:
+            websockets.sync.client.connect(url, proxy=None)
+        assert caught.value.response.status_code == 403
 
 
 def calls_by(client: httpx.Client, key: str) -> dict[Any, list[dict[str, Any]]]:

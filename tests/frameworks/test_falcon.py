@@ -17,5 +17,6 @@ class TestFalcon(
     contract.Lifespan,
     contract.AbandonedDownloads,
     contract.ChunkedUploads,
+    contract.WebSockets,
 ):
     pass

@@ -17,5 +17,6 @@ class TestQuart(
     contract.Lifespan,
     contract.AbandonedDownloads,
     contract.ChunkedUploads,
+    contract.WebSockets,
 ):
     pass

@@ -18,5 +18,6 @@ class TestStarlette(
     contract.Lifespan,
     contract.AbandonedDownloads,
     contract.ChunkedUploads,
+    contract.WebSockets,
 ):
     pass

@@ -1,5 +1,8 @@
 """Fuzzing of the HTTP/1.1 parser and of whole connections: ``python -m tests.fuzz --seconds 600``.
 
+The targets are ``parsing``, and ``serving`` and ``sockets`` for connections that speak HTTP and for
+those that become WebSockets.
+
 Each case is made from a seed and a number, so that a finding can be run again by itself. What is
 looked for: any exception but ``ProtocolError``, a result that depends on how a stream is cut, a
 response that is malformed, a case that never ends, memory that grows, and anything left behind.

@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz [--seconds N] [--seed S] [--case N] [--target parsing|serving|both]``."""
+"""``python -m tests.fuzz [--seconds N] [--seed S] [--case N] [--target NAME]``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import time
 import traceback
 import tracemalloc
 
-from . import corpus, parsing, serving
+from . import corpus, parsing, serving, sockets
 
+ARENAS = {"serving": serving.Arena, "sockets": sockets.SocketArena}
+TARGETS = ("parsing", *ARENAS)
 WATCHDOG = 60.0
 """Seconds after which a batch that is still running is taken for an endless loop."""
 GROWTH = 16 * 1024 * 1024
@@ -25,11 +27,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (default: 600)")
     parser.add_argument("--seed", type=int, default=None, help="default: another one each time")
     parser.add_argument("--case", type=int, default=None, help="run only this case of the seed")
-    parser.add_argument("--target", choices=("parsing", "serving", "both"), default="both")
+    parser.add_argument("--target", choices=(*TARGETS, "all"), default="all")
     options = parser.parse_args()
     seed = int.from_bytes(os.urandom(4)) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    targets = ("parsing", "serving") if options.target == "both" else (options.target,)
+    targets = TARGETS if options.target == "all" else (options.target,)
     counts = {}
     for target in targets:
         run = Run(seed, options.seconds / len(targets), options.case)
@@ -37,7 +39,7 @@ def main() -> int:
             if target == "parsing":
                 run.parse()
             else:
-                asyncio.run(run.serve())
+                asyncio.run(run.serve(ARENAS[target]))
         except Exception:
             traceback.print_exc()
             print(f"found by: --seed {seed} --target {target} --case {run.number}")
@@ -79,10 +81,10 @@ class Run:
             batches += 1
             self._check_memory(batches)
 
-    async def serve(self) -> None:
+    async def serve(self, make_arena: type[serving.Arena]) -> None:
         """Serve streams, some at a time, until the time is over."""
         batches = 0
-        async with serving.Arena() as arena:
+        async with make_arena() as arena:
             while self._more():
                 faulthandler.dump_traceback_later(WATCHDOG, exit=True)
                 size = 1 if self._only is not None else 120

@@ -14,6 +14,9 @@ class Refusal(Exception):
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "websocket":
+        await _serve_socket(scope, receive, send)
+        return
     await _BEHAVIOURS.get(scope["path"], hello)(receive, send)
 
 
@@ -121,4 +124,114 @@ _BEHAVIOURS = {
     "/short": short,
     "/silent": silent,
     "/background": background,
+}
+
+
+# --- WebSockets
+
+ACCEPT = {"type": "websocket.accept"}
+CLOSE = {"type": "websocket.close", "code": 4000, "reason": "enough"}
+
+RECORDS: dict[str, list[Any]] = {}
+"""What WebSockets received, their end too, by query string."""
+
+
+async def _serve_socket(scope: Any, receive: Any, send: Any) -> None:
+    record: list[Any] = []
+
+    async def noting() -> Any:
+        message = await receive()
+        if message["type"] == "websocket.receive":
+            text = message.get("text")
+            record.append(message["bytes"] if text is None else text)
+        return message
+
+    assert await receive() == {"type": "websocket.connect"}
+    await SOCKETS.get(scope["path"], echo_messages)(noting, send)
+    while (message := await noting())["type"] != "websocket.disconnect":
+        pass
+    assert await receive() == message
+    RECORDS[scope["query_string"].decode("latin-1")] = [*record, message]
+
+
+async def echo_messages(receive: Any, send: Any) -> None:
+    await send(ACCEPT)
+    while (message := await receive())["type"] == "websocket.receive":
+        try:
+            await send(message | {"type": "websocket.send"})
+        except OSError:
+            return
+
+
+async def echo_slowly(receive: Any, send: Any) -> None:
+    await send(ACCEPT)
+    message: Any = None
+    while message is None or message["type"] == "websocket.receive":
+        await asyncio.sleep(0)
+        message = await receive()
+
+
+async def accept_later(receive: Any, send: Any) -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+    try:
+        await send(ACCEPT)
+    except OSError:
+        return
+
+
+async def receive_impatiently(receive: Any, send: Any) -> None:
+    await send(ACCEPT)
+    for _ in range(20):
+        calls = [asyncio.ensure_future(receive()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+
+
+async def babble(receive: Any, send: Any) -> None:
+    await send(ACCEPT)
+    for size in (0, 200, 70_000, 300_000) * 3:
+        await send({"type": "websocket.send", "bytes": bytes(size)})
+
+
+async def close_first(receive: Any, send: Any) -> None:
+    await send(ACCEPT)
+    await receive()
+    await send(CLOSE)
+
+
+async def raise_first(receive: Any, send: Any) -> None:
+    await send(ACCEPT)
+    await receive()
+    raise Refusal
+
+
+async def deny(receive: Any, send: Any) -> None:
+    await send(CLOSE)
+
+
+async def respond(receive: Any, send: Any) -> None:
+    await send({"type": "websocket.http.response.start", "status": 401})
+    for more in (True, True, False):
+        await asyncio.sleep(0)
+        await send({"type": "websocket.http.response.body", "body": b"no", "more_body": more})
+
+
+async def fail_to_answer(receive: Any, send: Any) -> None:
+    raise Refusal
+
+
+SOCKETS = {
+    "/echo": echo_messages,
+    "/slow": echo_slowly,
+    "/later": accept_later,
+    "/impatient": receive_impatiently,
+    "/babble": babble,
+    "/close": close_first,
+    "/raise": raise_first,
+    "/deny": deny,
+    "/respond": respond,
+    "/fail": fail_to_answer,
 }

@@ -43,13 +43,15 @@ class Finding(AssertionError):
 class Arena:
     """A worker and what it must not do."""
 
+    options = OPTIONS
+
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="fuzz-")
         self._path = str(Path(self._directory.name) / "socket")
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.bind(self._path)
         self._sock.listen(128)
-        self.worker = Worker(app, Config(**OPTIONS), self._sock)
+        self.worker = Worker(app, Config(**self.options), self._sock)
         self._serving: asyncio.Task[None] | None = None
         self._problems: list[str] = []
         self._watch = _Watch(self._problems)

@@ -30,7 +30,7 @@ def run(*arguments: str, source: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def test_a_few_seconds() -> None:
-    result = run("--seconds", "2", "--seed", "9112")
+    result = run("--seconds", "4", "--seed", "9112")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "nothing found" in result.stdout
 
@@ -39,6 +39,7 @@ BREAK_AND_RUN = """
 import sys
 from subinterp_asgi.asgi.exchange import HTTPExchange
 from subinterp_asgi.asgi.http import HTTPSession
+from subinterp_asgi.asgi.websocket import WebSocketSession
 from subinterp_asgi.http1 import parser
 from subinterp_asgi.http1.parser import RequestParser
 from tests.fuzz import serving
@@ -67,6 +68,20 @@ DEFECTS = {
         "serving",
         "HTTPSession, 'exchange_ended', lambda old: lambda self, exchange: "
         "(self._connection.write(b'x'), old(self, exchange))",
+    ),
+    "a message that is lost": (
+        "sockets",
+        "WebSocketSession, '_disconnected', lambda old: lambda self, *end: "
+        "(self._queue.clear(), old(self, *end))",
+    ),
+    "a close code that is forgotten": (
+        "sockets",
+        "WebSocketSession, '_disconnected', lambda old: lambda self, *end: old(self, 1000)",
+    ),
+    "something after the close frame": (
+        "sockets",
+        "WebSocketSession, '_close', lambda old: lambda self, *end: "
+        "(old(self, *end), self._connection.write(bytes((0x8a, 0))))",
     ),
 }
 

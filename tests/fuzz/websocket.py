@@ -73,7 +73,7 @@ def run_case(seed: int, number: int) -> None:
         _open(random)
         return
     compressed = random.random() < 0.5
-    stream = _make_stream(random, compressed)
+    stream = make_stream(random, compressed)
     max_size = random.choice((0, 10, 200, 5000, 1 << 24, None))
     pieces = cut(stream, random)
     at_once = _parse([stream], compressed, max_size)
@@ -106,7 +106,7 @@ def _parse(pieces: list[bytes], compressed: bool, max_size: int | None) -> Outco
 
 
 def _open(random: Random) -> None:
-    fields = [(name, bytes(_damaged(bytearray(value), random))) for name, value in FIELDS]
+    fields = [(name, bytes(make_damaged(bytearray(value), random))) for name, value in FIELDS]
     random.shuffle(fields)
     try:
         handshake = read_handshake("GET", "1.1", fields)
@@ -121,7 +121,7 @@ def _open(random: Random) -> None:
     assert all(line.isascii() and b": " in line for line in lines[1:-2]), response
 
 
-def _make_stream(random: Random, compressed: bool) -> bytes:
+def make_stream(random: Random, compressed: bool) -> bytes:
     data = bytearray()
     packer = zlib.compressobj(wbits=-15)
     for _ in range(random.choice((1, 1, 2, 3, 8, 30))):
@@ -143,7 +143,7 @@ def _make_stream(random: Random, compressed: bool) -> bytes:
     if random.random() < 0.02:
         data = bytearray(random.randbytes(random.randrange(2000)))
     for _ in range(random.choice((0, 0, 1, 1, 2, 4, 10))):
-        _damaged(data, random)
+        make_damaged(data, random)
     return bytes(data[:30_000])
 
 
@@ -164,7 +164,7 @@ def _add_message(
         )
 
 
-def _damaged(data: bytearray, random: Random) -> bytearray:
+def make_damaged(data: bytearray, random: Random) -> bytearray:
     if random.random() < 0.3:
         return data
     at = random.randrange(len(data) + 1)

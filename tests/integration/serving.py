@@ -34,6 +34,26 @@ class Records(logging.Handler):
         self.messages.append(text)
 
 
+@contextlib.contextmanager
+def access_log() -> Iterator[list[str]]:
+    """The lines of the access log, without the client's address and the time."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage().split(" - ", 1)[1].rsplit(" ", 1)[0])
+
+    logger = logging.getLogger("subinterp_asgi.access")
+    handler, level = Keep(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 class Served:
     """The worker, seen from the test's thread."""
 
@@ -43,6 +63,7 @@ class Served:
         self.address = address
         self.records = Records()
         self.loop_errors: list[dict[str, Any]] = []
+        self.metrics_address: Any = None
 
     def connect(self, **options: Any) -> RawClient:
         """Open a connection."""
@@ -93,10 +114,14 @@ def serving(
     hosts = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}
     sock.bind(path or hosts[family])
     sock.listen(128)
-    worker = Worker(app, Config(**QUIET | options), sock)
+    config = Config(**QUIET | options)
+    metrics_sock = socket.create_server(("127.0.0.1", 0)) if config.metrics_bind else None
+    worker = Worker(app, config, sock, metrics_sock=metrics_sock or ())
     loop = asyncio.SelectorEventLoop()
     ended: list[BaseException | None] = []
     served = Served(worker, loop, path or sock.getsockname()[:2])
+    if metrics_sock is not None:
+        served.metrics_address = metrics_sock.getsockname()
     loop.set_exception_handler(lambda _, context: served.loop_errors.append(context))
     logger = logging.getLogger("subinterp_asgi")
     logger.addHandler(served.records)
@@ -132,6 +157,8 @@ def serving(
         if not loop.is_closed() and not loop.is_running():
             loop.close()
         sock.close()
+        if metrics_sock is not None:
+            metrics_sock.close()
 
 
 class Gate:

@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from falcon import HTTP_303
-from falcon.asgi import App, Request, Response
+from falcon import HTTP_303, WebSocketDisconnected
+from falcon.asgi import App, Request, Response, WebSocket
+from falcon.constants import WebSocketPayloadType
+from falcon.media import BinaryBaseHandlerWS, TextBaseHandlerWS
 from falcon.util import sync_to_async
 
 from . import common
@@ -100,7 +102,40 @@ class WhoAmI:
         resp.media = common.whoami()
 
 
+class Text(TextBaseHandlerWS):
+    """Falcon wants to know what will come, or what to make of it: here, nothing."""
+
+    def deserialize(self, payload: str) -> str:
+        return payload
+
+
+class Binary(BinaryBaseHandlerWS):
+    def deserialize(self, payload: bytes) -> bytes:
+        return payload
+
+
+class WS:
+    async def on_websocket(self, req: Request, ws: WebSocket) -> None:
+        try:
+            await ws.accept("chat" if "chat" in ws.subprotocols else None)
+            while (message := await ws.receive_media()) != "close":
+                if isinstance(message, str):
+                    await ws.send_text(message)
+                else:
+                    await ws.send_data(message)
+            await ws.close(4001, "enough")
+        except WebSocketDisconnected:
+            pass
+
+
+class WSDenied:
+    async def on_websocket(self, req: Request, ws: WebSocket) -> None:
+        await ws.close()
+
+
 app = App(middleware=[Lifespan()])
+app.ws_options.media_handlers[WebSocketPayloadType.TEXT] = Text()
+app.ws_options.media_handlers[WebSocketPayloadType.BINARY] = Binary()
 app.add_route("/json", JSON())
 app.add_route("/form", Form())
 app.add_route("/upload", Upload())
@@ -111,3 +146,5 @@ app.add_route("/redirect", Redirect())
 app.add_route("/cookies", Cookies())
 app.add_route("/error", Error())
 app.add_route("/whoami", WhoAmI())
+app.add_route("/ws", WS())
+app.add_route("/ws-denied", WSDenied())

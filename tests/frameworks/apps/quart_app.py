@@ -3,7 +3,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from quart import Quart, Response, jsonify, redirect, request, stream_with_context
+from quart import (
+    Quart,
+    Response,
+    abort,
+    jsonify,
+    redirect,
+    request,
+    stream_with_context,
+    websocket,
+)
 from quart.asgi import ASGILifespan
 
 from . import common
@@ -97,3 +106,17 @@ async def error() -> Response:
 @app.get("/whoami")
 async def whoami() -> Response:
     return jsonify(common.whoami())
+
+
+@app.websocket("/ws")
+async def ws() -> None:
+    offered = websocket.requested_subprotocols
+    await websocket.accept(subprotocol="chat" if "chat" in offered else None)
+    while (message := await websocket.receive()) != "close":
+        await websocket.send(message)
+    await websocket.close(4001, "enough")
+
+
+@app.websocket("/ws-denied")
+async def ws_denied() -> None:
+    abort(403)

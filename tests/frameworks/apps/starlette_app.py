@@ -8,7 +8,8 @@ from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from . import common
 
@@ -85,6 +86,21 @@ async def whoami(request: Request) -> Response:
     return JSONResponse(common.whoami())
 
 
+async def ws(socket: WebSocket) -> None:
+    await socket.accept("chat" if "chat" in socket.scope["subprotocols"] else None)
+    while (message := await socket.receive())["type"] == "websocket.receive":
+        if message.get("text") == "close":
+            await socket.close(4001, "enough")
+        elif message.get("text") is not None:
+            await socket.send_text(message["text"])
+        else:
+            await socket.send_bytes(message["bytes"])
+
+
+async def ws_denied(socket: WebSocket) -> None:
+    await socket.close()
+
+
 app = Starlette(
     routes=[
         Route("/json", json, methods=["GET", "POST"]),
@@ -97,6 +113,8 @@ app = Starlette(
         Route("/cookies", cookies),
         Route("/error", error),
         Route("/whoami", whoami),
+        WebSocketRoute("/ws", ws),
+        WebSocketRoute("/ws-denied", ws_denied),
     ],
     lifespan=lifespan,
 )
