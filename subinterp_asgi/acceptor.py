@@ -12,6 +12,7 @@ import socket
 import sys
 from functools import partial
 
+from . import handover
 from .asgi.http import HTTPSession
 from .connection import Connection
 from .poller import READ
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from ssl import SSLSocket
+    from typing import Any
 
     from .connections import Connections
     from .opening import Opening
@@ -41,11 +43,14 @@ _INHERITS_NODELAY = sys.platform == "linux"
 class Acceptor:
     """Accepts from listening sockets, which it makes non-blocking and leaves open.
 
+    It may adopt those of other workers, which are closed when they are given up.
+
     Args:
         listeners: The sockets.
         poller: Watches them and what is accepted.
         connections: Where what is accepted is kept.
         service: What is served.
+        inbox: Where other workers hand sockets over, if they do.
 
     Raises:
         ConfigError: TLS is on, and its context can't be made.
@@ -57,8 +62,13 @@ class Acceptor:
         poller: Poller,
         connections: Connections,
         service: Service,
+        inbox: int | None = None,
     ) -> None:
-        self._listeners = listeners
+        self._listeners = list(listeners)
+        self._adopted: dict[int, list[socket.socket]] = {}
+        self._watched: set[int] = set()
+        self._inbox = inbox
+        self._meter = connections.meter
         self._poller = poller
         self._connections = connections
         self._service = service
@@ -66,18 +76,23 @@ class Acceptor:
         self._accepting = False
         self._pausing: asyncio.TimerHandle | None = None
         self._tls = self._make_tls()
+        self._addresses: dict[int, Address | None] = {}
         for listener in listeners:
-            listener.setblocking(False)
-        self._addresses = {s.fileno(): _fixed_address(s) for s in listeners}
+            self._prepare(listener)
+        if inbox is not None:
+            poller.add(inbox, READ, self._on_inbox)
+
+    def _prepare(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self._addresses[listener.fileno()] = _fixed_address(listener)
 
     def start(self) -> None:
         """Begin to accept."""
         if not self._accepting:
             self._accepting = True
-            for listener in self._listeners:
-                # One connection for each wake-up: what another worker could serve as well is left
-                # to it, where accepting until the queue is empty gives nearly all to the first.
-                self._poller.add(listener.fileno(), READ, partial(self._on_acceptable, listener))
+            self._meter.accepting(True)
+            for listener in self._all():
+                self._watch(listener)
 
     def stop(self) -> None:
         """Cease to accept."""
@@ -85,17 +100,61 @@ class Acceptor:
             self._pausing.cancel()
         if self._accepting:
             self._accepting = False
-            for listener in self._listeners:
-                self._poller.remove(listener.fileno())
+            self._meter.accepting(False)
+            for listener in self._all():
+                self._unwatch(listener)
+
+    def close(self) -> None:
+        """Cease for good, and give up what others handed over or left."""
+        self.stop()
+        for slot in tuple(self._adopted):
+            self.disown(slot)
+        if self._inbox is not None:
+            self._poller.remove(self._inbox)
 
     def drain(self) -> None:
         """Accept what has connected already, then cease."""
         if self._accepting:
-            for listener in self._listeners:
+            for listener in self._all():
                 for _ in range(self._config.backlog):
                     if not self._accept_one(listener):
                         break
         self.stop()
+
+    def adopt(self, slot: int, listeners: list[socket.socket]) -> None:
+        """Accept for another worker, which can't, as long as this one accepts at all.
+
+        Args:
+            slot: Number of the other's slot.
+            listeners: The sockets, to be closed when they are given up.
+        """
+        self.disown(slot)
+        self._adopted[slot] = listeners
+        for listener in listeners:
+            self._prepare(listener)
+            if self._accepting:
+                self._watch(listener)
+
+    def disown(self, slot: int) -> None:
+        """Undo ``adopt()``."""
+        for listener in self._adopted.pop(slot, ()):
+            self._unwatch(listener)
+            del self._addresses[listener.fileno()]
+            listener.close()
+
+    def _all(self) -> list[socket.socket]:
+        return sum(self._adopted.values(), self._listeners)
+
+    def _watch(self, listener: socket.socket) -> None:
+        # One connection for each wake-up: what another worker could serve as well is left to it,
+        # where accepting until the queue is empty gives nearly all to the first.
+        self._watched.add(listener.fileno())
+        self._poller.add(listener.fileno(), READ, partial(self._on_acceptable, listener))
+
+    def _unwatch(self, listener: socket.socket) -> None:
+        if listener.fileno() in self._watched:
+            self._watched.remove(listener.fileno())
+            self._poller.remove(listener.fileno())
 
     def reload_tls(self) -> None:
         """Read the certificates again, for connections from now on; old ones go on as they are.
@@ -127,7 +186,7 @@ class Acceptor:
             return True  # it was gone before it could be accepted
         except OSError as exc:
             if exc.errno == errno.EINVAL:  # its owner has shut it down, and will tell us to end
-                self.stop()
+                self._unwatch(listener)
                 return False
             if exc.errno not in _OUT_OF_RESOURCES:
                 raise
@@ -135,7 +194,10 @@ class Acceptor:
             self.stop()
             self._pausing = self._service.loop.call_later(_PAUSE, self.start)
             return False
-        self._connections.meter.accepted += 1
+        if self._inbox is not None and handover.pass_on(self._meter, sock.fileno()):
+            sock.detach()
+            return True
+        self._meter.accepted += 1
         try:
             sock.setblocking(False)
             client: Address | None = None
@@ -147,11 +209,32 @@ class Acceptor:
         except OSError:
             sock.close()  # reset between accept() and here
             return True
+        self._begin(sock, client, server)
+        return True
+
+    def _on_inbox(self, events: int) -> None:
+        """Take over what other workers have accepted."""
+        assert self._inbox is not None
+        for fd in handover.receive(self._inbox):
+            sock = socket.socket(fileno=fd)
+            self._meter.accepted += 1
+            try:
+                sock.setblocking(False)
+                client = _own_address(sock.getpeername(), sock) if sock.family != _AF_UNIX else None
+                server = _own_address(sock.getsockname(), sock)
+                if client is not None and not _INHERITS_NODELAY:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                sock.close()  # reset meanwhile
+                continue
+            self._begin(sock, client, server)
+
+    def _begin(self, sock: socket.socket, client: Address | None, server: Address) -> None:
+        """Begin the first stage."""
         if self._config.proxy_protocol:
             self._read_proxy_header(sock, client, server)
         else:
             self._secure(sock, client, server)
-        return True
 
     # --- stages
 
@@ -237,11 +320,18 @@ class Acceptor:
         return connection
 
 
+def _own_address(name: Any, sock: socket.socket) -> Address:
+    """An address of a socket, as ASGI has it."""
+    if sock.family == _AF_UNIX:
+        return (name if isinstance(name, str) else name.decode("utf-8", "surrogateescape"), None)
+    return (name[0], name[1])
+
+
 def _fixed_address(listener: socket.socket) -> Address | None:
     """The listener's address as ASGI has it, or ``None`` if each connection has one of its own."""
-    name = listener.getsockname()
     if listener.family == _AF_UNIX:
-        return (name if isinstance(name, str) else name.decode("utf-8", "surrogateescape"), None)
+        return _own_address(listener.getsockname(), listener)
+    name = listener.getsockname()
     if _INHERITS_NODELAY:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return None if name[0] in ("0.0.0.0", "::") else name[:2]

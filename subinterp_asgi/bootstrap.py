@@ -15,28 +15,35 @@ import os
 import queue as stdlib_queue
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from inspect import signature
-from time import monotonic
+from time import monotonic, monotonic_ns
 from types import ModuleType
 
 from . import daemon_threads, logs, scoreboard
 from .config import Config
 from .control import (
+    CMD_ADOPT,
+    CMD_DISOWN,
     CMD_DRAIN,
     CMD_RELOAD_TLS,
+    CMD_SERVE,
     CMD_SHUTDOWN,
     DRAIN_RESTART,
     STATUS_DRAINING,
     STATUS_ERROR,
+    STATUS_EXHAUSTED,
     STATUS_IDLE,
     STATUS_SERVING,
+    STATUS_SPARE,
     STATUS_STARTED,
     STATUS_STOPPED,
     Doorbell,
     RungQueue,
     Runtime,
+    WatchdogLine,
 )
 from .errors import SubinterpASGIError
 from .importer import import_app
@@ -46,6 +53,9 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from .log_forwarding import LogForwarder
+    from .watchdog import Watchdog
 else:
     Any = object  # for those who ask bootstrap() for its type hints
 
@@ -80,22 +90,33 @@ def bootstrap(
         lifespan_state_json: JSON object from which ``scope["state"]`` starts.
         app_import_path: ``"package.module:attribute"``, or ``"package.module:factory()"``.
         sock_fd: Descriptor of a listening socket. It is owned from entry on and closed on every
-            path.
+            path. A spare is given another one later.
         sock_family: Address family of that socket, as an int, so that the rebuilt socket matches.
         worker_id: Number of this worker.
         parent_sys_path: Becomes ``sys.path``.
     """
     listeners = [(sock_fd, sock_family)]
+    metrics_listeners: list[tuple[int, int]] = []
+    log_forwarder: LogForwarder | None = None
     try:
         sys.path[:] = parent_sys_path
         config_text, runtime = Runtime.split(config_json)
+        if runtime.spare:
+            listeners.clear()  # it is given them later
         listeners.extend(runtime.listeners)
+        metrics_listeners.extend(runtime.metrics_listeners)
         if runtime.command_bell is not None:
             ctrl_queue = RungQueue(ctrl_queue, Doorbell(runtime.command_bell))
         if runtime.status_bell is not None:
             status_queue = RungQueue(status_queue, Doorbell(runtime.status_bell))
         config = Config.from_json(config_text)
         state = json.loads(lifespan_state_json)
+        meter = Meter(*scoreboard.attached())
+        if runtime.log_fd is not None:
+            from .log_forwarding import LogForwarder
+
+            log_forwarder = LogForwarder(runtime.log_fd, config.log_level, meter)
+            log_forwarder.attach()
         if config.daemon_threads == "demote":
             daemon_threads.demote()
 
@@ -105,6 +126,8 @@ def bootstrap(
                 if config.factory
                 else _import_app(app_import_path)
             )
+            if log_forwarder is not None:
+                log_forwarder.attach()  # which the application may have taken off
             logs.configure_interpreter(config)
             return app
 
@@ -116,13 +139,23 @@ def bootstrap(
             status_queue,
             worker_id=worker_id,
             state=state,
-            meter=Meter(*scoreboard.attached()),
+            meter=meter,
             own_interpreter=True,
+            runtime=runtime,
+            metrics_listeners=metrics_listeners,
+            log_forwarder=log_forwarder,
         )
     except BaseException as exc:
         report_error(status_queue, exc)
     finally:
         _close_all(listeners)
+        _close_all(metrics_listeners)
+        if log_forwarder is not None:
+            log_forwarder.end()
+
+
+class _NotNeeded(Exception):
+    """A spare was told to end."""
 
 
 def run_worker(
@@ -136,6 +169,9 @@ def run_worker(
     state: dict[str, Any],
     meter: Meter,
     own_interpreter: bool,
+    runtime: Runtime | None = None,
+    metrics_listeners: list[tuple[int, int]] | None = None,
+    log_forwarder: LogForwarder | None = None,
 ) -> None:
     """Run a worker in this thread, on a loop of its own, from ``started`` to ``stopped``.
 
@@ -150,20 +186,54 @@ def run_worker(
         meter: Where the worker counts.
         own_interpreter: The interpreter is this worker's alone: it may write log lines itself, and
             waits for all threads at the end.
+        runtime: What else a supervisor has told.
+        metrics_listeners: As ``listeners``, for metrics and health only.
+        log_forwarder: Forwards what is logged in the interpreter.
     """
+
+    def on_serving() -> None:
+        if log_forwarder is not None:
+            log_forwarder.attach()  # which the lifespan may have taken off
+        status_queue.put((STATUS_SERVING,))
+
+    runtime = runtime or Runtime()
+    inbox = runtime.inbox
     status_queue.put((STATUS_STARTED,))
     sockets: list[socket.socket] = []
+    metrics_sockets: list[socket.socket] = []
     loop: asyncio.AbstractEventLoop | None = None
     worker: Worker | None = None
     main: asyncio.Task[None] | None = None
+    watchdog: Watchdog | None = None
     ended_as_told = False
     try:
+        meter.flush(monotonic_ns())  # importing an application may hold things up as well
+        if runtime.watchdog is not None:
+            from .watchdog import Watchdog
+
+            line = WatchdogLine(runtime.watchdog)
+            watchdog = Watchdog(line, meter, status_queue, daemon=not own_interpreter)
         app = load_app()
+        meter.flush()
+        if runtime.spare:
+            status_queue.put((STATUS_SPARE,))
+            command = _wait_for_command(ctrl_queue)
+            if command[0] != CMD_SERVE:
+                status_queue.put((STATUS_DRAINING,))
+                raise _NotNeeded
+            worker_id, inbox, listeners[:] = command[1], command[2], _pairs(command[3:])
         while listeners:  # each number has one owner at any time: the list, then the socket
-            fd, family = listeners[0]
-            sockets.append(socket.socket(family, socket.SOCK_STREAM, fileno=fd))
+            sockets += _take(listeners[:1])
             del listeners[0]
+        while metrics_listeners:
+            metrics_sockets += _take(metrics_listeners[:1])
+            del metrics_listeners[0]
         loop = new_loop(meter)
+        if log_forwarder is not None:
+            log_forwarder.use_loop(loop, worker_id)
+        if runtime.request_limit is not None:
+            meter.limit = runtime.request_limit
+            meter.on_limit = lambda: status_queue.put((STATUS_EXHAUSTED,))
         hooks = _hooks(app, worker_id, state) if config.worker_hooks else {}
         worker = Worker(
             app,
@@ -172,12 +242,16 @@ def run_worker(
             worker_id=worker_id,
             state=state,
             meter=meter,
-            access_log=logs.choose_access_log(own_interpreter),
-            on_serving=lambda: status_queue.put((STATUS_SERVING,)),
+            inbox=None if inbox == -1 else inbox,
+            metrics_sock=metrics_sockets,
+            access_log=logs.choose_access_log(own_interpreter, log_forwarder),
+            on_serving=on_serving,
             **hooks,
         )
         main = loop.create_task(_run_to_end(worker, config, ctrl_queue, status_queue))
         loop.run_until_complete(main)
+        ended_as_told = True
+    except _NotNeeded:
         ended_as_told = True
     except BaseException as exc:
         report_error(status_queue, exc)  # at once: what follows may take its time
@@ -188,8 +262,11 @@ def run_worker(
             with contextlib.suppress(BaseException):
                 loop.run_until_complete(main)
     finally:
-        for sock in sockets:
+        for sock in (*sockets, *metrics_sockets):
             sock.close()
+        meter.flush()  # the last counts; and the loop, which ran for the last time, is not held up
+        if watchdog is not None:
+            watchdog.close(config.shutdown_timeout)
         if own_interpreter:
             _end_threads(config, worker_id, loop)
         if loop is not None:
@@ -241,32 +318,71 @@ async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
 
     A control queue with a doorbell is looked at when that rings; another is polled.
     """
-    draining = idle_announced = False
+    draining = told = idle_announced = False
+
+    def tell_draining() -> None:
+        nonlocal told
+        told = True
+        status_queue.put((STATUS_DRAINING,))
+        waiter.wake()
+
+    def drain(**options: bool) -> None:
+        worker.drain(**options)
+        if getattr(worker, "accepting", False):
+            worker.on_draining = tell_draining  # when drain_delay is over
+        else:
+            tell_draining()
+
     with _Waiter(ctrl_queue) as waiter:
         while True:
             while (command := _try_get(ctrl_queue)) is not None:
                 if command[0] == CMD_SHUTDOWN:
                     if not draining:
-                        worker.drain()
-                        status_queue.put((STATUS_DRAINING,))
+                        drain()
                     worker.shutdown()
                     return
                 if command[0] == CMD_DRAIN:
                     if not draining:
                         draining = True
                         if command[1:] == (DRAIN_RESTART,):
-                            worker.drain(restarting=True)
+                            drain(restarting=True)
                         else:
-                            worker.drain()
-                        status_queue.put((STATUS_DRAINING,))
+                            drain()
                 elif command[0] == CMD_RELOAD_TLS:
                     worker.reload_tls()
+                elif command[0] == CMD_ADOPT:
+                    worker.adopt(command[1], _take(_pairs(command[2:])))
+                elif command[0] == CMD_DISOWN:
+                    worker.disown(command[1])
                 else:
                     logger.error("unknown command %r on the control queue", command)
-            if draining and not idle_announced and worker.is_idle():
+            if told and not idle_announced and worker.is_idle():
                 idle_announced = True
                 status_queue.put((STATUS_IDLE,))
-            await waiter.wait(_IDLE_POLL_INTERVAL if draining and not idle_announced else None)
+            await waiter.wait(_IDLE_POLL_INTERVAL if told and not idle_announced else None)
+
+
+def _pairs(numbers: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Read the listeners of a command: descriptor, family, descriptor, and so on."""
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _take(listeners: list[tuple[int, int]]) -> list[socket.socket]:
+    """Make sockets of (descriptor, family) pairs; they own the descriptors."""
+    return [socket.socket(family, socket.SOCK_STREAM, fileno=fd) for fd, family in listeners]
+
+
+def _wait_for_command(ctrl_queue: Any) -> tuple[Any, ...]:
+    """Block this thread until a command to serve, or to end, has come; others are void."""
+    while True:
+        if isinstance(ctrl_queue, RungQueue):
+            ctrl_queue.doorbell.wait()
+            ctrl_queue.doorbell.silence()
+        else:
+            time.sleep(_POLL_INTERVAL)
+        while (command := _try_get(ctrl_queue)) is not None:
+            if command[0] in (CMD_SERVE, CMD_DRAIN, CMD_SHUTDOWN):
+                return command
 
 
 class _Waiter:
@@ -288,6 +404,10 @@ class _Waiter:
     def _on_ring(self) -> None:
         assert self._doorbell is not None
         self._doorbell.silence()
+        self._rung.set()
+
+    def wake(self) -> None:
+        """Have a wait end, or the next one; a poll ends by itself."""
         self._rung.set()
 
     async def wait(self, timeout: float | None) -> None:
@@ -395,9 +515,9 @@ def _describe(exc: BaseException) -> str:
 
 
 def _close_all(listeners: list[tuple[int, int]]) -> None:
-    for fd, _ in listeners:
+    for listener in listeners:
         with contextlib.suppress(Exception):  # it was no descriptor, which has been reported
-            os.close(fd)
+            os.close(listener[0])
     listeners.clear()
 
 

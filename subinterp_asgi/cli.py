@@ -188,7 +188,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
         parser.add_argument(flag, type=_octal, metavar="MODE", help=text)
     elif kind.startswith("int"):
         parser.add_argument(flag, type=int, metavar="N", help=text)
-    elif kind == "float":
+    elif kind.startswith("float"):
         parser.add_argument(flag, type=float, metavar="SECONDS", help=text)
     else:
         parser.add_argument(flag, metavar=option.name.upper(), help=text)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 type Isolation = Literal["interpreter", "thread", "auto"]
 type LifespanMode = Literal["auto", "on", "off"]
 type DaemonThreads = Literal["demote", "refuse"]
+type ReloadStrategy = Literal["all", "rolling"]
 type ForwardedHeader = Literal["x-forwarded", "forwarded"]
 type LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
@@ -74,6 +75,51 @@ class Config:
         False,
         "Call the application with scope types subinterp_asgi.worker.startup and .shutdown.",
     )
+    limit_max_requests: int | None = option(
+        None, "Requests after which a worker is replaced; None: no bound."
+    )
+    limit_max_requests_jitter: int = option(
+        0, "Most requests that are added to limit_max_requests at random, for each worker."
+    )
+    workers_lifetime: float | None = option(
+        None, "How long a worker serves before it is replaced; None: no bound."
+    )
+    workers_max_rss: int | None = option(
+        None,
+        "Memory, in MiB, by which the process may grow for each worker of a generation before its "
+        "workers are replaced, one by one; None: no bound.",
+    )
+    spares: int = option(
+        0,
+        "Workers that have imported the application and wait to take the place of one that died, "
+        "or of a new one.",
+    )
+    restart_limit: int = option(
+        5,
+        "How many workers that died may be replaced within restart_window; with the next one the "
+        "supervisor fails. 0: none.",
+    )
+    restart_window: float = option(60.0, "The time in which they are counted.")
+    restart_delay: float = option(
+        0.1, "How long until the first is replaced; it doubles with each, up to 30 s."
+    )
+    timeout_worker_healthcheck: float = option(
+        30.0,
+        "How long a worker's loop may be held up before the worker counts as stuck and is "
+        "replaced; 0: for ever.",
+    )
+    worker_interrupt: bool = option(
+        True, "Interrupt a stuck worker that runs Python code; the request that holds it up fails."
+    )
+    reload_strategy: ReloadStrategy = option(
+        "all",
+        "How a reload replaces the workers: 'all' at once, or 'rolling', one by one.",
+    )
+    reload_canary: float = option(
+        0.0,
+        "How long one new worker serves beside the old ones before a reload goes on; errors or lag "
+        "beyond theirs roll it back. 0: not at all.",
+    )
     startup_timeout: float = option(60.0, "Bound on a worker's start, lifespan included.")
     shutdown_timeout: float = option(
         60.0,
@@ -81,6 +127,11 @@ class Config:
     )
     timeout_graceful_shutdown: float = option(
         30.0, "How long requests in flight may take to end once a stop was asked for."
+    )
+    drain_delay: float = option(
+        0.0,
+        "How long connections are still accepted once a stop was asked for and health_path fails, "
+        "so that load balancers find out.",
     )
     timeout_linger: float = option(
         0.2,
@@ -187,9 +238,33 @@ class Config:
         10.0, "How long a TLS handshake (or a PROXY protocol header) may take; 0: no bound."
     )
 
+    # --- health and metrics
+    health_path: str | None = option(
+        None,
+        "Path that workers answer themselves: 200, or 503 once they drain (not to be replaced). "
+        "Neither counted nor logged nor subject to limit_concurrency; without root_path; other "
+        "methods than GET and HEAD: 405.",
+    )
+    metrics_path: str | None = option(
+        None,
+        "Path where they answer with metrics of all workers, as text for Prometheus; as for "
+        "health_path.",
+    )
+    metrics_bind: str | None = option(
+        None,
+        "Address to listen on for metrics (at metrics_path, or else /metrics, which are then not "
+        "served elsewhere) and for health_path: 'HOST:PORT', '[IPV6]:PORT', 'unix:PATH'. Without "
+        "TLS or limits.",
+    )
+
     # --- logs
     access_log: bool = option(True, "Log a line for each request.")
     log_level: LogLevel = option("info", "Least severe records that workers log.")
+    log_forwarding: bool = option(
+        False,
+        "Hand what workers log in interpreters, the access log too, to the logging of the main "
+        "interpreter instead of writing it to standard error.",
+    )
 
     def __post_init__(self) -> None:
         for name in ("bind", "forwarded_allow_ips"):
@@ -202,6 +277,9 @@ class Config:
                 raise ConfigError(name, f"{problem}, not {getattr(self, name)!r}")
         if sum((bool(self.bind), self.uds is not None, self.fd is not None)) > 1:
             raise ConfigError("bind", "give only one of bind, uds and fd")
+        metrics_path = self.metrics_path or (self.metrics_bind and "/metrics")
+        if self.health_path is not None and self.health_path == metrics_path:
+            raise ConfigError("metrics_path", f"is health_path too: {metrics_path!r}")
 
     @property
     def tls(self) -> bool:
@@ -314,6 +392,26 @@ def _check_allow_ips(value: object) -> str | None:
     return None
 
 
+def _check_path(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value.startswith("/") and not set(value) & set("?# "):
+        return None
+    return "must be a path that starts with a slash, without query, or None"
+
+
+def _check_metrics_bind(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value.startswith("unix:") and value != "unix:":
+            return None
+        host, colon, port = value.rpartition(":")
+        if colon and port.isdecimal() and int(port) <= 65535 and host != "unix":
+            return None
+    return "must be 'HOST:PORT', '[IPV6]:PORT', 'unix:PATH' or None"
+
+
 def _check_root_path(value: object) -> str | None:
     if isinstance(value, str) and (not value or value.startswith("/")) and not value.endswith("/"):
         return None
@@ -338,9 +436,22 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "factory": _flag,
     "lifespan": _Choice("auto", "on", "off"),
     "worker_hooks": _flag,
+    "limit_max_requests": _Number(int, 1, none=True),
+    "limit_max_requests_jitter": _Number(int, 0),
+    "workers_lifetime": _Number(float, 0.001, none=True),
+    "workers_max_rss": _Number(int, 1, none=True),
+    "spares": _Number(int, 0, 64),
+    "restart_limit": _Number(int, 0),
+    "restart_window": _timeout,
+    "restart_delay": _timeout,
+    "timeout_worker_healthcheck": _timeout,
+    "worker_interrupt": _flag,
+    "reload_strategy": _Choice("all", "rolling"),
+    "reload_canary": _timeout,
     "startup_timeout": _timeout,
     "shutdown_timeout": _timeout,
     "timeout_graceful_shutdown": _timeout,
+    "drain_delay": _timeout,
     "timeout_linger": _timeout,
     "root_path": _check_root_path,
     "server_header": _flag,
@@ -376,6 +487,10 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "ssl_ciphers": _Type(str, "a string", none=True),
     "ssl_context_factory": _Type(str, "an import path", none=True),
     "timeout_tls_handshake": _timeout,
+    "health_path": _check_path,
+    "metrics_path": _check_path,
+    "metrics_bind": _check_metrics_bind,
     "access_log": _flag,
     "log_level": _Choice("critical", "error", "warning", "info", "debug"),
+    "log_forwarding": _flag,
 }

@@ -15,7 +15,7 @@ import socket
 from collections import deque
 from time import monotonic
 
-from .errors import ClientDisconnected
+from .errors import ClientDisconnected, WorkerInterrupted
 from .poller import READ, WRITE
 from .types import TYPE_CHECKING, Address
 
@@ -175,7 +175,7 @@ class Connection:
                     self.read_available()
                 elif not events & (READ | WRITE):
                     self.abort()  # an error or hang-up: nothing can be sent any more
-        except Exception:
+        except (Exception, WorkerInterrupted):
             # A defect of this package, never the application's. It must cost this connection only.
             logger.exception("internal error; the connection is dropped")
             self.abort()
@@ -223,7 +223,7 @@ class Connection:
         if not self.closed:
             try:
                 callback()
-            except Exception:
+            except (Exception, WorkerInterrupted):
                 logger.exception("internal error; the connection is dropped")
                 self.abort()
 

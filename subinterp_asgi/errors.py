@@ -2,7 +2,8 @@
 
 Each class also derives from the built-in exception that a caller would expect for that kind of
 mistake (``ValueError`` for a bad option, ``OSError`` for a port that is taken, ...), so that code
-which knows nothing of this package still handles them. Imported by all modules, imports none.
+which knows nothing of this package still handles them; save ``WorkerInterrupted``, which is no
+error to be handled. Imported by all modules, imports none.
 """
 
 from __future__ import annotations
@@ -90,8 +91,20 @@ class StartupError(SubinterpASGIError, RuntimeError):
         self.worker_id = worker_id
 
 
+class ReloadError(SubinterpASGIError, RuntimeError):
+    """A reload was given up, and the workers that were there go on.
+
+    Attributes:
+        generation: Number of the generation that did not come to serve.
+    """
+
+    def __init__(self, message: str, generation: int) -> None:
+        super().__init__(message)
+        self.generation = generation
+
+
 class WorkerDiedError(SubinterpASGIError, RuntimeError):
-    """The workers ended although nobody had asked them to."""
+    """Workers ended although nobody had asked them to, more often than they may be replaced."""
 
 
 class ShutdownIncompleteError(SubinterpASGIError, TimeoutError):
@@ -108,6 +121,18 @@ class ShutdownIncompleteError(SubinterpASGIError, TimeoutError):
     def __init__(self, message: str, workers: tuple[str, ...]) -> None:
         super().__init__(message)
         self.workers = workers
+
+
+class WorkerInterrupted(BaseException):
+    """Raised in the application's own code where that keeps a worker from serving anyone else.
+
+    Like ``KeyboardInterrupt`` it is no ``Exception``, so that an application that goes on after any
+    ``except Exception`` is interrupted too. It ends the one request, as a failure of the
+    application's; the worker goes on.
+    """
+
+    def __init__(self, message: str = "the worker's loop was held up for too long here") -> None:
+        super().__init__(message)
 
 
 class StateError(SubinterpASGIError, RuntimeError):

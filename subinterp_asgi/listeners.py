@@ -1,5 +1,10 @@
 """Listening sockets: opened once by the supervisor, kept for its whole life, lent to workers.
 
+Where the system spreads connections over sockets of the same address (``SO_REUSEPORT`` on Linux),
+each worker's *slot* has a socket of its own for each TCP address. Slots are never closed before the
+end, not even if there are fewer workers than there were: whatever the kernel has queued there must
+be accepted by somebody. All other sockets are shared by all slots.
+
 A socket that this module opened it also closes, and a Unix socket's file it removes if it is still
 the one it made. Sockets that a caller handed in, as objects or by number, stay the caller's: only
 duplicates are served and closed. (Being non-blocking belongs to the socket, not to a descriptor of
@@ -13,6 +18,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +32,13 @@ class _Listener:
     sock: socket.socket
     owned: bool
     was_blocking: bool
+    slot: int | None = None  # whose it is; None: shared
     inode: tuple[str, int, int] | None = None  # path, device, inode of a Unix socket we made
+
+
+# Elsewhere the option means something else, or that the last socket gets all.
+_PER_SLOT = sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
+_PORT_TRIES = 20
 
 
 class Listeners:
@@ -36,6 +48,10 @@ class Listeners:
         config: Says where to listen unless ``sockets`` are given.
         sockets: Bound stream sockets of the caller's.
 
+    Attributes:
+        addresses: Where they listen, each address once.
+        slots: Number of slots that there are sockets for.
+
     Raises:
         BindError: An address is taken, not ours to take, or not an address.
         ConfigError: An entry of ``bind`` can't be understood.
@@ -44,6 +60,7 @@ class Listeners:
     def __init__(self, config: Config, sockets: Sequence[socket.socket] = ()) -> None:
         self._config = config
         self._listeners: list[_Listener] = []
+        self.slots = 1
         try:
             if sockets:
                 for sock in sockets:
@@ -57,10 +74,13 @@ class Listeners:
                     self._open(entry)
             else:
                 self._open_tcp(config.host, config.port, config.host)
+            self.grow(config.workers)
         except BaseException:
             self.close()
             raise
-        self.addresses: tuple[Address, ...] = tuple(_address(x.sock) for x in self._listeners)
+        self.addresses: tuple[Address, ...] = tuple(
+            _address(x.sock) for x in self._listeners if not x.slot
+        )
 
     @property
     def url(self) -> str:
@@ -74,11 +94,38 @@ class Listeners:
 
         return f"{scheme}+unix://{quote(self.addresses[0][0], safe='')}"
 
-    def duplicate(self) -> list[tuple[int, int]]:
-        """Return (descriptor, family) of a duplicate of each socket, for a worker to own."""
+    def grow(self, slots: int) -> None:
+        """Open sockets for more slots.
+
+        Raises:
+            BindError: That is not possible.
+        """
+        for slot in range(self.slots, slots):
+            for first in [x for x in self._listeners if x.slot == 0]:
+                try:
+                    self._listeners.append(self._listen(_another(first.sock), slot))
+                except OSError as exc:
+                    host, port = _address(first.sock)
+                    where = f"{host}:{port}"
+                    raise BindError(where, exc.strerror or str(exc), exc.errno) from None
+            self.slots = slot + 1
+
+    def of_slot(self, slot: int) -> list[int]:
+        """Descriptors of the sockets that are this slot's alone."""
+        return [x.sock.fileno() for x in self._listeners if x.slot == slot]
+
+    def duplicate(self, slot: int = 0, *, shared: bool = True) -> list[tuple[int, int]]:
+        """Return (descriptor, family) of a duplicate of each socket of a slot, for a worker to own.
+
+        Args:
+            slot: Number of the slot.
+            shared: Those that are shared, too.
+        """
         duplicates: list[tuple[int, int]] = []
         try:
             for x in self._listeners:
+                if x.slot != slot and not (shared and x.slot is None):
+                    continue
                 duplicates.append((os.dup(x.sock.fileno()), int(x.sock.family)))
         except OSError:
             for fd, _ in duplicates:
@@ -143,6 +190,7 @@ class Listeners:
         except (socket.gaierror, UnicodeError) as exc:
             raise BindError(where, f"{host!r} is not the address of a host ({exc})") from None
         failure: OSError | None = None
+        slot = 0 if _PER_SLOT else None
         opened = 0
         for family, kind, proto, _, address in dict.fromkeys(found):
             if opened and not port:
@@ -150,7 +198,7 @@ class Listeners:
                 port = self._listeners[-1].sock.getsockname()[1]
             address = (address[0], port, *address[2:])
             try:
-                self._listeners.append(self._bind(family, kind, proto, address))
+                self._listeners.append(self._bind_first(family, kind, proto, address, slot))
             except OSError as exc:
                 if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     raise BindError(where, exc.strerror or str(exc), exc.errno) from None
@@ -160,22 +208,37 @@ class Listeners:
         if not opened and failure is not None:
             raise BindError(where, failure.strerror or str(failure), failure.errno) from None
 
-    def _bind(self, family: int, kind: int, proto: int, address: tuple[object, ...]) -> _Listener:
-        sock = socket.socket(family, kind, proto)
+    def _bind_first(
+        self, family: int, kind: int, proto: int, address: tuple[object, ...], slot: int | None
+    ) -> _Listener:
+        """Bind the first socket of an address, if nobody else listens there.
+
+        With ``SO_REUSEPORT`` set it would share the port with another server of the same user's.
+        """
+        # "::" alone serves IPv4 too; beside an IPv4 address it must leave that to it.
+        only = any(x.sock.family == socket.AF_INET for x in self._listeners)
+        if slot is None:
+            return self._listen(_bound(family, kind, proto, address, only=only), None)
+        tries = 1 if address[1] else _PORT_TRIES
+        while True:
+            with _bound(family, kind, proto, address, only=only) as probe:
+                found = probe.getsockname()
+            try:
+                sock = _bound(family, kind, proto, found, only=only, shared_port=True)
+                return self._listen(sock, slot)
+            except OSError:  # somebody was faster
+                tries -= 1
+                if not tries:
+                    raise
+
+    def _listen(self, sock: socket.socket, slot: int | None) -> _Listener:
         try:
-            if os.name == "posix":
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                # "::" alone serves IPv4 too; beside an IPv4 address it must leave that to it.
-                only = any(x.sock.family == socket.AF_INET for x in self._listeners)
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
-            sock.bind(address)
             sock.listen(self._config.backlog)
             sock.setblocking(False)
         except BaseException:
             sock.close()
             raise
-        return _Listener(sock, owned=True, was_blocking=True)
+        return _Listener(sock, owned=True, was_blocking=True, slot=slot)
 
     def _open_unix(self, path: str) -> None:
         name = f"unix:{path}"
@@ -228,6 +291,50 @@ class Listeners:
                 raise
             raise BindError(name, exc.strerror or str(exc), exc.errno) from None
         self._listeners.append(_Listener(sock, owned=False, was_blocking=was_blocking))
+
+
+def _bound(
+    family: int,
+    kind: int,
+    proto: int,
+    address: tuple[object, ...],
+    *,
+    only: bool,
+    shared_port: bool = False,
+) -> socket.socket:
+    """Return a socket that is bound and does not listen yet.
+
+    Args:
+        family: Its address family.
+        kind: Its type.
+        proto: Its protocol.
+        address: Where to bind it.
+        only: Don't serve IPv4 too.
+        shared_port: Set ``SO_REUSEPORT``.
+    """
+    sock = socket.socket(family, kind, proto)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
+        if shared_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _another(sock: socket.socket) -> socket.socket:
+    """Bind another socket to the address of one that shares its port."""
+    only = sock.family == socket.AF_INET6 and bool(
+        sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    )
+    return _bound(
+        sock.family, sock.type, sock.proto, sock.getsockname(), only=only, shared_port=True
+    )
 
 
 def _address(sock: socket.socket) -> Address:

@@ -16,6 +16,7 @@ from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .config import Config
+    from .log_forwarding import LogForwarder
     from .service import AccessLog
     from .types import Address
 
@@ -91,20 +92,42 @@ def log_access_directly(
     duration: float,
 ) -> None:
     """Write the line that ``log_access()`` would come to, without a log record on the way."""
+    write_line("INFO: " + access_text(client, method, target, http_version, status, duration))
+
+
+def access_text(
+    client: Address | None,
+    method: str,
+    target: str,
+    http_version: str,
+    status: int,
+    duration: float,
+) -> str:
+    """The message of ``log_access()``."""
     where = "-" if client is None else f"{client[0]}:{client[1]}"
-    write_line(
-        f'INFO: {where} - "{method} {target} HTTP/{http_version}" '
+    return (
+        f'{where} - "{method} {target} HTTP/{http_version}" '
         f"{status} {_PHRASES.get(status, '-')} {duration * 1000.0:.1f}ms"
     )
 
 
-def choose_access_log(own_interpreter: bool) -> AccessLog:
-    """Choose between the two: directly, if records would only reach our own handler anyway."""
-    direct = (
-        own_interpreter
-        and not access_logger.handlers
-        and access_logger.level == logging.NOTSET
-        and [type(handler) for handler in package_logger.handlers] == [StderrHandler]
-        and package_logger.isEnabledFor(logging.INFO)
-    )
+def choose_access_log(
+    own_interpreter: bool, log_forwarder: LogForwarder | None = None
+) -> AccessLog:
+    """Choose the cheapest way: without a record here, if it would only reach our own handler."""
+    if not own_interpreter or access_logger.handlers or access_logger.level != logging.NOTSET:
+        return log_access
+    if log_forwarder is not None:
+        alone = (
+            not package_logger.handlers
+            and logging.getLogger().handlers == [log_forwarder]
+            and package_logger.propagate
+            and access_logger.propagate
+            and not access_logger.filters
+            and not log_forwarder.filters
+            and log_forwarder.level <= logging.INFO
+        )
+        return log_forwarder.log_access if alone else log_access
+    ours_only = [type(handler) for handler in package_logger.handlers] == [StderrHandler]
+    direct = ours_only and package_logger.isEnabledFor(logging.INFO)
     return log_access_directly if direct else log_access

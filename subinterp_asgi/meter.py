@@ -18,6 +18,7 @@ from .scoreboard import LATENCY_BOUNDS
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .scoreboard import Slot
@@ -33,6 +34,9 @@ class Meter:
     Args:
         board: The scoreboard.
         index: Number of the worker's slot there.
+
+    Attributes:
+        on_limit: Called once ``limit`` requests have begun.
     """
 
     __slots__ = (
@@ -47,8 +51,11 @@ class Meter:
         "connections",
         "errors",
         "in_flight",
+        "index",
         "lag",
+        "limit",
         "logs_dropped",
+        "on_limit",
         "requests",
         "slot",
         "websockets",
@@ -56,6 +63,7 @@ class Meter:
 
     def __init__(self, board: Slot, index: int) -> None:
         self.board = board
+        self.index = index
         self._offset = (index * scoreboard.SLOT_WORDS + scoreboard.BUSY_SINCE) * 8
         self.slot = scoreboard.slot_of(board, index)
         self.lag = 0
@@ -68,6 +76,8 @@ class Meter:
         self.bytes_in = 0
         self.bytes_out = 0
         self.logs_dropped = 0
+        self.limit = 0  # none
+        self.on_limit: Callable[[], None] | None = None
         self._statuses = [0] * 6
         self._latency_sum = 0
         self._latencies = [0] * (len(LATENCY_BOUNDS) + 1)
@@ -84,6 +94,11 @@ class Meter:
     def accepting(self, yes: bool) -> None:
         """Tell the others whether this worker accepts connections."""
         self.slot[scoreboard.ACCEPTING] = yes
+
+    def held_up(self) -> float:
+        """For how many seconds the loop has not gone on."""
+        woken: int = self.slot[scoreboard.BUSY_SINCE]
+        return (monotonic_ns() - woken) / 1e9 if woken else 0.0
 
     def flush(self, busy_since: int = 0) -> None:
         """Bring the scoreboard up to date.
@@ -107,6 +122,9 @@ class Meter:
             self.logs_dropped,
             *self._statuses,
         )
+        if self.on_limit is not None and self.requests >= self.limit:
+            on_limit, self.on_limit = self.on_limit, None
+            on_limit()
         if self._latency_sum:
             slot = self.slot
             slot[scoreboard.LATENCY_SUM] = self._latency_sum

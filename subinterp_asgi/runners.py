@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .config import Config
 from .control import Doorbell, Runtime
@@ -41,6 +41,7 @@ class Job:
         state_json: Initial lifespan state.
         worker_id: Number of the worker.
         listeners: (descriptor, family) of duplicates that are the worker's to close.
+        metrics_listeners: As ``listeners``, for metrics and health only.
         path: Import path for the interpreter.
         board: The scoreboard.
         slot: Number of the worker's slot on it.
@@ -48,6 +49,7 @@ class Job:
         status_queue: Queue of statuses.
         command_bell: Rung for commands.
         status_bell: Rung for statuses.
+        runtime: What else the worker is told; listeners and bells are added.
     """
 
     app: Any
@@ -62,12 +64,15 @@ class Job:
     status_queue: Queue
     command_bell: Doorbell
     status_bell: Doorbell
+    metrics_listeners: list[tuple[int, int]] = field(default_factory=list)
+    runtime: Runtime = field(default_factory=Runtime)
     before_close: Callable[[], None] = field(default=lambda: None)
 
     def close_listeners(self) -> None:
         """Close the duplicates that no worker has taken."""
-        while self.listeners:
-            os.close(self.listeners.pop()[0])
+        for listeners in (self.listeners, self.metrics_listeners):
+            while listeners:
+                os.close(listeners.pop()[0])
 
 
 _ATTACH_SLOT = "from subinterp_asgi import scoreboard\nscoreboard.attach(board, slot)"
@@ -110,9 +115,11 @@ def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
         interpreter.execute(_ATTACH_SLOT)
         if not job.config.tls:
             interpreter.execute(_DEFER_SSL)
-        (sock_fd, sock_family), *more = job.listeners
-        runtime = Runtime(
+        (sock_fd, sock_family), *more = job.listeners or [(-1, 0)]
+        runtime = replace(
+            job.runtime,
             listeners=tuple(more),
+            metrics_listeners=tuple(job.metrics_listeners),
             command_bell=job.command_bell.numbers,
             status_bell=job.status_bell.numbers,
         )
@@ -134,6 +141,7 @@ def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
         job.close_listeners()
         raise
     job.listeners.clear()  # bootstrap() owns them from its first line on
+    job.metrics_listeners.clear()
     interpreter.execute(_BOOTSTRAP)
 
 
@@ -163,6 +171,8 @@ def run_in_thread(job: Job) -> None:
             state=json.loads(job.state_json),
             meter=Meter(job.board, job.slot),
             own_interpreter=False,
+            runtime=job.runtime,
+            metrics_listeners=job.metrics_listeners,
         )
     except BaseException as exc:
         report_error(status_queue, exc)

@@ -12,6 +12,7 @@ import logging
 from time import perf_counter
 
 from .asgi import extensions
+from .errors import WorkerInterrupted
 from .http1.parser import Limits
 from .http1.response import DefaultFields
 from .proxy_headers import ProxyHeaders, TrustedProxies
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
     from .config import Config
     from .http1.parser import Request
     from .meter import Meter
+    from .pages import Pages
     from .types import Address, ASGIApp
 
 logger = logging.getLogger("subinterp_asgi.error")
+
+APP_FAILURES = (Exception, SystemExit, WorkerInterrupted, BaseExceptionGroup)
+"""What may leave a call of the application without doing harm to other calls, or to the worker."""
 
 type AccessLog = Callable[[Address | None, str, str, str, int, float], None]
 """Called with client, method, request target, HTTP version, status, seconds."""
@@ -51,6 +56,8 @@ class Service:
         measuring: Whether the time that requests take is counted.
         meter: Where requests are counted.
         timed: Whether anybody asks how long a request took.
+        pages: What is answered without the application, or ``None``.
+        leaving: Load balancers shall look elsewhere: the worker will drain, or does.
         draining: The worker is ending; no connection is kept alive.
         going_away: The close code that tells the peers of WebSockets why: 1001, or 1012 if another
             worker takes this one's place (RFC 6455 section 7.4.1 and its registry).
@@ -69,10 +76,12 @@ class Service:
         "extensions",
         "fields",
         "going_away",
+        "leaving",
         "limits",
         "loop",
         "measuring",
         "meter",
+        "pages",
         "proxies",
         "root_path",
         "root_path_bytes",
@@ -108,8 +117,8 @@ class Service:
         self.fields = self.limits.new_field_cache()
         self.defaults = DefaultFields(server=config.server_header, date=config.date_header)
         self.access_log = access_log
-        self.measuring = False
-        self.timed = access_log is not None
+        self.measuring = config.metrics_path is not None or config.metrics_bind is not None
+        self.timed = access_log is not None or self.measuring
         self.root_path = config.root_path
         self.root_path_bytes = config.root_path.encode("utf-8")
         self.trusted = TrustedProxies(config.forwarded_allow_ips)
@@ -121,6 +130,7 @@ class Service:
                 host=config.forwarded_host,
             )
         self.scheme = "https" if config.tls else "http"
+        self.leaving = False
         self.draining = False
         self.going_away = 1001
         self.extensions = extensions.ADVERTISED
@@ -129,6 +139,11 @@ class Service:
         self._limit_concurrency = config.limit_concurrency
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
+        self.pages: Pages | None = None
+        if config.health_path is not None or config.metrics_path is not None:
+            from .pages import pages_beside_app
+
+            self.pages = pages_beside_app(self)
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an application call as a task in a context of its own.
@@ -158,6 +173,30 @@ class Service:
         meter = self.meter
         meter.in_flight -= 1
         meter.responded(status)
+
+    def log_failure(self, exc: BaseException, *, gone: bool) -> None:
+        """Log an exception that left the application.
+
+        Args:
+            exc: One of ``APP_FAILURES``.
+            gone: So is the client, and the exception may be no more than a consequence.
+        """
+        if isinstance(exc, BaseExceptionGroup):
+            interrupted = exc.subgroup(WorkerInterrupted) is not None
+        else:
+            interrupted = isinstance(exc, WorkerInterrupted)
+        if interrupted:
+            self.meter.errors += 1
+            logger.error(
+                "the ASGI application held the worker up for %.1f s and was interrupted",
+                self.meter.held_up(),
+                exc_info=exc,
+            )
+        elif gone:
+            logger.debug("exception after the client had gone", exc_info=exc)
+        else:
+            self.meter.errors += 1
+            logger.error("exception in the ASGI application", exc_info=exc)
 
     def log_request(
         self, request: Request, client: Address | None, status: int, started: float

@@ -9,47 +9,50 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import queue
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 
-from . import exit_guard, interpreters, runners, scoreboard
+from . import exit_guard
 from .config import Config
-from .control import CMD_DRAIN, CMD_RELOAD_TLS, CMD_SHUTDOWN, QUEUE_SIZE, Doorbell
+from .control import CMD_DRAIN, CMD_RELOAD_TLS, CMD_SHUTDOWN, Doorbell
 from .errors import (
     ConfigError,
+    ReloadError,
     ShutdownIncompleteError,
     StartupError,
     StateError,
     WorkerDiedError,
 )
-from .handles import WorkerHandle, WorkerInfo, WorkerState
+from .events import (
+    Event,
+    EventHub,
+    EventStream,
+    GenerationChanged,
+    ReloadFailed,
+    Scaled,
+    SupervisorChanged,
+    WorkerChanged,
+)
+from .fleet import Fleet
+from .handles import WorkerHandle, WorkerInfo
+from .keeper import NEVER, START_MARGIN, Keeper
 from .listeners import Listeners
+from .rollout import Rollout
+from .states import GenerationState, SupervisorState, WorkerState, follow
+from .stats import Stats
 from .types import TYPE_CHECKING, Address, ASGIApp
+from .waiting import Watch
 
 if TYPE_CHECKING:
     from typing import Any, Self
 
+    from .log_receiver import LogReceiver
 
-_START_MARGIN = 2.0  # seconds for a worker to report its own timeout before we report ours
+
 _STOP_MARGIN = 5.0  # seconds for a worker to end beyond the timeouts it keeps itself
-
-
-class SupervisorState(Enum):
-    """The stages of a supervisor's life."""
-
-    NEW = "new"
-    STARTING = "starting"
-    SERVING = "serving"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    """It could not start, or all workers died."""
 
 
 class Supervisor:
@@ -70,6 +73,7 @@ class Supervisor:
         sockets: Bound stream sockets to listen on instead of what the options say. They stay the
             caller's, who also closes them.
         state: Initial content of each worker's lifespan ``scope["state"]``, as JSON can carry it.
+        on_event: Called with each ``Event``, in a thread of the supervisor's.
         options: Options by name, over those of ``config``.
 
     Attributes:
@@ -87,6 +91,7 @@ class Supervisor:
         *,
         sockets: Sequence[socket.socket] = (),
         state: Mapping[str, Any] | None = None,
+        on_event: Callable[[Event], object] | None = None,
         **options: Any,
     ) -> None:
         self.config = (config or Config()).with_options(**options)
@@ -99,17 +104,25 @@ class Supervisor:
         self._state_json = _encode_state(state or {})
         self._state = SupervisorState.NEW
         self._changed = threading.Condition()  # guards everything below, and announces changes
-        self._handles: list[WorkerHandle] = []
+        self._hub = EventHub(on_event)
+        self._fleet: Fleet | None = None
+        self._keeper: Keeper | None = None
+        self._last_workers: tuple[WorkerInfo, ...] = ()
         self._listeners: Listeners | None = None
+        self._metrics_listeners: Listeners | None = None
+        self._logs: LogReceiver | None = None
         self._addresses: tuple[Address, ...] = ()
         self._url = ""
         self._bell: Doorbell | None = None
+        self._watch: Watch | None = None
         self._monitor: threading.Thread | None = None
+        self._monitor_done = False
+        self._failing: threading.Thread | None = None
+        self._rollouts = threading.Lock()  # one reload or scaling at a time
+        self._last_generation = 1
         self._stop_requested = False
         self._busy = False  # a thread is in start(), or ends the workers
         self._grace_ends = float("inf")  # when requests in flight will be broken off
-        self._monitor_done = False
-        self._mourned: set[int] = set()
         self._incomplete: tuple[str, ...] = ()
         self._failure: str | None = None
 
@@ -134,8 +147,50 @@ class Supervisor:
 
     @property
     def workers(self) -> tuple[WorkerInfo, ...]:
-        """The workers at this moment."""
-        return tuple(handle.info() for handle in self._handles)
+        """The workers at this moment, by number, those included that retire or start.
+
+        After the end: those that there were at last.
+        """
+        with self._changed:
+            if self._fleet is None or not self._fleet.handles:
+                return self._last_workers
+            handles = [h for h in self._fleet.handles if h not in self._fleet.spares]
+            return tuple(h.info() for h in sorted(handles, key=lambda h: h.worker_id))
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation that serves; each reload that succeeds begins another."""
+        return 1 if self._fleet is None else self._fleet.generation
+
+    def stats(self) -> Stats:
+        """What all workers have counted since the start, those that have ended included.
+
+        Raises:
+            StateError: The supervisor was not started.
+        """
+        if self._fleet is None:
+            raise StateError("there are no statistics before the supervisor is started")
+        with self._changed:  # so that no worker's counts are seen twice, or not at all
+            return Stats.read(self._fleet.board)
+
+    def events(self) -> EventStream:
+        """The events from now on, to be iterated over; it ends when the supervisor has ended."""
+        return self._hub.stream()
+
+    def _emit(self, event: Event) -> None:
+        self._hub.emit(event)
+
+    def _enter(self, state: SupervisorState) -> None:
+        """Go on to another state."""
+        self._state = follow(self._state, state)
+        self._emit(SupervisorChanged(state=state))
+
+    def _on_worker_change(self, handle: WorkerHandle) -> None:
+        self._emit(
+            WorkerChanged(
+                worker_id=handle.worker_id, generation=handle.generation, state=handle.state
+            )
+        )
 
     # --- start
 
@@ -150,85 +205,86 @@ class Supervisor:
         with self._changed:
             if self._state is not SupervisorState.NEW:
                 raise StateError(f"can't start: the supervisor is {self._state.value}")
-            self._state = SupervisorState.STARTING
             self._busy = True
+            self._hub.start()
+            self._enter(SupervisorState.STARTING)
         try:
             self._listeners = Listeners(self.config, self._sockets)
             self._addresses, self._url = self._listeners.addresses, self._listeners.url
+            if self.config.metrics_bind is not None:
+                options = {"bind": self.config.metrics_bind, "uds": None, "fd": None, "workers": 1}
+                self._metrics_listeners = Listeners(self.config.with_options(**options))
             self._start_workers()
             self._wait_for_start()
         except BaseException as exc:
             self._failure = str(exc)
             self._grace_ends = 0.0
+            self._emit_generation(1, GenerationState.FAILED, str(exc))
             self._tear_down(SupervisorState.FAILED)
             raise
         with self._changed:
-            self._state = SupervisorState.SERVING
+            self._emit_generation(1, GenerationState.SERVING)
+            self._enter(SupervisorState.SERVING)
             self._busy = False
             self._changed.notify_all()
-            assert self._bell is not None
-            self._bell.ring()  # a worker may have died after it was last looked at
+            self._ring()  # a worker may have died after it was last looked at
         if self._stop_requested:  # by another thread, meanwhile
             self.stop()
+
+    def _emit_generation(self, number: int, state: GenerationState, reason: str = "") -> None:
+        self._emit(GenerationChanged(generation=number, state=state, reason=reason))
 
     def _start_workers(self) -> None:
         exit_guard.watch(self)
         assert self._listeners is not None
         self._bell = Doorbell()
-        board = scoreboard.new_board(self.config.workers)
-        path = tuple(entry or os.getcwd() for entry in sys.path)
-        monitor = threading.Thread(target=self._watch, name="asgi-supervisor", daemon=True)
-        monitor.start()
-        self._monitor = monitor
-        for worker_id in range(self.config.workers):
-            command_bell = Doorbell()
-            try:
-                listeners = self._listeners.duplicate()
-            except OSError:
-                command_bell.close()
-                raise
-            job = runners.Job(
-                app=self._app,
-                config=self.config,
-                state_json=self._state_json,
-                worker_id=worker_id,
-                listeners=listeners,
-                path=path,
-                board=board,
-                slot=worker_id + 1,
-                ctrl_queue=self._new_queue(),
-                status_queue=self._new_queue(),
-                command_bell=command_bell,
-                status_bell=self._bell,
-            )
-            runner = runners.run_in_thread if self.in_threads else runners.run_in_interpreter
-            handle = WorkerHandle(job, runner, generation=1)
-            self._handles.append(handle)
-            handle.start()
+        self._watch = Watch(self._bell)
+        if self.config.log_forwarding and not self.in_threads:
+            from .log_receiver import LogReceiver
 
-    def _new_queue(self) -> interpreters.Queue:
-        return queue.Queue() if self.in_threads else interpreters.create_queue(QUEUE_SIZE)
+            self._logs = LogReceiver()
+        with self._changed:
+            fleet = self._fleet = Fleet(
+                self._app,
+                self.config,
+                self._state_json,
+                in_threads=self.in_threads,
+                listeners=self._listeners,
+                metrics_listeners=self._metrics_listeners,
+                logs=self._logs,
+                bell=self._bell,
+                on_change=self._on_worker_change,
+            )
+            self._keeper = Keeper(self.config, fleet, self._watch, self._emit, self._fail)
+            self._emit_generation(1, GenerationState.STARTING)
+            monitor = threading.Thread(target=self._keep, name="asgi-supervisor", daemon=True)
+            monitor.start()
+            self._monitor = monitor
+            for slot in fleet.slots:
+                slot.current = fleet.start(slot, fleet.generation)
 
     def _wait_for_start(self) -> None:
-        deadline = monotonic() + self.config.startup_timeout + _START_MARGIN
+        deadline = monotonic() + self.config.startup_timeout + START_MARGIN
+        assert self._fleet is not None
+        handles = tuple(self._fleet.handles)
 
         def settled() -> bool:
             return (
                 self._stop_requested
-                or any(h.state is WorkerState.FAILED for h in self._handles)
-                or all(h.state is WorkerState.SERVING for h in self._handles)
+                or any(h.state is WorkerState.FAILED for h in handles)
+                or all(h.state is WorkerState.SERVING for h in handles)
             )
 
         with self._changed:
             self._changed.wait_for(settled, timeout=deadline - monotonic())
-        for handle in self._handles:
+        for handle in handles:
             if handle.state is WorkerState.FAILED:
                 raise StartupError(
                     f"worker {handle.worker_id} could not start: {handle.error}", handle.worker_id
                 )
         if self._stop_requested:
             raise StartupError("stop() was called before the workers served")
-        for handle in self._handles:
+        for handle in handles:
             if handle.state is not WorkerState.SERVING:
                 raise StartupError(
                     f"worker {handle.worker_id} did not start within "
@@ -238,31 +294,43 @@ class Supervisor:
 
     # --- serving
 
-    def _watch(self) -> None:
-        """The monitor's thread: sleeps until a worker has something to say."""
-        bell = self._bell
-        assert bell is not None
+    def _ring(self) -> None:
+        """Have the monitor look at everything."""
+        if self._bell is not None:
+            self._bell.ring()
+
+    def _keep(self) -> None:
+        """The monitor's thread: sleeps until a worker has something to say, or time has come."""
+        watch, keeper, fleet = self._watch, self._keeper, self._fleet
+        assert watch is not None
+        assert keeper is not None
+        assert fleet is not None
+        next_look = NEVER
         while not self._monitor_done:
-            bell.wait()
-            bell.silence()
+            timeout = None if next_look == NEVER else max(0.0, next_look - monotonic())
+            ready = watch.wait(timeout)
             with self._changed:
-                for handle in self._handles:
-                    handle.collect()
-                if self._state is SupervisorState.SERVING:
-                    self._note_deaths()
+                next_look = NEVER
+                if self._state is SupervisorState.SERVING and not self._stop_requested:
+                    next_look = keeper.step(ready)
+                else:
+                    for handle in fleet.handles:
+                        handle.collect()
                 self._changed.notify_all()
 
-    def _note_deaths(self) -> None:
-        dead = [h for h in self._handles if h.exited]
-        for handle in dead:
-            if handle.worker_id not in self._mourned:
-                self._mourned.add(handle.worker_id)
-                self._failure = f"worker {handle.worker_id} died: {handle.error}"
-                _log_error(self._failure)
-        if len(dead) == len(self._handles):
-            self._monitor_done = True
-            self._release()
-            self._state = SupervisorState.FAILED
+    def _fail(self, reason: str) -> None:
+        """Workers die too often: end, in a thread of its own, since the monitor is needed."""
+        self._failure = reason
+        if self._failing is None and not self._stop_requested:
+            self._busy = True
+            self._failing = threading.Thread(
+                target=self._tear_down,
+                args=(SupervisorState.FAILED,),
+                name="asgi-supervisor-end",
+                daemon=True,
+            )
+            self._grace_ends = monotonic() + self._grace
+            self._failing.start()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the supervisor has stopped; return whether it has.
@@ -271,7 +339,8 @@ class Supervisor:
             timeout: Seconds; ``None`` waits as long as it takes.
 
         Raises:
-            WorkerDiedError: All workers died; the message has the last one's traceback.
+            WorkerDiedError: Workers died more often than ``restart_limit`` allows; the message
+                has the last one's traceback.
             StateError: The supervisor was not started.
         """
         if self._state is SupervisorState.NEW:
@@ -279,7 +348,7 @@ class Supervisor:
         with self._changed:
             done = self._changed.wait_for(lambda: self._state in _ENDED, timeout)
         if self._state is SupervisorState.FAILED:
-            raise WorkerDiedError(self._failure or "all workers have died")
+            raise WorkerDiedError(self._failure or "workers have died")
         return done
 
     def run(self) -> None:
@@ -289,7 +358,7 @@ class Supervisor:
 
         Raises:
             BindError, StartupError: As ``start()``.
-            WorkerDiedError: All workers died.
+            WorkerDiedError: Workers died too often.
             ShutdownIncompleteError: As ``stop()``.
         """
         with self:
@@ -310,10 +379,132 @@ class Supervisor:
 
             TLSContext(self.config)
         with self._changed:  # stop() closes what a command goes through
-            if self._state is not SupervisorState.SERVING:
-                raise StateError(f"can't reload TLS: the supervisor is {self._state.value}")
-            for handle in self._handles:
+            for handle in self._serving_fleet("reload TLS").handles:
                 handle.command(CMD_RELOAD_TLS)
+
+    def _serving_fleet(self, what: str) -> Fleet:
+        """Return the fleet.
+
+        Raises:
+            StateError: The supervisor does not serve.
+        """
+        if self._state is not SupervisorState.SERVING or self._fleet is None:
+            raise StateError(f"can't {what}: the supervisor is {self._state.value}")
+        return self._fleet
+
+    # --- replacing workers
+
+    def reload(self, *, strategy: str | None = None, canary: float | None = None) -> int:
+        """Replace all workers by new ones, which import the application anew.
+
+        The new ones serve before the old ones finish what they have and end, so that no request is
+        lost. Returns once the old ones have ended, with the number of the generation that serves.
+        (Workers in threads share the modules of this interpreter, which are not imported again.)
+
+        Args:
+            strategy: ``"all"`` at once or ``"rolling"``, one by one; by default
+                ``reload_strategy``.
+            canary: Seconds for which one new worker is tried first; by default ``reload_canary``.
+
+        Raises:
+            ReloadError: The new workers could not start; the old ones go on.
+            StateError: The supervisor does not serve, or was told to end meanwhile.
+            ConfigError: There is no such strategy.
+        """
+        config = self.config
+        if strategy is not None:
+            config = config.with_options(reload_strategy=strategy)
+        if canary is not None:
+            config = config.with_options(reload_canary=canary)
+        with self._rolling_out("reload") as fleet:
+            self._last_generation = number = self._last_generation + 1
+            before = fleet.generation
+            rollout = self._rollout(fleet, number)
+            self._emit_generation(number, GenerationState.STARTING)
+            _warn_of_memory(self)
+            try:
+                rollout.run(config.reload_strategy, config.reload_canary)
+            except BaseException as exc:
+                self._emit_generation(number, GenerationState.FAILED, str(exc))
+                if isinstance(exc, ReloadError):
+                    self._emit(ReloadFailed(generation=number, reason=str(exc)))
+                raise
+            self._emit_generation(number, GenerationState.SERVING)
+            self._emit_generation(before, GenerationState.RETIRING)
+            self._drop_spares(fleet)
+        self._ring()
+        rollout.finish()
+        self._emit_generation(before, GenerationState.ENDED)
+        return number
+
+    def scale(self, workers: int) -> None:
+        """Change the number of workers; returns when new ones serve, and superfluous have ended.
+
+        Raises:
+            ConfigError: That is no number of workers.
+            StartupError: A new worker could not start; there are as many as before.
+            BindError: There can be no listeners for them.
+            StateError: The supervisor does not serve.
+        """
+        self.config.with_options(workers=workers)  # which checks it
+        with self._rolling_out("scale") as fleet:
+            before = len(fleet.slots)
+            rollout = self._rollout(fleet, fleet.generation)
+            if workers > before:
+                with self._changed:
+                    new = fleet.grow(workers)
+                try:
+                    rollout.start(new)
+                    rollout.promote(new)
+                except BaseException as exc:
+                    with self._changed:
+                        rollout.give_up(new)
+                        fleet.shrink(before)
+                    if isinstance(exc, ReloadError):
+                        raise StartupError(str(exc)) from None
+                    raise
+            else:
+                with self._changed:
+                    gone = fleet.shrink(workers)
+                rollout.retire(gone)
+            if workers != before:
+                self._emit(Scaled(before=before, after=workers))
+        self._ring()
+        rollout.finish()
+
+    def _rollout(self, fleet: Fleet, generation: int) -> Rollout:
+        return Rollout(
+            self.config,
+            fleet,
+            self._changed,
+            lambda: self._stop_requested or self._failing is not None,
+            generation,
+        )
+
+    @contextlib.contextmanager
+    def _rolling_out(self, what: str) -> Iterator[Fleet]:
+        """Keep the keeper, and other rollouts, from replacing workers meanwhile."""
+        with self._rollouts:
+            with self._changed:
+                fleet = self._serving_fleet(what)
+                assert self._keeper is not None
+                self._keeper.paused = True
+                for slot in fleet.slots:
+                    if slot.incoming is not None:  # it would have replaced one of the old ones
+                        fleet.retire(slot.incoming)
+                        slot.incoming = None
+            try:
+                yield fleet
+            finally:
+                with self._changed:
+                    self._keeper.paused = False
+                self._ring()
+
+    def _drop_spares(self, fleet: Fleet) -> None:
+        """Have the spares, which know the old code, replaced."""
+        with self._changed:
+            while fleet.spares:
+                fleet.retire(fleet.spares.pop())
 
     # --- stop
 
@@ -332,12 +523,13 @@ class Supervisor:
             StateError: Called by a worker of this supervisor that is a thread, which can't wait
                 for its own end.
         """
-        if any(threading.current_thread() is handle.thread for handle in self._handles):
+        if any(threading.current_thread() is handle.thread for handle in self._handles()):
             raise StateError("a worker can't stop its own supervisor; do it in another thread")
-        grace = self.config.timeout_graceful_shutdown if timeout is None else timeout
+        grace = self._grace if timeout is None else timeout
         with self._changed:
             if self._state is SupervisorState.NEW:
-                self._state = SupervisorState.STOPPED
+                self._enter(SupervisorState.STOPPED)
+                self._hub.close()
             self._stop_requested = True
             self._grace_ends = min(self._grace_ends, monotonic() + grace)
             self._changed.notify_all()
@@ -347,11 +539,12 @@ class Supervisor:
             ours = self._state not in _ENDED
             if ours:
                 self._busy = True
-                self._state = SupervisorState.STOPPING
+                if self._state is not SupervisorState.STOPPING:  # as if another one was interrupted
+                    self._enter(SupervisorState.STOPPING)
         if ours:
             self._tear_down(SupervisorState.STOPPED)
-        if self._monitor is not None:
-            self._monitor.join()  # when all workers died it releases everything itself
+        if self._failing is not None and self._failing is not threading.current_thread():
+            self._failing.join()
         if self._incomplete:  # at that time; a thread that was left may have ended since
             with self._changed:
                 self._release()
@@ -368,37 +561,38 @@ class Supervisor:
             self._end_workers()
             with self._changed:
                 self._release()
-                self._state = final
+                self._enter(final)
         finally:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
+        if self._logs is not None:
+            self._logs.close()
+        self._hub.close()
 
     def _end_workers(self) -> None:
         """Tell them to end and wait as long as that may take; called again, it forces them."""
-        if self._listeners is not None:
-            self._listeners.discourage()
+        if not self.config.drain_delay:
+            self._discourage()
         # Longer than the workers would wait by themselves once they were told to shut down?
-        patient = self._grace_ends - monotonic() > self.config.timeout_graceful_shutdown
+        patient = self._grace_ends - monotonic() > self._grace
         self._send(CMD_DRAIN if patient else CMD_SHUTDOWN)
         self._wait_within_grace(self._none_accepts)
-        if self._listeners is not None:
-            # Who connects from now on is refused rather than left waiting for nobody.
-            self._listeners.close()
+        # Who connects from now on is refused rather than left waiting for nobody.
+        self._close_listeners()
         if patient:
             self._wait_within_grace(self._all_idle)
             self._send(CMD_SHUTDOWN)
         self._wait_within_grace(self._all_exited)
         if not self._all_exited():
-            self._send(CMD_SHUTDOWN)  # the second one forces
+            self._send(CMD_SHUTDOWN, again=True)  # the second one forces
             with self._changed:
                 self._changed.wait_for(self._all_exited, _STOP_MARGIN)
                 # One that is at it has the time it was given. One that has not even answered is
                 # stuck in the application, and more patience would be in vain.
                 self._changed.wait_for(self._none_is_ending, 2 * self.config.shutdown_timeout)
         self._monitor_done = True
-        if self._bell is not None:
-            self._bell.ring()
+        self._ring()
         if self._monitor is not None:
             self._monitor.join()
 
@@ -408,42 +602,69 @@ class Supervisor:
             while not condition() and (left := self._grace_ends - monotonic()) > 0:
                 self._changed.wait(left)
 
-    def _send(self, command: str) -> None:
-        for handle in self._handles:
-            if not handle.exited:
+    def _handles(self) -> tuple[WorkerHandle, ...]:
+        return () if self._fleet is None else tuple(self._fleet.handles)
+
+    @property
+    def _grace(self) -> float:
+        """Seconds that a stop takes at most until requests are broken off."""
+        return self.config.timeout_graceful_shutdown + self.config.drain_delay
+
+    def _send(self, command: str, *, again: bool = False) -> None:
+        """Send a command to all that have not ended; to those that retire only ``again``."""
+        for handle in self._handles():
+            if not handle.exited and (again or not handle.retiring):
                 handle.command(command)
+
+    def _discourage(self) -> None:
+        if self._listeners is not None:
+            self._listeners.discourage()
+
+    def _close_listeners(self) -> None:
+        for listeners in (self._listeners, self._metrics_listeners):
+            if listeners is not None:
+                listeners.close()
 
     def _none_accepts(self) -> bool:
         accepting = (WorkerState.STARTING, WorkerState.SERVING)
-        return all(handle.exited or handle.state not in accepting for handle in self._handles)
+        return all(handle.exited or handle.state not in accepting for handle in self._handles())
 
     def _none_is_ending(self) -> bool:
-        mute = (WorkerState.STARTING, WorkerState.SERVING)
-        return all(handle.exited or handle.state in mute for handle in self._handles)
+        mute = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.STUCK)
+        return all(handle.exited or handle.state in mute for handle in self._handles())
 
     def _all_idle(self) -> bool:
-        return all(handle.exited or handle.state is WorkerState.IDLE for handle in self._handles)
+        ended = (WorkerState.IDLE, WorkerState.SPARE)
+        return all(handle.exited or handle.state in ended for handle in self._handles())
 
     def _all_exited(self) -> bool:
-        return all(handle.exited for handle in self._handles)
+        return all(handle.exited for handle in self._handles())
 
     def _release(self) -> None:
         """Close what workers that still run, if any, don't depend on."""
-        if self._listeners is not None:
-            self._listeners.close()
-        for handle in self._handles:
-            if handle.exited:
-                handle.close()
-        self._incomplete = tuple(h.thread.name for h in self._handles if not h.exited)
-        if self._bell is not None and not self._incomplete:
-            self._bell.close()
+        self._close_listeners()
+        fleet = self._fleet
+        handles = self._handles()
+        if fleet is not None and handles:
+            self._last_workers = self.workers
+            for handle in handles:
+                if handle.exited:
+                    if self._state is SupervisorState.STOPPING and self._keeper is not None:
+                        self._keeper.report_end(handle)
+                    fleet.release(handle)
+        self._incomplete = tuple(h.thread.name for h in self._handles())
         if not self._incomplete:
+            if fleet is not None:
+                fleet.close()
+            for resource in (self._watch, self._bell):
+                if resource is not None:
+                    resource.close()
             exit_guard.unwatch(self)
 
     @property
     def has_running_workers(self) -> bool:
         """Whether threads of workers are alive."""
-        return any(handle.thread.is_alive() for handle in self._handles)
+        return any(handle.thread.is_alive() for handle in self._handles())
 
     # --- context managers
 
@@ -480,10 +701,22 @@ def _warn_if_untested() -> None:
         )
 
 
-def _log_error(text: str) -> None:
-    import logging  # a host that has no use for it pays for it only when something is wrong
+def _warn_of_memory(supervisor: Supervisor) -> None:
+    """Say, once in a process, what reloading costs on CPython 3.13."""
+    global _warned_of_memory
+    if sys.version_info >= (3, 14) or supervisor.in_threads or _warned_of_memory:
+        return
+    _warned_of_memory = True
+    import logging
 
-    logging.getLogger("subinterp_asgi.error").error("%s", text)
+    logging.getLogger("subinterp_asgi.error").warning(
+        "CPython 3.13 does not give back the memory of an interpreter that is closed: each reload "
+        "costs 6 to 20 MB for each worker, by what the application imports. Restart the process "
+        "instead, or use CPython 3.14"
+    )
+
+
+_warned_of_memory = False
 
 
 _ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)

@@ -24,13 +24,14 @@ from .connections import Connections
 from .errors import StateError
 from .meter import Meter
 from .poller import make_poller
-from .scoreboard import new_board
+from .scoreboard import private_board
 from .service import AccessLog, Service
 from .types import TYPE_CHECKING, ASGIApp
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from .metrics_port import MetricsPort
     from .poller import Poller
 
 
@@ -60,6 +61,8 @@ class Worker:
         worker_id: Number of this worker, for hooks and logs.
         state: Initial content of the lifespan's ``scope["state"]``.
         meter: Where to count; by default one of its own.
+        inbox: Descriptor through which other workers of the process hand sockets over.
+        metrics_sock: Listening sockets, as ``sock``, on which only metrics and health are served.
         access_log: Where to report requests if ``config.access_log`` is on.
         on_serving: Called once connections are accepted.
         on_start: Awaited after the lifespan's startup; an exception makes ``serve()`` fail.
@@ -67,6 +70,7 @@ class Worker:
 
     Attributes:
         state: Where in its life the worker is.
+        on_draining: Called once a drain has come so far that no more connections are accepted.
     """
 
     def __init__(
@@ -78,6 +82,8 @@ class Worker:
         worker_id: int = 0,
         state: dict[str, Any] | None = None,
         meter: Meter | None = None,
+        inbox: int | None = None,
+        metrics_sock: socket.socket | Sequence[socket.socket] = (),
         access_log: AccessLog = logs.log_access,
         on_serving: Callable[[], None] | None = None,
         on_start: Callable[[], Awaitable[None]] | None = None,
@@ -87,9 +93,14 @@ class Worker:
         self.config = config or Config()
         self.worker_id = worker_id
         self.state = WorkerState.NEW
+        self.on_draining: Callable[[], None] | None = None
         self._listeners = [sock] if isinstance(sock, socket.socket) else list(sock)
+        self._metrics_listeners = (
+            [metrics_sock] if isinstance(metrics_sock, socket.socket) else list(metrics_sock)
+        )
         self._lifespan_state = {} if state is None else state
-        self._meter = Meter(new_board(1), 1) if meter is None else meter
+        self._inbox = inbox
+        self._meter = Meter(*private_board()) if meter is None else meter
         self._access_log = access_log if self.config.access_log else None
         self._on_serving = on_serving
         self._on_start = on_start
@@ -97,12 +108,14 @@ class Worker:
         self._drain_asked = False
         self._restarting = False
         self._hook_due = False  # on_start has been called, on_end has not
+        self._draining = asyncio.Event()
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
         self._progress = asyncio.Event()  # something ended that the drain may wait for
         self._service: Service
         self._acceptor: Acceptor
         self._connections: Connections
+        self._metrics_port: MetricsPort | None = None
 
     # --- what a supervisor asks
 
@@ -121,36 +134,92 @@ class Worker:
 
         While the worker drains, idle connections may still bring a request for ``timeout_linger``.
         """
+        port = self._metrics_port
         if self.state is WorkerState.SERVING:
-            return not self._service.tasks and self._connections.all_idle
+            return (
+                not self._service.tasks
+                and self._connections.all_idle
+                and (port is None or port.all_idle)
+            )
         if self.state is WorkerState.DRAINING:
-            return not self._service.tasks and self._connections.all_answered
+            return (
+                not self._service.tasks
+                and self._connections.all_answered
+                and (port is None or port.all_answered)
+            )
         return True
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new connections are accepted, which ``drain_delay`` prolongs."""
+        return self.state is WorkerState.SERVING
 
     def drain(self, *, restarting: bool = False) -> None:
         """Accept no more connections; finish what was accepted. Does nothing the second time.
 
+        Health fails at once. All else goes on for ``drain_delay``, in which load balancers notice.
+
         Args:
             restarting: Another worker takes this one's place, which the peers of WebSockets are
-                told: they are closed with 1012 rather than 1001.
+                told: they are closed with 1012 rather than 1001. Nobody has to look for another
+                server then: health does not fail, and there is no delay.
         """
-        if not self._drain_asked:
-            self._drain_asked = True  # remembered, if it is too early
-            self._restarting = restarting
+        if self._drain_asked:
+            return
+        self._drain_asked = True  # remembered, if it is too early
+        self._restarting = restarting
         if self.state is not WorkerState.SERVING:
             return
+        if restarting or not self.config.drain_delay:
+            self._begin_drain()
+        else:
+            self._service.leaving = True
+            self._service.loop.call_later(self.config.drain_delay, self._begin_drain)
+
+    def _begin_drain(self) -> None:
+        if self.state is not WorkerState.SERVING:
+            return  # a forced shutdown did not wait for drain_delay
         self.state = WorkerState.DRAINING
         self._service.draining = True
         if self._restarting:
             self._service.going_away = 1012
+        else:
+            self._service.leaving = True
+        loop, linger = self._service.loop, self.config.timeout_linger
         self._acceptor.drain()
         self._connections.drain()
-        self._service.loop.call_later(self.config.timeout_linger, self._connections.close_idle)
+        loop.call_later(linger, self._connections.close_idle)
+        if self._metrics_port is not None:
+            self._metrics_port.drain()
+            loop.call_later(linger, self._metrics_port.close_idle)
+        self._draining.set()
+        if self.on_draining is not None:
+            self.on_draining()
 
     def stop_accepting(self) -> None:
         """Leave new connections to others, at once; what was accepted goes on."""
         if self.state in (WorkerState.SERVING, WorkerState.DRAINING):
             self._acceptor.stop()
+            if self._metrics_port is not None:
+                self._metrics_port.stop_accepting()
+
+    def adopt(self, slot: int, listeners: list[socket.socket]) -> None:
+        """Accept from another worker's sockets too, while that one can't.
+
+        Args:
+            slot: Number of the other's slot.
+            listeners: The sockets, which this worker closes.
+        """
+        if self.state is WorkerState.SERVING:
+            self._acceptor.adopt(slot, listeners)
+        else:
+            for listener in listeners:
+                listener.close()
+
+    def disown(self, slot: int) -> None:
+        """Leave another worker's sockets to it again."""
+        if self.state in (WorkerState.SERVING, WorkerState.DRAINING):
+            self._acceptor.disown(slot)
 
     def reload_tls(self) -> None:
         """Read the certificates again, for connections from now on; old ones go on as they are.
@@ -166,11 +235,13 @@ class Worker:
     def shutdown(self) -> None:
         """Make ``serve()`` return: drain, then wait for requests in flight.
 
-        They have ``timeout_graceful_shutdown``; called a second time, they are broken off at once.
+        They have ``timeout_graceful_shutdown``, after ``drain_delay``; called a second time, they
+        are broken off at once.
         """
         if self._stopping.is_set():
             self._forced.set()
             self._progress.set()
+            self._begin_drain()
         self._stopping.set()
 
     # --- the life of a worker
@@ -231,23 +302,40 @@ class Worker:
             context=context,
         )
         self._connections = Connections(loop, self.config, self._meter, self._progress.set)
-        self._acceptor = Acceptor(self._listeners, poller, self._connections, self._service)
+        self._acceptor = Acceptor(
+            self._listeners, poller, self._connections, self._service, self._inbox
+        )
+        if self._metrics_listeners:
+            from .metrics_port import MetricsPort
+
+            self._metrics_port = MetricsPort(
+                self._metrics_listeners,
+                self._service,
+                poller,
+                on_progress=self._progress.set,
+                context=context,
+            )
         try:
             self._acceptor.start()
+            if self._metrics_port is not None:
+                self._metrics_port.start()
             self.state = WorkerState.SERVING
             if self._on_serving is not None:
                 self._on_serving()
             if self._drain_asked:
-                self.drain()
+                self._begin_drain()
             await self._stopping.wait()
             await self._finish_requests()
         finally:
-            self._acceptor.stop()
+            self._acceptor.close()
             self._connections.abort()
+            if self._metrics_port is not None:
+                self._metrics_port.close()
 
     async def _finish_requests(self) -> None:
         """Wait for what is in flight, then tell it that it is over, then cancel it."""
         self.drain()
+        await self._draining.wait()
         if await self._wait_until_idle(self.config.timeout_graceful_shutdown, forced=self._forced):
             return
         logger.warning(
@@ -256,6 +344,8 @@ class Worker:
             self._service.in_flight,
         )
         self._connections.break_off()
+        if self._metrics_port is not None:
+            self._metrics_port.break_off()
         await self._wait_until_idle(_BREAK_OFF_TIME)
         for task in self._service.tasks:
             task.cancel("the worker is shutting down")

@@ -51,6 +51,7 @@ DEFAULTS = {
 
 TIMEOUT = ([0, 0.0, 1, 2.5, 10**9], [-1, -0.001, "1", None, True, float("nan")])
 FLAG = ([True, False], [0, 1, "yes", None])
+PATH = ([None, "/", "/health", "/-/m"], ["", "health", "/a?b", "/a#b", "/a b", 1, b"/a", True])
 SIZE = ([1, 8190, 2**40], [0, -1, 1.0, "8190", None, True])
 
 # option: (values that are good, values that are not)
@@ -98,6 +99,13 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "ssl_ciphers": ([None, "HIGH"], [1]),
     "ssl_context_factory": ([None, "a:b"], [1, len]),
     "timeout_tls_handshake": TIMEOUT,
+    "drain_delay": TIMEOUT,
+    "health_path": PATH,
+    "metrics_path": PATH,
+    "metrics_bind": (
+        [None, "127.0.0.1:0", "localhost:9090", "[::1]:9090", ":9090", "unix:/run/m", "unix:9"],
+        ["", "9090", "localhost", "localhost:", "localhost:http", "a:65536", "unix:", 9090, b"a:1"],
+    ),
     "access_log": FLAG,
     "log_level": (["critical", "error", "warning", "info", "debug"], ["INFO", "trace", 10, None]),
 }
@@ -184,6 +192,22 @@ def test_only_one_way_to_say_where_to_listen(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="only one of bind, uds and fd") as caught:
         Config(**options)
     assert caught.value.option == "bind"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"metrics_path": "/a"}, {"metrics_path": "/a", "metrics_bind": "a:1"}],
+)
+def test_a_path_can_be_either_health_or_metrics(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="'/a'") as caught:
+        Config(health_path="/a", **options)
+    assert caught.value.option == "metrics_path"
+
+
+def test_metrics_have_a_path_of_their_own_by_default() -> None:
+    with pytest.raises(ConfigError, match="'/metrics'"):
+        Config(health_path="/metrics", metrics_bind="a:1")
+    assert Config(health_path="/metrics").metrics_path is None
 
 
 def test_bind_may_be_one_address_or_a_list_and_becomes_a_tuple() -> None:

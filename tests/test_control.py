@@ -184,7 +184,10 @@ def test_join_and_split_are_inverse(
 ) -> None:
     config = Config(host="höst", workers=3)
     runtime = Runtime(
-        listeners=tuple(listeners), command_bell=command_bell, status_bell=status_bell
+        listeners=tuple(listeners),
+        metrics_listeners=tuple(listeners[1:]),
+        command_bell=command_bell,
+        status_bell=status_bell,
     )
     text, again = Runtime.split(runtime.join(config))
     assert again == runtime

@@ -79,6 +79,44 @@ def test_sums_are_those_of_workers_that_are_and_of_those_that_were() -> None:
     assert sums[CONNECTIONS] == sums[SLOTS_USED] == 0
 
 
+def test_a_slot_that_is_folded_is_free_and_its_counts_are_kept() -> None:
+    board = scoreboard.new_board(2)
+    board[SLOTS_USED] = 3
+    slot = scoreboard.slot_of(board, 2)
+    slot[:] = memoryview(bytes(range(1, 9)) * SLOT_WORDS).cast("Q")
+    before = scoreboard.counted(board)
+    scoreboard.fold(board, 2)
+    assert not any(slot)
+    assert scoreboard.slots_in_use(board) == []
+    assert scoreboard.counted(board) == before
+    assert board[SLOTS_USED] == 3
+
+
+def test_what_is_folded_while_somebody_sums_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, index = scoreboard.private_board()
+    scoreboard.slot_of(board, index)[REQUESTS] = 5
+
+    class FoldedWhenRead:
+        """The slot, whose worker ends just after the header was read."""
+
+        def __getitem__(self, word: int) -> int:
+            if board[scoreboard.FOLDS] == 0:
+                scoreboard.fold(board, index)
+            return scoreboard.slot_of(board, index)[word]
+
+    slots = iter([[FoldedWhenRead()]])
+    in_use = scoreboard.slots_in_use
+    monkeypatch.setattr(scoreboard, "slots_in_use", lambda board: next(slots, in_use(board)))
+    assert scoreboard.counted(board)[REQUESTS] == 5
+
+
+def test_sums_are_given_even_if_the_supervisor_is_held_up_while_it_folds() -> None:
+    board = scoreboard.private_board()[0]
+    board[scoreboard.FOLDS] = 1
+    board[SLOT_WORDS + REQUESTS] = 4
+    assert scoreboard.counted(board)[REQUESTS] == 4
+
+
 def test_attached_is_what_was_attached() -> None:
     board = scoreboard.new_board(2)
     scoreboard.attach(board, 2)
@@ -89,6 +127,13 @@ def test_without_a_supervisor_each_worker_counts_for_itself() -> None:
     (first, one), (second, two) = scoreboard.attached(), scoreboard.attached()
     scoreboard.slot_of(first, one)[REQUESTS] = 1
     assert scoreboard.slot_of(second, two)[REQUESTS] == 0
+
+
+def test_a_private_board_has_its_worker_on_it() -> None:
+    board, index = scoreboard.private_board()
+    (slot,) = scoreboard.slots_in_use(board)
+    slot[REQUESTS] = 3
+    assert scoreboard.slot_of(board, index)[REQUESTS] == scoreboard.counted(board)[REQUESTS] == 3
 
 
 def test_interpreters_share_the_board() -> None:

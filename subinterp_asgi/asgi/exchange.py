@@ -9,6 +9,7 @@ from time import perf_counter
 from ..connection import NEVER
 from ..errors import ASGIProtocolError, ClientDisconnected
 from ..http1.response import ResponseWriter
+from ..service import APP_FAILURES
 from ..types import TYPE_CHECKING
 from . import extensions
 from .scope import make_scope
@@ -87,28 +88,21 @@ class HTTPExchange:
         self._task = self._service.run(self._call_app())
 
     async def _call_app(self) -> None:
+        failed = True
         try:
             await self._service.app(self._scope(), self.receive, self.send)
+            failed = not self.writer.complete
+            if failed and not self._gone:
+                logger.error(
+                    "the ASGI application returned without %s a response",
+                    "completing" if self.writer.status else "starting",
+                )
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
-            self.fail()
-        except (Exception, SystemExit):  # (a request must not be able to end the worker)
-            if self._gone:
-                logger.debug("exception after the client had gone", exc_info=True)
-            else:
-                self._service.meter.errors += 1
-                logger.exception("exception in the ASGI application")
-            self.fail()
-        except BaseException:  # cancelled, or the worker is being taken down
-            self.fail()
-            raise
-        else:
-            if not self.writer.complete:
-                if not self._gone:
-                    logger.error(
-                        "the ASGI application returned without %s a response",
-                        "completing" if self.writer.status else "starting",
-                    )
+        except APP_FAILURES as exc:  # (a request must not be able to end the worker)
+            self._service.log_failure(exc, gone=self._gone)
+        finally:
+            if failed:
                 self.fail()
 
     def _scope(self) -> dict[str, Any]:

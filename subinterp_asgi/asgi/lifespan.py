@@ -69,7 +69,7 @@ class Lifespan:
             raise LifespanError(f"lifespan startup took more than startup_timeout={timeout:g} s")
         error = None if self._task.cancelled() else self._task.exception()
         self._task = None
-        if error is not None and self._mode == "on":
+        if error is not None and (self._mode == "on" or not isinstance(error, Exception)):
             raise LifespanError("the application raised during lifespan startup") from error
         if self._mode == "on":
             raise LifespanError("the application left its lifespan before startup was complete")

@@ -260,7 +260,7 @@ def test_signal_during_the_lifespans_startup(number: signal.Signals) -> None:
 
 
 def test_death_of_all_workers() -> None:
-    with serve() as command:
+    with serve("--restart-limit", "0") as command:
         Pending(command.url, "/die").result()
         assert command.wait() == DIED
         command.wait_for("Error: worker 0 died: .*stopped")

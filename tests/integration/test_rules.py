@@ -69,7 +69,9 @@ async def app(scope, receive, send):
     except errors.StartupError as exc:
         assert "failing_app" in str(exc), exc
         str(exc).encode()
-    server = Supervisor("dying_app:app", port=0, lifespan="off", access_log=False)
+    server = Supervisor(
+        "dying_app:app", port=0, lifespan="off", access_log=False, restart_limit=0
+    )
     server.start()
     try:
         get(server.url)
@@ -367,6 +369,8 @@ def test_nobody_looks_at_all_frames() -> None:
     sources = list(package.rglob("*.py"))
     assert len(sources) > 20
     for source in sources:
+        if source.name == "watchdog.py":  # which knows, and has a test of its own
+            continue
         text = source.read_text()
         for name in ("_current_frames", "_current_exceptions", "dump_traceback_later"):
             assert name not in text, source

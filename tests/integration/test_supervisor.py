@@ -863,7 +863,7 @@ def die(server: Supervisor) -> None:
 
 @both
 def test_all_workers_dying_ends_the_wait(isolation: str, caplog: pytest.LogCaptureFixture) -> None:
-    server = make(isolation=isolation, workers=1)
+    server = make(isolation=isolation, workers=1, restart_limit=0)
     server.start()
     die(server)
     with pytest.raises(WorkerDiedError) as caught:
@@ -879,26 +879,19 @@ def test_all_workers_dying_ends_the_wait(isolation: str, caplog: pytest.LogCaptu
 
 @both
 def test_the_others_go_on_serving(isolation: str) -> None:
-    server = make(isolation=isolation, workers=2)
+    server = make(isolation=isolation, workers=2, restart_delay=60)
     server.start()
     die(server)
-    states = [WorkerState.FAILED, WorkerState.SERVING]
-    wait_until(
-        lambda: sorted((info.state for info in server.workers), key=states.index) == states,
-        "one worker to be dead",
-    )
+    wait_until(lambda: len(server.workers) == 1, "one worker to be dead")
     assert server.state is SupervisorState.SERVING
     for _ in range(10):
         assert get(server.url).text == "ok"
     assert server.wait(0) is False
-    die(server)
-    with pytest.raises(WorkerDiedError):
-        server.wait(20)
     server.stop()
 
 
-def test_run_raises_when_all_workers_die() -> None:
-    server = make()
+def test_run_raises_when_workers_die() -> None:
+    server = make(restart_limit=0)
     thread, outcome = in_background(server.run)
     wait_until(lambda: server.state is SupervisorState.SERVING, "serving")
     die(server)
@@ -922,11 +915,11 @@ def test_a_worker_that_dies_as_the_start_completes_is_noticed(
     def wait_and_die(self: Supervisor) -> None:
         settled(self)
         die(self)
-        wait_until(lambda: self._handles[0].exited, "the worker to be dead")
+        wait_until(lambda: self._handles()[0].exited, "the worker to be dead")
         wait_until(lambda: not select_readable(self._bell), "the monitor to have heard")
 
     monkeypatch.setattr(Supervisor, "_wait_for_start", wait_and_die)
-    server = make()
+    server = make(restart_limit=0)
     server.start()
     with pytest.raises(WorkerDiedError):
         server.wait(20)
@@ -1059,25 +1052,23 @@ def test_a_startup_that_failed_is_told_with_its_message(isolation: str, mode: st
 
 
 @both
-def test_a_shutdown_that_failed_is_told(isolation: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_shutdown_that_failed_is_told(isolation: str, caplog: pytest.LogCaptureFixture) -> None:
     with make(
         LIFESPAN, isolation, lifespan="on", state={"shutdown.failed": "not all was saved"}
     ) as server:
         pass
     (info,) = server.workers
     assert info.state is WorkerState.FAILED
-    assert "lifespan shutdown failed: not all was saved" in (server._handles[0].error or "")
+    assert "lifespan shutdown failed: not all was saved" in caplog.text
 
 
 @both
-def test_a_shutdown_that_hangs_is_ended(isolation: str) -> None:
+def test_a_shutdown_that_hangs_is_ended(isolation: str, caplog: pytest.LogCaptureFixture) -> None:
     with make(
         LIFESPAN, isolation, lifespan="on", state={"shutdown.hang": 1}, shutdown_timeout=0.1
-    ) as server:
+    ):
         pass
-    assert "lifespan shutdown took more than shutdown_timeout=0.1 s" in (
-        server._handles[0].error or ""
-    )
+    assert "lifespan shutdown took more than shutdown_timeout=0.1 s" in caplog.text
 
 
 # --- hooks
@@ -1127,7 +1118,9 @@ def test_a_hook_that_raises_fails_the_start(isolation: str) -> None:
 
 
 @both
-def test_an_end_hook_that_hangs_is_ended(isolation: str, tmp_path: Path) -> None:
+def test_an_end_hook_that_hangs_is_ended(
+    isolation: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     log = tmp_path / "log"
     with make(
         HOOKS,
@@ -1136,9 +1129,9 @@ def test_an_end_hook_that_hangs_is_ended(isolation: str, tmp_path: Path) -> None
         lifespan="on",
         state={"hook.hang": 1, "log": str(log)},
         shutdown_timeout=0.1,
-    ) as server:
+    ):
         pass
-    assert "TimeoutError" in (server._handles[0].error or "")
+    assert "TimeoutError" in caplog.text
     assert events(log)[-1] == "shutdown"  # the lifespan had its turn all the same
 
 

@@ -1,0 +1,44 @@
+"""How often workers that died may be replaced, and how soon."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+
+class RestartBudget:
+    """Counts restarts within a moving window; one budget for all workers of a supervisor.
+
+    It outlives the workers, so that a worker which dies as often as it is replaced spends it.
+
+    Args:
+        limit: Restarts within the window beyond which there are no more.
+        window: Seconds.
+        delay: Seconds before the first restart in a window; it doubles with each.
+    """
+
+    LONGEST_DELAY = 30.0
+    JITTER = 0.25
+    """Part of a delay by which it may be shorter or longer."""
+
+    def __init__(self, limit: int, window: float, delay: float) -> None:
+        self._limit = limit
+        self._window = window
+        self._delay = delay
+        self._spent: deque[float] = deque()
+
+    def spend(self, now: float) -> float | None:
+        """Take one restart; return the seconds to wait before it, ``None`` if there is none left.
+
+        Args:
+            now: The time (``time.monotonic()``).
+        """
+        while self._spent and self._spent[0] <= now - self._window:
+            self._spent.popleft()
+        before = len(self._spent)
+        if before >= self._limit:
+            return None
+        self._spent.append(now)
+        delay = min(self.LONGEST_DELAY, self._delay * 2.0**before)
+        # (Workers that died of the same cause need not come back at the same moment.)
+        return delay * random.uniform(1 - self.JITTER, 1 + self.JITTER)

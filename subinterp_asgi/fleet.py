@@ -1,0 +1,337 @@
+"""The workers of a supervisor and the slots that they serve.
+
+A slot is a worker's place: its number, its listeners, its inbox. It outlives the workers that fill
+it, one after the other, and two while one is being replaced. All of this is called with the
+supervisor's lock held, and nothing here blocks for longer than a thread takes to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+from random import randint
+
+from . import handover, interpreters, runners, scoreboard
+from .control import (
+    CMD_DRAIN,
+    CMD_SHUTDOWN,
+    DRAIN_RESTART,
+    QUEUE_SIZE,
+    Doorbell,
+    Runtime,
+    WatchdogLine,
+)
+from .errors import StateError
+from .handles import WorkerHandle
+from .scoreboard import GENERATION, INBOX, SLOTS_USED, WORKER
+from .states import WorkerState
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .config import Config
+    from .listeners import Listeners
+    from .log_receiver import LogReceiver
+    from .scoreboard import Slot as Words
+
+SPARE = -1
+"""The worker number of a spare."""
+_POSIX = os.name == "posix"
+
+
+class Slot:
+    """A worker's place.
+
+    Attributes:
+        index: Its number, which is its worker's.
+        current: The worker that fills it, which may have died.
+        incoming: The worker that will replace that one once it serves.
+        restart_at: When the next replacement is due (``time.monotonic()``), or ``None``.
+        adopted: The neighbours accept for it.
+        inbox: Pipe through which other workers hand sockets over, reading and writing end.
+    """
+
+    __slots__ = ("adopted", "current", "inbox", "incoming", "index", "restart_at")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.current: WorkerHandle | None = None
+        self.incoming: WorkerHandle | None = None
+        self.restart_at: float | None = None
+        self.adopted = False
+        self.inbox: tuple[int, int] | None = None
+        if _POSIX:
+            self.inbox = os.pipe()
+            for fd in self.inbox:
+                os.set_blocking(fd, False)
+
+    @property
+    def handles(self) -> list[WorkerHandle]:
+        """Those that fill it or will."""
+        return [handle for handle in (self.current, self.incoming) if handle is not None]
+
+
+class Fleet:
+    """Starts workers, tells them to end and releases what they held.
+
+    Args:
+        app: The application, or its import path.
+        config: The options.
+        state_json: Initial lifespan state.
+        in_threads: Workers are threads of this interpreter.
+        listeners: The sockets.
+        metrics_listeners: Those for metrics and health only, if there are any.
+        logs: Receives what workers log, if that is forwarded.
+        bell: Rung when a worker has something to say.
+        on_change: Called when a worker's state has changed.
+
+    Attributes:
+        slots: The slots that are to be filled, by number.
+        removed: Slots that need no worker of their own any more; their listeners are still open.
+        spares: Workers that wait to be needed.
+        handles: All workers that were not released, retiring ones too.
+        generation: Number of the newest generation that serves.
+        board: The scoreboard.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        config: Config,
+        state_json: str,
+        *,
+        in_threads: bool,
+        listeners: Listeners,
+        metrics_listeners: Listeners | None,
+        logs: LogReceiver | None,
+        bell: Doorbell,
+        on_change: Callable[[WorkerHandle], None],
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._state_json = state_json
+        self._in_threads = in_threads
+        self._listeners = listeners
+        self._metrics_listeners = metrics_listeners
+        self._logs = logs
+        self._bell = bell
+        self._on_change = on_change
+        capacity = max(64, 4 * config.workers)
+        self.board = scoreboard.new_board(capacity)
+        self._free = list(range(capacity, 0, -1))
+        self._path = tuple(entry or os.getcwd() for entry in sys.path)
+        self.slots: list[Slot] = []
+        self.removed: list[Slot] = []
+        self.spares: list[WorkerHandle] = []
+        self.handles: list[WorkerHandle] = []
+        self.generation = 1
+        try:
+            self.grow(config.workers)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- slots
+
+    def grow(self, count: int) -> list[Slot]:
+        """Add slots until there are so many; return the new ones, which are empty.
+
+        Raises:
+            BindError: There can be no listeners for them.
+        """
+        new = []
+        self._listeners.grow(count)
+        while len(self.slots) < count:
+            slot = self.removed.pop() if self.removed else Slot(len(self.slots))
+            self.slots.append(slot)
+            new.append(slot)
+        return new
+
+    def shrink(self, count: int) -> list[Slot]:
+        """Remove slots until there are so many; return them."""
+        gone, self.slots = self.slots[count:], self.slots[:count]
+        self.removed += reversed(gone)
+        return gone
+
+    # --- workers
+
+    def start(self, slot: Slot, generation: int) -> WorkerHandle:
+        """Start a worker for a slot, or let a spare become it.
+
+        Raises:
+            OSError: Descriptors have run out.
+            StateError: There are too many workers.
+        """
+        listeners = self._listeners.duplicate(slot.index)
+        for spare in self.spares:
+            if spare.state is WorkerState.SPARE and spare.generation == generation:
+                self.spares.remove(spare)
+                self._mark(spare, slot)
+                reading = -1 if slot.inbox is None else slot.inbox[0]
+                spare.serve(slot.index, reading, listeners)
+                if self._logs is not None and spare.job.runtime.log_fd is not None:
+                    self._logs.became(spare.job.runtime.log_fd, slot.index)
+                return spare
+        handle = self._start(slot.index, generation, listeners, slot.inbox)
+        self._mark(handle, slot)
+        return handle
+
+    def start_spare(self) -> WorkerHandle:
+        """Start a worker that imports the application and waits.
+
+        Raises:
+            OSError: Descriptors have run out.
+            StateError: There are too many workers.
+        """
+        handle = self._start(SPARE, self.generation, [], None)
+        self.spares.append(handle)
+        return handle
+
+    def _start(
+        self,
+        worker_id: int,
+        generation: int,
+        listeners: list[tuple[int, int]],
+        inbox: tuple[int, int] | None,
+    ) -> WorkerHandle:
+        limit = self._config.limit_max_requests
+        if limit is not None:
+            limit += randint(0, self._config.limit_max_requests_jitter)
+        with contextlib.ExitStack() as cleanup:
+            for fd, _ in listeners:
+                cleanup.callback(os.close, fd)
+            if not self._free:
+                raise StateError("too many workers: others have not ended yet")
+            bell = Doorbell()
+            cleanup.callback(bell.close)
+            metrics = self._metrics_listeners
+            metrics_listeners = [] if metrics is None else metrics.duplicate()
+            for fd, _ in metrics_listeners:
+                cleanup.callback(os.close, fd)
+            watchdog = None
+            if self._config.timeout_worker_healthcheck:
+                watchdog = WatchdogLine()
+                cleanup.callback(watchdog.close)
+            log_fd = None
+            if self._logs is not None:
+                log_fd = self._logs.open(worker_id, generation)
+                cleanup.callback(self._logs.worker_ended, log_fd)
+            job = runners.Job(
+                app=self._app,
+                config=self._config,
+                state_json=self._state_json,
+                worker_id=worker_id,
+                listeners=listeners,
+                metrics_listeners=metrics_listeners,
+                path=self._path,
+                board=self.board,
+                slot=self._free[-1],
+                ctrl_queue=self._new_queue(),
+                status_queue=self._new_queue(),
+                command_bell=bell,
+                status_bell=self._bell,
+                runtime=Runtime(
+                    inbox=inbox and inbox[0],
+                    request_limit=limit,
+                    spare=worker_id == SPARE,
+                    watchdog=None if watchdog is None else watchdog.numbers,
+                    log_fd=log_fd,
+                ),
+            )
+            cleanup.pop_all()  # from here on they are the job's
+        index = self._free.pop()
+        self.board[SLOTS_USED] = max(self.board[SLOTS_USED], index + 1)
+        words = self._words(index)
+        words[GENERATION] = generation
+        runner = runners.run_in_thread if self._in_threads else runners.run_in_interpreter
+        handle = WorkerHandle(job, runner, generation, self._on_change, watchdog)
+        self.handles.append(handle)
+        handle.start()
+        return handle
+
+    def _mark(self, handle: WorkerHandle, slot: Slot) -> None:
+        """Write on the board whose words these are."""
+        words = self._words(handle.job.slot)
+        words[WORKER] = slot.index + 1
+        words[INBOX] = 0 if slot.inbox is None else slot.inbox[1] + 1
+
+    def _words(self, index: int) -> Words:
+        return scoreboard.slot_of(self.board, index)
+
+    def _new_queue(self) -> interpreters.Queue:
+        return queue.Queue() if self._in_threads else interpreters.create_queue(QUEUE_SIZE)
+
+    def retire(self, handle: WorkerHandle) -> None:
+        """Tell a worker to finish what it has, and to end."""
+        if not handle.retiring:
+            handle.retiring = True
+            handle.command(CMD_DRAIN, DRAIN_RESTART)
+            handle.command(CMD_SHUTDOWN)
+
+    def release(self, handle: WorkerHandle) -> None:
+        """Release what a worker held that has exited."""
+        self.handles.remove(handle)
+        if handle in self.spares:
+            self.spares.remove(handle)
+        handle.close()
+        if self._logs is not None and handle.job.runtime.log_fd is not None:
+            self._logs.worker_ended(handle.job.runtime.log_fd)
+        scoreboard.fold(self.board, handle.job.slot)
+        self._free.append(handle.job.slot)
+
+    # --- slots that nobody serves
+
+    def adopt(self, slot: Slot) -> None:
+        """Have the neighbours accept for a slot, and take what is in its inbox."""
+        slot.adopted = True
+        for neighbour in self._serving():
+            if neighbour.worker_id != slot.index:
+                neighbour.adopt(slot.index, self._listeners.duplicate(slot.index, shared=False))
+
+    def disown(self, slot: Slot) -> None:
+        """Leave a slot to its own worker again."""
+        slot.adopted = False
+        for handle in self._serving():
+            if handle.worker_id != slot.index:
+                handle.disown(slot.index)
+
+    def adopt_all(self, handle: WorkerHandle) -> None:
+        """Have a worker that has just begun to serve accept for all slots that need it."""
+        for slot in (*self.slots, *self.removed):
+            if slot.adopted and slot.index != handle.worker_id:
+                handle.adopt(slot.index, self._listeners.duplicate(slot.index, shared=False))
+
+    def forward_inbox(self, slot: Slot) -> None:
+        """Give what lies in the inbox of a slot without a worker to others."""
+        if slot.inbox is None:
+            return
+        others = [
+            other.inbox[1]
+            for other in self.slots
+            if other.inbox is not None and other is not slot and other.current in self._serving()
+        ]
+        if others:
+            for number, fd in enumerate(handover.receive(slot.inbox[0])):
+                if not handover.send(others[number % len(others)], fd):
+                    os.close(fd)
+
+    def _serving(self) -> list[WorkerHandle]:
+        return [h for h in self.handles if h.state is WorkerState.SERVING and not h.retiring]
+
+    def listening(self, slot: Slot) -> list[int]:
+        """Descriptors that only this slot's worker accepts from."""
+        return self._listeners.of_slot(slot.index)
+
+    def close(self) -> None:
+        """Release the slots; for workers that can't be stopped nothing is released."""
+        for slot in (*self.slots, *self.removed):
+            if slot.inbox is not None:
+                for fd in handover.receive(slot.inbox[0]):
+                    os.close(fd)
+                for fd in slot.inbox:
+                    os.close(fd)
+                slot.inbox = None

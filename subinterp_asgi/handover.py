@@ -1,0 +1,68 @@
+"""Evening out: a worker with many connections passes a new one on to a worker with few.
+
+The kernel spreads connections over sockets by chance, or gives them to whoever is faster; with a
+few long-lived connections neither is even. All workers are in one process, where the number of a
+descriptor means the same to all, so that four octets in a pipe are enough to hand a socket over.
+Each worker's pipe, its *inbox*, is the supervisor's, and outlives the worker: what one leaves in it
+another finds there.
+"""
+
+from __future__ import annotations
+
+import os
+from struct import Struct
+from time import monotonic_ns
+
+from .scoreboard import ACCEPTING, BUSY_SINCE, CONNECTIONS, INBOX, SLOT_WORDS, SLOTS_USED
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .meter import Meter
+
+SLACK = 4
+"""Connections, and an eighth of the other's, that a worker may have more than another one."""
+_HELD_UP = 20_000_000
+"""Nanoseconds from which on a busy worker is given nothing: it may be frozen."""
+
+_number = Struct("@i")
+_BATCH = 64
+
+
+def pass_on(meter: Meter, fd: int) -> bool:
+    """Pass an accepted socket to a worker that has far fewer connections, if there is one.
+
+    Args:
+        meter: The counters of this worker.
+        fd: The socket's descriptor. If it was passed on it is the other worker's.
+    """
+    most = (meter.connections - SLACK) * 8 // 9
+    if most < 0:
+        return False
+    board, own = meter.board, meter.index
+    inbox = 0
+    for slot in range(1, board[SLOTS_USED]):
+        base = slot * SLOT_WORDS
+        if slot != own and board[base + ACCEPTING] and board[base + CONNECTIONS] < most:
+            busy_since = board[base + BUSY_SINCE]
+            if not busy_since or monotonic_ns() - busy_since < _HELD_UP:
+                most = board[base + CONNECTIONS]
+                inbox = board[base + INBOX]
+    return inbox > 0 and send(inbox - 1, fd)
+
+
+def send(inbox: int, fd: int) -> bool:
+    """Put a descriptor into an inbox; ``False`` if there is no room."""
+    try:
+        os.write(inbox, _number.pack(fd))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def receive(inbox: int) -> list[int]:
+    """Take descriptors out of an inbox; they are the caller's to close."""
+    try:
+        data = os.read(inbox, _BATCH * _number.size)
+    except BlockingIOError:
+        return []
+    return [fd for (fd,) in _number.iter_unpack(data)]

@@ -1,0 +1,451 @@
+"""Keeps each slot served: replaces workers that die, are stuck, or have served for long enough.
+
+``Keeper.step()`` looks at everything once and says when it wants to look again. It is called in the
+supervisor's thread, with its lock held, whenever a worker has said something or the time has come.
+What is decided is said in events; the work is the fleet's.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic, monotonic_ns
+
+from .budget import RestartBudget
+from .errors import SubinterpASGIError
+from .events import (
+    Event,
+    WorkerAbandoned,
+    WorkerDied,
+    WorkerRecycled,
+    WorkerStuck,
+)
+from .states import WorkerState
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .config import Config
+    from .fleet import Fleet, Slot
+    from .handles import WorkerHandle
+    from .waiting import Watch
+
+PATIENCE = 0.05
+"""Seconds that a connection may stay in a slot's queue while the slot's worker is busy; then the
+neighbours accept there too."""
+START_MARGIN = 2.0
+"""Seconds for a worker to report its own timeout before it is reported for it."""
+STACK_TIME = 1.0
+"""Seconds to wait for the stack of a worker that is stuck."""
+RSS_INTERVAL = 5.0
+"""Seconds between looks at the memory of the process."""
+NEVER = float("inf")
+_NANO = 1_000_000_000
+
+
+class Keeper:
+    """Decides which workers are to be started and to be retired.
+
+    Args:
+        config: The options.
+        fleet: The workers.
+        watch: Where listeners are watched.
+        emit: Takes events.
+        on_failure: Called with the reason when workers die too often.
+
+    Attributes:
+        paused: Somebody else is replacing workers; only what has ended is taken note of.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        watch: Watch,
+        emit: Callable[[Event], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._watch = watch
+        self._emit = emit
+        self._on_failure = on_failure
+        self._budget = RestartBudget(
+            config.restart_limit, config.restart_window, config.restart_delay
+        )
+        self.paused = False
+        self._failed = False
+        self._serving: set[WorkerHandle] = set()  # that the neighbours' slots were offered to
+        self._armed: set[int] = set()
+        self._probes: dict[int, tuple[float, int]] = {}  # by slot: when to look, accepted so far
+        self._frozen: set[int] = set()
+        self._stuck: dict[WorkerHandle, float] = {}  # and when their stack is waited for no more
+        self._retiring: dict[WorkerHandle, float] = {}  # and when they should have ended
+        self._spare_at = 0.0
+        self._rss_at = 0.0
+        self._rss_base: int | None = None
+
+    def step(self, ready: Iterable[int] = ()) -> float:
+        """Look at everything, and act.
+
+        Args:
+            ready: Listeners where connections are queued.
+
+        Returns:
+            When to look again (``time.monotonic()``); ``NEVER``: when something happens.
+        """
+        now = monotonic()
+        fleet = self._fleet
+        for handle in tuple(fleet.handles):
+            handle.collect()
+            if handle.exited:
+                self._bury(handle, now)
+        if self._failed:
+            return NEVER
+        deadlines = [self._check_retiring(now), self._check_stuck(now)]
+        if not self.paused:
+            deadlines += [self._fill(slot, now) for slot in fleet.slots]
+            deadlines += [self._recycle(now), self._keep_spares(now)]
+        deadlines.append(self._share_queues(ready, now))
+        return min(deadlines, default=NEVER)
+
+    # --- those that ended
+
+    def _bury(self, handle: WorkerHandle, now: float) -> None:
+        """Release a worker that has exited; if nobody had asked it to, see to its replacement."""
+        slot = next((s for s in self._fleet.slots if handle in s.handles), None)
+        if slot is not None and handle is slot.incoming and self.paused:
+            return  # who paused looks after those it has started
+        if handle.retiring:
+            self.report_end(handle)
+        else:
+            self._note_death(handle, slot, now)
+        self._forget(handle)
+        if slot is not None:
+            self._vacate(slot, handle)
+        self._fleet.release(handle)
+
+    def report_end(self, handle: WorkerHandle) -> None:
+        """Say it if a worker that was told to end did not do that well."""
+        if handle.error is not None:
+            self._emit(
+                WorkerDied(
+                    worker_id=handle.worker_id,
+                    generation=handle.generation,
+                    error=handle.error,
+                    restart_in=None,
+                )
+            )
+            _log("error", f"worker {handle.worker_id} did not end well: {handle.error}")
+
+    def _vacate(self, slot: Slot, handle: WorkerHandle) -> None:
+        if slot.current is handle:
+            slot.current = None
+        else:
+            slot.incoming = None
+
+    def _forget(self, handle: WorkerHandle) -> None:
+        self._serving.discard(handle)
+        self._stuck.pop(handle, None)
+        self._retiring.pop(handle, None)
+
+    def _note_death(self, handle: WorkerHandle, slot: Slot | None, now: float) -> None:
+        """Spend a restart, and fail if there is none left."""
+        if self._failed:
+            return
+        delay = self._budget.spend(now)
+        error = handle.error or "it ended without being told to"
+        self._emit(
+            WorkerDied(
+                worker_id=handle.worker_id,
+                generation=handle.generation,
+                error=error,
+                restart_in=delay,
+            )
+        )
+        name = f"worker {handle.worker_id}" if handle.worker_id >= 0 else "a spare"
+        _log("error", f"{name} died: {error}")
+        if delay is None:
+            self._failed = True
+            self._on_failure(f"{name} died: {error}")
+        elif slot is None:
+            self._spare_at = now + delay
+        else:
+            slot.restart_at = now + delay
+
+    # --- slots
+
+    def _fill(self, slot: Slot, now: float) -> float:
+        """See that a slot has a worker; return when to look again."""
+        incoming, current = slot.incoming, slot.current
+        if incoming is not None and incoming.state is WorkerState.SERVING:
+            slot.current, slot.incoming = incoming, None
+            if current is not None:
+                self._fleet.retire(current)
+            current, incoming = slot.current, None
+        for handle in slot.handles:
+            if handle.state is WorkerState.STARTING:
+                deadline = handle.since + self._config.startup_timeout + START_MARGIN
+                if now < deadline:
+                    return deadline
+                handle.error = (
+                    f"it did not start within startup_timeout={self._config.startup_timeout:g} s"
+                )
+                self._note_death(handle, slot, now)
+                self._vacate(slot, handle)
+                self._fleet.retire(handle)
+        if slot.restart_at is None and not slot.handles:
+            slot.restart_at = now
+        due = slot.restart_at
+        if due is not None and due <= now:
+            slot.restart_at = None
+            self.start(slot)
+            due = slot.restart_at
+        return NEVER if due is None else due
+
+    def start(self, slot: Slot) -> None:
+        """Start a worker for a slot: to fill it, or to replace the one that does."""
+        now = monotonic()
+        try:
+            handle = self._fleet.start(slot, self._fleet.generation)
+        except (OSError, SubinterpASGIError, RuntimeError, MemoryError) as exc:
+            delay = self._budget.spend(now)
+            reason = f"worker {slot.index} could not be started: {exc}"
+            _log("error", reason)
+            if delay is None:
+                self._failed = True
+                self._on_failure(reason)
+            else:
+                slot.restart_at = now + delay
+            return
+        if slot.current is None:
+            slot.current = handle
+        else:
+            slot.incoming = handle
+
+    def _keep_spares(self, now: float) -> float:
+        missing = self._config.spares - len(self._fleet.spares)
+        if missing <= 0:
+            return NEVER
+        if any(slot.current is None for slot in self._fleet.slots):
+            return NEVER  # first things first
+        if now < self._spare_at:
+            return self._spare_at
+        try:
+            for _ in range(missing):
+                self._fleet.start_spare()
+        except (OSError, SubinterpASGIError, RuntimeError, MemoryError) as exc:
+            _log("warning", f"a spare could not be started: {exc}")
+            self._spare_at = now + RestartBudget.LONGEST_DELAY
+        return NEVER
+
+    # --- those that have served for long enough
+
+    def _recycle(self, now: float) -> float:
+        """Begin to replace one worker, if one is due and no other is being replaced."""
+        slots = self._fleet.slots
+        if any(slot.incoming or slot.restart_at is not None for slot in slots):
+            return NEVER
+        if self._retiring:
+            return NEVER  # its memory is still there
+        lifetime = self._config.workers_lifetime or NEVER
+        next_look = NEVER
+        full = self._too_much_memory(now)
+        oldest = min(
+            (slot for slot in slots if slot.current is not None),
+            key=lambda slot: slot.current.since if slot.current else NEVER,
+            default=None,
+        )
+        for slot in slots:
+            handle = slot.current
+            if handle is None or handle.state is not WorkerState.SERVING:
+                continue
+            if handle.exhausted:
+                reason = "limit_max_requests"
+            elif now >= handle.since + lifetime:
+                reason = "workers_lifetime"
+            elif full and slot is oldest:
+                reason = "workers_max_rss"
+            else:
+                next_look = min(next_look, handle.since + lifetime)
+                continue
+            self._emit(
+                WorkerRecycled(worker_id=slot.index, generation=handle.generation, reason=reason)
+            )
+            self.start(slot)
+            self._rss_base = None
+            return NEVER
+        if self._config.workers_max_rss is not None:
+            next_look = min(next_look, self._rss_at)
+        return next_look
+
+    def _too_much_memory(self, now: float) -> bool:
+        """Whether the process has grown by more than its workers may.
+
+        Memory is the process's, not a worker's. What it has grown by since all of the workers
+        served is taken for theirs, in equal parts.
+        """
+        limit = self._config.workers_max_rss
+        if limit is None or now < self._rss_at:
+            return False
+        self._rss_at = now + RSS_INTERVAL
+        rss = resident_memory()
+        if rss is None or any(
+            slot.current is None or slot.current.state is not WorkerState.SERVING
+            for slot in self._fleet.slots
+        ):
+            return False
+        if self._rss_base is None:
+            self._rss_base = rss
+        return rss - self._rss_base > limit * 1024 * 1024 * len(self._fleet.slots)
+
+    # --- those that don't come round
+
+    def _check_stuck(self, now: float) -> float:
+        """Find workers whose loop is held up; return when to look again."""
+        timeout = self._config.timeout_worker_healthcheck
+        if not timeout:
+            return NEVER
+        next_look = now + min(5.0, timeout / 4)
+        for handle in self._fleet.handles:
+            since = handle.busy_since
+            held_up = (monotonic_ns() - since) / _NANO if since else 0.0
+            if handle in self._stuck:
+                if held_up < timeout:
+                    self._recovered(handle)
+                elif handle.stack is not None or now >= self._stuck[handle]:
+                    self._report_stuck(handle, held_up)
+                else:
+                    next_look = min(next_look, self._stuck[handle])
+            elif handle.state in (WorkerState.SERVING, WorkerState.DRAINING) and (
+                held_up >= timeout
+            ):
+                handle.become(WorkerState.STUCK)
+                self._stuck[handle] = now + STACK_TIME
+                next_look = min(next_look, now + STACK_TIME)
+                handle.ask_for_stack()
+                self._replace_stuck(handle, now)
+        return next_look
+
+    def _replace_stuck(self, handle: WorkerHandle, now: float) -> None:
+        slot = next((s for s in self._fleet.slots if s.current is handle), None)
+        if slot is None or self.paused or slot.incoming is not None:
+            return
+        if self._budget.spend(now) is None:
+            _log("error", f"worker {handle.worker_id} is stuck; restart_limit forbids another")
+        else:
+            self.start(slot)
+
+    def _report_stuck(self, handle: WorkerHandle, held_up: float) -> None:
+        if self._stuck[handle] == NEVER:
+            return  # that was done
+        self._stuck[handle] = NEVER
+        stack = handle.stack or "(its stack is not known)"
+        self._emit(
+            WorkerStuck(
+                worker_id=handle.worker_id,
+                generation=handle.generation,
+                seconds=held_up,
+                stack=stack,
+            )
+        )
+        _log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
+        if self._config.worker_interrupt:
+            handle.interrupt()
+
+    def _recovered(self, handle: WorkerHandle) -> None:
+        del self._stuck[handle]
+        handle.stack = None
+        handle.become(WorkerState.SERVING if not handle.retiring else WorkerState.DRAINING)
+
+    def _check_retiring(self, now: float) -> float:
+        """Report those that don't end; return when to look again."""
+        config, deadlines = self._config, [NEVER]
+        for handle in self._fleet.handles:
+            if handle.retiring and handle not in self._retiring:
+                patience = config.timeout_graceful_shutdown + 3 * config.shutdown_timeout
+                self._retiring[handle] = now + patience
+            deadline = self._retiring.get(handle, NEVER)
+            if now >= deadline:
+                self._retiring[handle] = deadline = NEVER
+                self._emit(
+                    WorkerAbandoned(worker_id=handle.worker_id, generation=handle.generation)
+                )
+                _log("error", f"worker {handle.worker_id} does not end; it is left alone")
+            deadlines.append(deadline)
+        return min(deadlines)
+
+    # --- queues that nobody looks at
+
+    def _share_queues(self, ready: Iterable[int], now: float) -> float:
+        """Have neighbours accept for slots whose worker can't; return when to look again."""
+        fleet = self._fleet
+        for handle in fleet.handles:
+            if handle.state is WorkerState.SERVING and handle not in self._serving:
+                self._serving.add(handle)
+                fleet.adopt_all(handle)
+        next_look = NEVER
+        for slot in (*fleet.slots, *fleet.removed):
+            if len(fleet.slots) > 1 or slot in fleet.removed:
+                next_look = min(next_look, self._probe(slot, ready, now))
+            handles = [h for h in slot.handles if h.state is WorkerState.SERVING]
+            served = bool(handles) and slot.index not in self._frozen
+            if served and slot.adopted:
+                fleet.disown(slot)
+            elif not served and not slot.adopted and fleet.listening(slot):
+                fleet.adopt(slot)
+            if not handles:
+                fleet.forward_inbox(slot)
+        return next_look
+
+    def _probe(self, slot: Slot, ready: Iterable[int], now: float) -> float:
+        """Find out whether a slot's worker leaves connections waiting; return when to look again.
+
+        A worker that is held up leaves its heartbeat as it is, and accepts nothing meanwhile.
+        """
+        index, handle = slot.index, slot.current
+        listening = self._fleet.listening(slot)
+        if handle is None or handle.state is not WorkerState.SERVING:
+            self._probes.pop(index, None)
+            self._frozen.discard(index)
+            self._armed.difference_update(listening)
+            return NEVER
+        since = handle.busy_since
+        held_up = bool(since) and monotonic_ns() - since > PATIENCE * _NANO
+        if index in self._frozen:
+            if held_up:
+                return now + PATIENCE
+            self._frozen.remove(index)
+            self._armed.difference_update(listening)
+        if index in self._probes:
+            at, accepted = self._probes[index]
+            if now < at:
+                return at
+            del self._probes[index]
+            if held_up and handle.accepted == accepted:
+                self._frozen.add(index)
+                return now + PATIENCE
+            self._armed.difference_update(listening)
+        if any(fd in ready for fd in listening):
+            self._probes[index] = (now + PATIENCE, handle.accepted)
+            return now + PATIENCE
+        if not self._armed.issuperset(listening):
+            self._armed.update(listening)
+            for fd in listening:
+                self._watch.arm(fd)
+        return NEVER
+
+
+def resident_memory() -> int | None:
+    """Octets of this process that are in memory, where the system tells."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _log(level: str, text: str) -> None:
+    import logging  # a host that has no use for it pays for it only when something is wrong
+
+    getattr(logging.getLogger("subinterp_asgi.error"), level)("%s", text)

@@ -1,0 +1,204 @@
+"""Replacing workers that serve by new ones, which serve before the old ones retire.
+
+A rollout runs in the thread of the caller, who waits for it. Meanwhile the keeper starts nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+from .errors import ReloadError
+from .keeper import START_MARGIN
+from .scoreboard import ERRORS, LAG, REQUESTS, slot_of
+from .states import WorkerState
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .config import Config
+    from .fleet import Fleet, Slot
+    from .handles import WorkerHandle
+
+CANARY_ERRORS = 0.01
+"""Errors for each request that a canary may have beyond twice those of the others."""
+CANARY_LAG = 0.25
+"""Seconds by which its loop may be held up, unless the others' are held up a third as long."""
+
+
+class Rollout:
+    """Starts a generation and, once it serves, retires the one before.
+
+    Args:
+        config: The options.
+        fleet: The workers.
+        changed: The supervisor's lock, notified when something has changed.
+        broken_off: Tells whether the supervisor is ending.
+        generation: Number of the new generation.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        changed: threading.Condition,
+        broken_off: Callable[[], bool],
+        generation: int,
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._changed = changed
+        self._broken_off = broken_off
+        self.generation = generation
+        self._retired: list[WorkerHandle] = []
+
+    def run(self, strategy: str, canary: float) -> None:
+        """Replace all workers.
+
+        Args:
+            strategy: ``"all"`` at once or ``"rolling"``, one by one.
+            canary: Seconds for which one new worker is tried first; 0: none is.
+
+        Raises:
+            ReloadError: A new worker could not start, or the canary did worse than the others.
+        """
+        slots = list(self._fleet.slots)
+        try:
+            if canary:
+                self.start(slots[:1])
+                self._try(slots[0], canary)
+            if strategy == "all":
+                self.start([slot for slot in slots if slot.incoming is None])
+                self.promote(slots)
+            else:
+                for slot in slots:
+                    if slot.incoming is None:
+                        self.start([slot])
+                    self.promote([slot])
+        except BaseException:
+            self.give_up(slots)
+            raise
+
+    def start(self, slots: Sequence[Slot]) -> None:
+        """Start new workers and wait until all of them serve.
+
+        Raises:
+            ReloadError: One could not.
+        """
+        new: list[WorkerHandle] = []
+        with self._changed:
+            for slot in slots:
+                try:
+                    slot.incoming = self._fleet.start(slot, self.generation)
+                except (OSError, RuntimeError, MemoryError) as exc:
+                    raise self._error(f"worker {slot.index} could not be started: {exc}") from None
+                new.append(slot.incoming)
+            self._changed.wait_for(
+                lambda: (
+                    self._broken_off()
+                    or any(handle.state is WorkerState.FAILED for handle in new)
+                    or all(handle.state is WorkerState.SERVING for handle in new)
+                ),
+                self._config.startup_timeout + START_MARGIN,
+            )
+            for handle in new:
+                if handle.state is WorkerState.FAILED:
+                    raise self._error(f"worker {handle.worker_id} could not start: {handle.error}")
+            if self._broken_off():
+                raise self._error("the supervisor is ending")
+            for handle in new:
+                if handle.state is not WorkerState.SERVING:
+                    raise self._error(
+                        f"worker {handle.worker_id} did not start within "
+                        f"startup_timeout={self._config.startup_timeout:g} s"
+                    )
+
+    def _error(self, reason: str) -> ReloadError:
+        return ReloadError(
+            f"generation {self.generation} does not serve, generation {self._fleet.generation} "
+            f"goes on: {reason}",
+            self.generation,
+        )
+
+    def _try(self, slot: Slot, seconds: float) -> None:
+        """Watch the canary for a while.
+
+        Raises:
+            ReloadError: It ended, or did worse than the others.
+        """
+        canary = slot.incoming
+        assert canary is not None
+        others = [other.current for other in self._fleet.slots if other.current is not None]
+        before = _totals(others)
+        began = monotonic()
+        with self._changed:
+            while (left := began + seconds - monotonic()) > 0:
+                if self._broken_off():
+                    raise self._error("the supervisor is ending")
+                if canary.state is not WorkerState.SERVING:
+                    raise self._error(f"the canary is {canary.state.value}: {canary.error}")
+                self._changed.wait(min(left, 0.1))
+                errors, requests, lag = _totals([canary])
+                other_errors, other_requests, other_lag = _totals(others)
+                usual = (other_errors - before[0]) / max(1, other_requests - before[1])
+                if errors / max(1, requests) > 2 * usual + CANARY_ERRORS:
+                    raise self._error(f"the canary failed {errors} of {requests} requests")
+                if lag > max(CANARY_LAG, 3 * other_lag):
+                    raise self._error(f"the canary's loop was held up for {lag:.2f} s")
+
+    def promote(self, slots: Sequence[Slot]) -> None:
+        """Let the new workers take the places of the old ones, which retire."""
+        with self._changed:
+            self._fleet.generation = self.generation
+            for slot in slots:
+                old = slot.current
+                slot.current, slot.incoming = slot.incoming, None
+                slot.restart_at = None
+                if old is not None and not old.exited:
+                    self._fleet.retire(old)
+                    self._retired.append(old)
+
+    def retire(self, slots: Sequence[Slot]) -> None:
+        """Retire the workers of slots that were removed."""
+        with self._changed:
+            for slot in slots:
+                for handle in slot.handles:
+                    self._fleet.retire(handle)
+                    self._retired.append(handle)
+                slot.current = slot.incoming = slot.restart_at = None
+
+    def give_up(self, slots: Sequence[Slot]) -> None:
+        """Retire the new workers that have not taken their places."""
+        with self._changed:
+            for slot in slots:
+                if slot.incoming is not None:
+                    self._fleet.retire(slot.incoming)
+                    self._retired.append(slot.incoming)
+                    slot.incoming = None
+
+    def finish(self) -> None:
+        """Wait until those that were retired have ended, as long as that may take."""
+        config = self._config
+        patience = config.timeout_graceful_shutdown + 3 * config.shutdown_timeout
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._broken_off()
+                    or all(
+                        handle not in self._fleet.handles or handle.state is WorkerState.STUCK
+                        for handle in self._retired
+                    )
+                ),
+                patience,
+            )
+
+
+def _totals(handles: Sequence[WorkerHandle]) -> tuple[int, int, float]:
+    """Errors and requests of some workers, and the longest time that one was held up lately."""
+    slots = [slot_of(handle.job.board, handle.job.slot) for handle in handles]
+    return (
+        sum(slot[ERRORS] for slot in slots),
+        sum(slot[REQUESTS] for slot in slots),
+        max((slot[LAG] for slot in slots), default=0) / 1e9,
+    )
