@@ -65,12 +65,14 @@ class _Command:
 
     def __init__(self, server: Supervisor) -> None:
         self._server = server
+        self._workers = server.config.workers
+        self._changing = True  # a thread starts, reloads or scales
+        self._changes: list[str] = []  # what is to be done after that
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def run(self) -> int:
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if hasattr(signal, "SIGHUP") and self._server.config.tls:
-            numbers.append(signal.SIGHUP)
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         previous = {number: signal.signal(number, self._on_signal) for number in numbers}
         try:
             return self._serve()
@@ -104,11 +106,13 @@ class _Command:
         first_signal: float | None = None
         while True:
             event, outcome = self._events.get()
-            if event == "signal" and outcome == "SIGHUP":
-                _say("SIGHUP: reading the certificates again")
-                self._call("tls", server.reload_tls)
-            elif event == "tls" and outcome is not None:
-                _say_error(outcome)
+            if event == "signal" and outcome in self._CHANGES:
+                if first_signal is None:
+                    self._change(outcome)
+            elif event == "changed":
+                if first_signal is None and outcome is not None:
+                    _say_error(outcome)
+                self._changed()
             elif event == "signal":
                 if first_signal is None:
                     first_signal = monotonic()
@@ -119,6 +123,7 @@ class _Command:
                     self._call("forced", lambda: server.stop(0))
             elif event == "started" and outcome is None:
                 self._announce(perf_counter() - began)
+                self._changed()
                 self._call("ended", server.wait)
             elif event == "started" and first_signal is None:
                 _say_error(outcome)
@@ -131,6 +136,36 @@ class _Command:
                     _say_error(outcome)
                     exit_guard.end_process(EXIT_DIED)
                 return status
+
+    _CHANGES = ("SIGHUP", "SIGTTIN", "SIGTTOU")
+
+    def _change(self, name: str) -> None:
+        """Reload, or serve with one worker more or less; one thing after the other."""
+        if self._changing:
+            if not (name == "SIGHUP" and name in self._changes):
+                self._changes.append(name)
+            return
+        self._changing = True
+        self._call("changed", {"SIGHUP": self._reload}.get(name, lambda: self._scale(name)))
+
+    def _changed(self) -> None:
+        """That is done; do what was asked for meanwhile."""
+        self._changing = False
+        if self._changes:
+            self._change(self._changes.pop(0))
+
+    def _reload(self) -> None:
+        _say("SIGHUP: reloading")
+        began = perf_counter()
+        generation = self._server.reload()
+        _say(f"Generation {generation} serves; that took {(perf_counter() - began) * 1000:.0f} ms")
+
+    def _scale(self, name: str) -> None:
+        before = self._workers
+        after = before + 1 if name == "SIGTTIN" else max(1, before - 1)
+        _say(f"{name}: {after} worker{'s' * (after > 1)} instead of {before}")
+        self._server.scale(after)
+        self._workers = after
 
     def _announce(self, seconds: float) -> None:
         server = self._server

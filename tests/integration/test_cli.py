@@ -381,3 +381,49 @@ def refuses(url: str) -> bool:
     with closing(socket.socket()) as sock:
         sock.settimeout(10)
         return sock.connect_ex((host, int(port))) != 0
+
+
+# --- reloading and scaling
+
+
+def test_reloading_and_scaling_by_signals() -> None:
+    with serve("--workers", "2") as command:
+        assert get(command.url).status == 200
+        command.send(signal.SIGHUP)
+        command.wait_for("Generation 2 serves")
+        command.send(signal.SIGTTIN)
+        command.wait_for("SIGTTIN: 3 workers instead of 2")
+        command.send(signal.SIGTTOU)
+        command.wait_for("SIGTTOU: 2 workers instead of 3")  # (signals that wait become one)
+        command.send(signal.SIGTTOU)
+        command.wait_for("SIGTTOU: 1 worker instead of 2")
+        command.send(signal.SIGTTOU)
+        command.wait_for("SIGTTOU: 1 worker instead of 1")
+        assert get(command.url).status == 200
+        end(command)
+
+
+def test_several_reloads_asked_for_at_once_are_one_after_the_present_one() -> None:
+    with serve() as command:
+        assert get(command.url).status == 200
+        for _ in range(5):
+            command.send(signal.SIGHUP)
+        command.wait_for("Generation 2 serves")
+        assert end(command).count("SIGHUP: reloading") <= 3
+
+
+def test_a_reload_that_fails_leaves_the_old_generation(tmp_path: Path) -> None:
+    module = tmp_path / "changing.py"
+    source = (Path(__file__).parent / "cli_apps" / "plain.py").read_text()
+    module.write_text(source)
+    with serve("--app-dir", str(tmp_path), app="changing:app") as command:
+        assert get(command.url).status == 200
+        module.write_text("raise RuntimeError('half written')\n")
+        command.send(signal.SIGHUP)
+        command.wait_for("Error: generation 2 does not serve, generation 1 goes on: .*half written")
+        assert get(command.url).status == 200
+        module.write_text(source)
+        command.send(signal.SIGHUP)
+        command.wait_for("Generation 3 serves")
+        assert get(command.url).status == 200
+        end(command)
