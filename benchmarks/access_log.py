@@ -217,14 +217,13 @@ def measure(count: int, rounds: int, connections: int) -> None:
 
     print("| | request: worker | request: host | record: worker | record: host |")
     print("|---|---|---|---|---|")
+    base = (median(0, "/log", 0) - median(0, "/", 0)) / RECORDS  # of calls that log nothing
     for index, (way, level) in enumerate(ways):
         name = way.name + (", unwanted by the host" if level > logging.INFO else "")
         # The application's records come on top of the access log's line.
         records = [
             (median(index, "/log", side) - median(index, "/", side)) / RECORDS for side in (0, 1)
         ]
-        if way.name == "nothing":
-            base = records[0]
         shown = f"{records[0] - base:.1f} | {records[1]:.1f}" if index > 1 else " | "
         print(
             f"| {name} | {median(index, '/', 0):.1f} "

@@ -28,6 +28,7 @@ from .control import (
     CMD_ADOPT,
     CMD_DISOWN,
     CMD_DRAIN,
+    CMD_FAULT,
     CMD_RELOAD_TLS,
     CMD_SERVE,
     CMD_SHUTDOWN,
@@ -235,6 +236,10 @@ def run_worker(
             meter.limit = runtime.request_limit
             meter.on_limit = lambda: status_queue.put((STATUS_EXHAUSTED,))
         hooks = _hooks(app, worker_id, state) if config.worker_hooks else {}
+        if runtime.start_delay or runtime.start_failure is not None:
+            from .testing import faults
+
+            hooks["on_start"] = faults.before_serving(runtime, hooks.get("on_start"))
         worker = Worker(
             app,
             config,
@@ -354,6 +359,10 @@ async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
                     worker.adopt(command[1], _take(_pairs(command[2:])))
                 elif command[0] == CMD_DISOWN:
                     worker.disown(command[1])
+                elif command[0] == CMD_FAULT:
+                    from .testing import faults
+
+                    faults.inflict(*command[1:])
                 else:
                     logger.error("unknown command %r on the control queue", command)
             if told and not idle_announced and worker.is_idle():

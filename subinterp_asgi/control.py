@@ -18,6 +18,8 @@ Messages are tuples of strings on two queues. To a worker go **commands**:
     Close them.
 ``("serve", worker_id, inbox, fd, family, ...)``
     To a spare only: become this worker, with these listeners; ``inbox`` as in ``Runtime``, or -1.
+``("fault", kind, argument)``
+    For tests: do yourself some harm (see ``testing.faults``, which is imported for it).
 
 From a worker come **statuses**, in this order:
 
@@ -77,6 +79,7 @@ CMD_RELOAD_TLS = "reload_tls"
 CMD_ADOPT = "adopt"
 CMD_DISOWN = "disown"
 CMD_SERVE = "serve"
+CMD_FAULT = "fault"
 DRAIN_RESTART = "restart"
 
 STATUS_STARTED = "started"
@@ -243,6 +246,8 @@ class Runtime:
         watchdog: Numbers of a ``WatchdogLine``, borrowed, or ``None`` to have no watchdog.
         log_fd: Pipe to which log records are forwarded (see ``log_receiver``), borrowed, or
             ``None``.
+        start_delay: Seconds to wait before it serves; for tests (see ``testing.faults``).
+        start_failure: What to fail with instead of serving, or ``None``; for tests.
     """
 
     listeners: tuple[tuple[int, int], ...] = ()
@@ -254,6 +259,8 @@ class Runtime:
     spare: bool = False
     watchdog: tuple[int, int] | None = None
     log_fd: int | None = None
+    start_delay: float = 0.0
+    start_failure: str | None = None
 
     def join(self, config: Config) -> str:
         """Make the ``config_json`` that ``bootstrap`` is given."""

@@ -96,6 +96,8 @@ class Fleet:
         handles: All workers that were not released, retiring ones too.
         generation: Number of the newest generation that serves.
         board: The scoreboard.
+        start_delay: Seconds that workers wait before they serve; for tests.
+        start_failure: Generation whose workers fail to start, and why, or ``None``; for tests.
     """
 
     def __init__(
@@ -129,6 +131,8 @@ class Fleet:
         self.spares: list[WorkerHandle] = []
         self.handles: list[WorkerHandle] = []
         self.generation = 1
+        self.start_delay = 0.0
+        self.start_failure: tuple[int, str] | None = None
         try:
             self.grow(config.workers)
         except BaseException:
@@ -201,6 +205,7 @@ class Fleet:
         limit = self._config.limit_max_requests
         if limit is not None:
             limit += randint(0, self._config.limit_max_requests_jitter)
+        failure = self.start_failure
         with contextlib.ExitStack() as cleanup:
             for fd, _ in listeners:
                 cleanup.callback(os.close, fd)
@@ -240,6 +245,8 @@ class Fleet:
                     spare=worker_id == SPARE,
                     watchdog=None if watchdog is None else watchdog.numbers,
                     log_fd=log_fd,
+                    start_delay=self.start_delay,
+                    start_failure=failure[1] if failure and failure[0] == generation else None,
                 ),
             )
             cleanup.pop_all()  # from here on they are the job's

@@ -8,18 +8,16 @@ interpreter that was not there before.
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 
 from . import exit_guard
 from .config import Config
-from .control import CMD_DRAIN, CMD_RELOAD_TLS, CMD_SHUTDOWN, Doorbell
+from .control import CMD_RELOAD_TLS, Doorbell
+from .ending import Ending
 from .errors import (
-    ConfigError,
     ReloadError,
     ShutdownIncompleteError,
     StartupError,
@@ -40,6 +38,7 @@ from .fleet import Fleet
 from .handles import WorkerHandle, WorkerInfo
 from .keeper import NEVER, START_MARGIN, Keeper
 from .listeners import Listeners
+from .preflight import check_tls, choose_isolation, encode_state, warn_if_untested, warn_of_memory
 from .rollout import Rollout
 from .states import GenerationState, SupervisorState, WorkerState, follow
 from .stats import Stats
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from .log_receiver import LogReceiver
 
 
-_STOP_MARGIN = 5.0  # seconds for a worker to end beyond the timeouts it keeps itself
+_ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)
 
 
 class Supervisor:
@@ -96,12 +95,12 @@ class Supervisor:
     ) -> None:
         self.config = (config or Config()).with_options(**options)
         self._app = app
-        self.in_threads = _choose_isolation(app, self.config)
+        self.in_threads = choose_isolation(app, self.config)
         if not self.in_threads:
-            _warn_if_untested()
-        _check_tls(self.config)
+            warn_if_untested()
+        check_tls(self.config)
         self._sockets = tuple(sockets)
-        self._state_json = _encode_state(state or {})
+        self._state_json = encode_state(state or {})
         self._state = SupervisorState.NEW
         self._changed = threading.Condition()  # guards everything below, and announces changes
         self._hub = EventHub(on_event)
@@ -122,7 +121,7 @@ class Supervisor:
         self._last_generation = 1
         self._stop_requested = False
         self._busy = False  # a thread is in start(), or ends the workers
-        self._grace_ends = float("inf")  # when requests in flight will be broken off
+        self._ending = Ending(self.config, self._changed, self._handles)
         self._incomplete: tuple[str, ...] = ()
         self._failure: str | None = None
 
@@ -218,7 +217,7 @@ class Supervisor:
             self._wait_for_start()
         except BaseException as exc:
             self._failure = str(exc)
-            self._grace_ends = 0.0
+            self._ending.limit(0)
             self._emit_generation(1, GenerationState.FAILED, str(exc))
             self._tear_down(SupervisorState.FAILED)
             raise
@@ -329,7 +328,7 @@ class Supervisor:
                 name="asgi-supervisor-end",
                 daemon=True,
             )
-            self._grace_ends = monotonic() + self._grace
+            self._ending.limit(None)
             self._failing.start()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -421,7 +420,8 @@ class Supervisor:
             before = fleet.generation
             rollout = self._rollout(fleet, number)
             self._emit_generation(number, GenerationState.STARTING)
-            _warn_of_memory(self)
+            if not self.in_threads:
+                warn_of_memory()
             try:
                 rollout.run(config.reload_strategy, config.reload_canary)
             except BaseException as exc:
@@ -525,13 +525,12 @@ class Supervisor:
         """
         if any(threading.current_thread() is handle.thread for handle in self._handles()):
             raise StateError("a worker can't stop its own supervisor; do it in another thread")
-        grace = self._grace if timeout is None else timeout
         with self._changed:
             if self._state is SupervisorState.NEW:
                 self._enter(SupervisorState.STOPPED)
                 self._hub.close()
             self._stop_requested = True
-            self._grace_ends = min(self._grace_ends, monotonic() + grace)
+            self._ending.limit(timeout)
             self._changed.notify_all()
             # Another thread may be at it, or starting and about to see the request. If an exception
             # such as KeyboardInterrupt gets in its way, the rest falls to this one.
@@ -558,91 +557,36 @@ class Supervisor:
     def _tear_down(self, final: SupervisorState) -> None:
         """End all workers as well as can be and release everything that they don't hold."""
         try:
-            self._end_workers()
+            self._ending.run(self._all_listeners())
+            self._end_monitor()
             with self._changed:
                 self._release()
+            if self._logs is not None:
+                self._logs.close()  # not locked: handlers are the host's, and may want the lock
+            with self._changed:
                 self._enter(final)
         finally:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-        if self._logs is not None:
-            self._logs.close()
         self._hub.close()
 
-    def _end_workers(self) -> None:
-        """Tell them to end and wait as long as that may take; called again, it forces them."""
-        if not self.config.drain_delay:
-            self._discourage()
-        # Longer than the workers would wait by themselves once they were told to shut down?
-        patient = self._grace_ends - monotonic() > self._grace
-        self._send(CMD_DRAIN if patient else CMD_SHUTDOWN)
-        self._wait_within_grace(self._none_accepts)
-        # Who connects from now on is refused rather than left waiting for nobody.
-        self._close_listeners()
-        if patient:
-            self._wait_within_grace(self._all_idle)
-            self._send(CMD_SHUTDOWN)
-        self._wait_within_grace(self._all_exited)
-        if not self._all_exited():
-            self._send(CMD_SHUTDOWN, again=True)  # the second one forces
-            with self._changed:
-                self._changed.wait_for(self._all_exited, _STOP_MARGIN)
-                # One that is at it has the time it was given. One that has not even answered is
-                # stuck in the application, and more patience would be in vain.
-                self._changed.wait_for(self._none_is_ending, 2 * self.config.shutdown_timeout)
+    def _end_monitor(self) -> None:
         self._monitor_done = True
         self._ring()
         if self._monitor is not None:
             self._monitor.join()
 
-    def _wait_within_grace(self, condition: Callable[[], bool]) -> None:
-        with self._changed:
-            # Another call of stop() may shorten the time meanwhile.
-            while not condition() and (left := self._grace_ends - monotonic()) > 0:
-                self._changed.wait(left)
-
     def _handles(self) -> tuple[WorkerHandle, ...]:
         return () if self._fleet is None else tuple(self._fleet.handles)
 
-    @property
-    def _grace(self) -> float:
-        """Seconds that a stop takes at most until requests are broken off."""
-        return self.config.timeout_graceful_shutdown + self.config.drain_delay
-
-    def _send(self, command: str, *, again: bool = False) -> None:
-        """Send a command to all that have not ended; to those that retire only ``again``."""
-        for handle in self._handles():
-            if not handle.exited and (again or not handle.retiring):
-                handle.command(command)
-
-    def _discourage(self) -> None:
-        if self._listeners is not None:
-            self._listeners.discourage()
-
-    def _close_listeners(self) -> None:
-        for listeners in (self._listeners, self._metrics_listeners):
-            if listeners is not None:
-                listeners.close()
-
-    def _none_accepts(self) -> bool:
-        accepting = (WorkerState.STARTING, WorkerState.SERVING)
-        return all(handle.exited or handle.state not in accepting for handle in self._handles())
-
-    def _none_is_ending(self) -> bool:
-        mute = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.STUCK)
-        return all(handle.exited or handle.state in mute for handle in self._handles())
-
-    def _all_idle(self) -> bool:
-        ended = (WorkerState.IDLE, WorkerState.SPARE)
-        return all(handle.exited or handle.state in ended for handle in self._handles())
-
-    def _all_exited(self) -> bool:
-        return all(handle.exited for handle in self._handles())
+    def _all_listeners(self) -> list[Listeners]:
+        return [x for x in (self._listeners, self._metrics_listeners) if x is not None]
 
     def _release(self) -> None:
         """Close what workers that still run, if any, don't depend on."""
-        self._close_listeners()
+        for listeners in self._all_listeners():
+            listeners.close()
         fleet = self._fleet
         handles = self._handles()
         if fleet is not None and handles:
@@ -676,124 +620,17 @@ class Supervisor:
         self.stop()
 
     async def __aenter__(self) -> Self:
+        from .blocking import in_thread  # hosts without a loop need not pay for it
+
         try:
-            await _in_thread(self.start)
+            await in_thread(self.start)
         except BaseException:
             if self._state not in _ENDED:  # cancelled
-                await _in_thread(self.stop)
+                await in_thread(self.stop)
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await _in_thread(self.stop)
+        from .blocking import in_thread
 
-
-def _warn_if_untested() -> None:
-    """Say what is known of interpreters on free-threaded builds: nothing."""
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        import warnings
-
-        warnings.warn(
-            "subinterpreters are untested on free-threaded builds; isolation='thread' runs the "
-            "workers in parallel there",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
-
-def _warn_of_memory(supervisor: Supervisor) -> None:
-    """Say, once in a process, what reloading costs on CPython 3.13."""
-    global _warned_of_memory
-    if sys.version_info >= (3, 14) or supervisor.in_threads or _warned_of_memory:
-        return
-    _warned_of_memory = True
-    import logging
-
-    logging.getLogger("subinterp_asgi.error").warning(
-        "CPython 3.13 does not give back the memory of an interpreter that is closed: each reload "
-        "costs 6 to 20 MB for each worker, by what the application imports. Restart the process "
-        "instead, or use CPython 3.14"
-    )
-
-
-_warned_of_memory = False
-
-
-_ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)
-
-
-async def _in_thread(function: Callable[[], None]) -> None:
-    """Call a blocking function in a thread that, unlike an executor's, is gone afterwards."""
-    import asyncio  # here, since hosts without a loop need not pay for it
-
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def finish(exc: BaseException | None) -> None:
-        if not done.done():
-            done.set_result(None) if exc is None else done.set_exception(exc)
-
-    def call() -> None:
-        outcome = None
-        try:
-            function()
-        except BaseException as exc:
-            outcome = exc
-        with contextlib.suppress(RuntimeError):  # the loop is closed: who asked was cancelled
-            loop.call_soon_threadsafe(finish, outcome)
-
-    thread = threading.Thread(target=call, name="asgi-supervisor-call")
-    thread.start()
-    try:
-        await done
-    finally:
-        if done.done() and not done.cancelled():
-            thread.join()  # it has only to return
-
-
-def _choose_isolation(app: object, config: Config) -> bool:
-    """Whether workers run in threads of this interpreter.
-
-    Raises:
-        ConfigError: The application can't be served with this isolation.
-    """
-    if not isinstance(app, str) and not callable(app):
-        raise ConfigError("app", f"must be an import path or an ASGI application, not {app!r}")
-    if config.isolation == "auto":
-        return not isinstance(app, str)
-    if config.isolation == "interpreter" and not isinstance(app, str):
-        raise ConfigError(
-            "app",
-            "an application object can't be passed to another interpreter; pass its import path "
-            "'module:attribute', or isolation='thread' to serve it from threads",
-        )
-    return config.isolation == "thread"
-
-
-def _check_tls(config: Config) -> None:
-    """Refuse what would leave a server less protected than its options seem to say.
-
-    Raises:
-        ConfigError: An option about TLS has no effect.
-    """
-    for name in ("keyfile", "keyfile_password", "ca_certs", "cert_reqs", "ciphers"):
-        if not config.tls and getattr(config, f"ssl_{name}"):
-            raise ConfigError(f"ssl_{name}", "has no effect: TLS is off without ssl_certfile")
-    if config.ssl_cert_reqs and not (config.ssl_ca_certs or config.ssl_context_factory):
-        raise ConfigError("ssl_cert_reqs", "needs ssl_ca_certs to verify clients by")
-
-
-def _encode_state(state: Mapping[str, Any]) -> str:
-    """Encode the lifespan state.
-
-    Raises:
-        ConfigError: A value is nothing that JSON can carry unchanged.
-    """
-    for name, value in state.items():
-        try:
-            unchanged = json.loads(json.dumps(value)) == value
-        except (TypeError, ValueError):
-            unchanged = False
-        if not unchanged or not isinstance(name, str):
-            raise ConfigError("state", f"{name!r} can't be carried by JSON unchanged: {value!r}")
-    return json.dumps(dict(state))
+        await in_thread(self.stop)

@@ -173,7 +173,7 @@ def _would_hit_application(frame: FrameType | None) -> bool:
     entrance of a function where nothing is done yet, or just after the return to an outer frame.
     """
     assert frame is not None
-    if _module_of(frame).startswith((_PACKAGE, "asyncio.")):
+    if _is_ours(_module_of(frame)) or _module_of(frame).startswith("asyncio."):
         return False
     while frame is not None:
         module, name = _module_of(frame), frame.f_code.co_qualname
@@ -181,10 +181,15 @@ def _would_hit_application(frame: FrameType | None) -> bool:
             return True  # a task or a callback of the application's; asyncio logs what leaves it
         if module == "asyncio.base_events":
             return False  # the loop: it logs, for example
-        if module.startswith(_PACKAGE):
+        if _is_ours(module):
             return name in _TAKES_EXCEPTIONS
         frame = frame.f_back
     return False
+
+
+def _is_ours(module: str) -> bool:
+    # Faults that tests inject stand for the application's.
+    return module.startswith(_PACKAGE) and not module.startswith(_PACKAGE + "testing.")
 
 
 def _module_of(frame: FrameType) -> str:

@@ -155,15 +155,19 @@ def test_without_a_loop_each_record_goes_at_once(logger: logging.Logger, pipe: P
 
 
 def test_what_is_logged_in_one_turn_of_the_loop_goes_together(
-    forwarder: LogForwarder, logger: logging.Logger, pipe: Pipe
+    forwarder: LogForwarder, logger: logging.Logger, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    flushed = []
+    flush = forwarder.flush
+    monkeypatch.setattr(forwarder, "flush", lambda: (flushed.append(1), flush()))
+
     async def main() -> None:
         for turn in range(3):
             for number in range(20):
                 logger.info("%d.%d", turn, number)
             assert len(pipe.writes) == turn
             await asyncio.sleep(0)
-            assert len(pipe.writes) == turn + 1
+            assert len(pipe.writes) == len(flushed) == turn + 1
 
     run(forwarder, main)
     assert pipe.read() == [f"{turn}.{number}" for turn in range(3) for number in range(20)]
@@ -292,11 +296,14 @@ def test_the_loop_sleeps_while_the_pipe_is_full(
         monkeypatch.setattr(forwarder, "_write", lambda fd: (attempts.append(1), original(fd))[1])
         for _ in range(20):
             logger.info("waits")
+            await asyncio.to_thread(logger.info, "waits")
             await asyncio.sleep(0.001)
         assert attempts == []
         pipe.drain(filled)
-        await until(lambda: len(pipe.read()) == 21)
-        assert not asyncio.get_running_loop().remove_writer(pipe.write_fd)
+        await until(lambda: len(pipe.read()) == 41)
+        loop: Any = asyncio.get_running_loop()
+        assert not loop.remove_writer(pipe.write_fd)
+        await loop.shutdown_default_executor()
 
     run(forwarder, main)
 

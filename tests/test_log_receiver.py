@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import threading
@@ -177,6 +178,35 @@ def test_closing_at_once(seen: Seen) -> None:
         assert receiver.close()
         assert receiver.close()
     assert seen.messages == ["words"] * 50
+
+
+def test_closing_before_the_thread_has_begun(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, receiver = threading.Event(), LogReceiver()
+    run = receiver._run
+    monkeypatch.setattr(receiver, "_run", lambda selector: (gate.wait(20), run(selector)))
+    fd = receiver.open(0, 1)
+    os.write(fd, frame("words"))
+    receiver.worker_ended(fd)
+    assert not receiver.close(timeout=0)
+    gate.set()
+    assert receiver.close()
+    assert seen.messages == ["words"]
+
+
+def test_a_pipe_that_holds_more_than_is_read_at_once(seen: Seen) -> None:
+    gate, receiver = threading.Event(), LogReceiver()
+    seen.addFilter(lambda record: gate.wait(20))
+    fd = receiver.open(0, 1)
+    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 256 * 1024)
+    os.write(fd, frame("first"))
+    wait_until(lambda: not receiver._new)
+    for number in range(1000):
+        assert os.write(fd, frame(str(number)))
+    receiver.worker_ended(fd)
+    assert not receiver.close(timeout=0)
+    gate.set()
+    assert receiver.close()
+    assert seen.messages == ["first", *map(str, range(1000))]
 
 
 def test_closing_one_that_was_never_used() -> None:

@@ -260,7 +260,6 @@ def test_a_host_that_does_not_read_holds_nobody_up() -> None:
 # --- a supervisor
 
 
-@pytest.mark.xfail(strict=True, reason="the supervisor makes no pipes yet")
 def test_a_supervisor_forwards(caplog: pytest.LogCaptureFixture) -> None:
     with Supervisor(APP, port=0, workers=2, log_forwarding=True) as server:
         get(server.url, "/caught")
@@ -272,7 +271,6 @@ def test_a_supervisor_forwards(caplog: pytest.LogCaptureFixture) -> None:
     assert len(of(caplog, "subinterp_asgi.access")) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the supervisor makes no pipes yet")
 def test_a_worker_that_cannot_start_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     app = "tests.integration.apps.logged:broken()"
     with pytest.raises(Exception, match="no application"):

@@ -25,7 +25,7 @@ APPS = "tests.integration.apps.lifecycle"
 PREAMBLE = """
     import os, sys, threading, time
     from pathlib import Path
-    from subinterp_asgi import Supervisor, errors, exit_guard, interpreters, supervisor
+    from subinterp_asgi import Supervisor, errors, exit_guard, interpreters, ending
     from tests.support import Pending, get, wait_until
 """
 
@@ -130,7 +130,7 @@ def test_the_process_is_not_finalized_under_a_running_worker(tmp_path: Path) -> 
         tmp_path,
         PREAMBLE
         + """
-    exit_guard.EXIT_GRACE, supervisor._STOP_MARGIN = 0.05, 0.2
+    exit_guard.EXIT_GRACE, ending.STOP_MARGIN = 0.05, 0.2
     server = Supervisor("served:app", port=0, workers=4, lifespan="off", shutdown_timeout=0.1)
     server.start()
     Pending(server.url, "/")
@@ -173,7 +173,7 @@ def test_no_interpreter_is_closed_under_its_threads(
         tmp_path,
         PREAMBLE
         + """
-    supervisor._STOP_MARGIN = 0.2
+    ending.STOP_MARGIN = 0.2
     closed = []
     close = interpreters.Interpreter.close
     interpreters.Interpreter.close = lambda self: (closed.append(1), close(self))

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from subinterp_asgi import Config, Supervisor, exit_guard, interpreters
+from subinterp_asgi.ending import Ending
 from subinterp_asgi.errors import (
     BindError,
     ConfigError,
@@ -27,8 +28,7 @@ from subinterp_asgi.errors import (
     StateError,
     WorkerDiedError,
 )
-from subinterp_asgi.handles import WorkerState
-from subinterp_asgi.supervisor import SupervisorState
+from subinterp_asgi.states import SupervisorState, WorkerState
 from tests.integration.apps import lifecycle
 from tests.support import Pending, get, nothing_left, run_script, wait_until
 
@@ -368,8 +368,11 @@ def test_each_interpreter_has_globals_of_its_own_and_all_serve() -> None:
             counts[answer["token"]] += 1  # each counts its own requests only
             assert answer["counter"] == counts[answer["token"]]
         assert lifecycle.TOKEN not in counts
-        assert sum(worker.requests for worker in server.workers) == sum(counts.values())
-        assert sorted(worker.requests for worker in server.workers) == sorted(counts.values())
+        wait_until(  # (a worker counts once it has nothing left to do)
+            lambda: (
+                sorted(worker.requests for worker in server.workers) == sorted(counts.values())
+            )
+        )
 
 
 def test_threads_share_the_hosts_globals() -> None:
@@ -826,7 +829,7 @@ def test_a_worker_thread_cannot_stop_its_own_supervisor() -> None:
 def test_a_worker_that_does_not_end_is_named_and_forgiven_once_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("subinterp_asgi.supervisor._STOP_MARGIN", 0.05)
+    monkeypatch.setattr("subinterp_asgi.ending.STOP_MARGIN", 0.05)
     gate = tmp_path / "gate"
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -1188,8 +1191,8 @@ THREADS = """
 THREADS_HOST = """
     import sys, threading, time, urllib.request
     from pathlib import Path
-    from subinterp_asgi import Supervisor, errors, interpreters, supervisor
-    supervisor._STOP_MARGIN = 0.3
+    from subinterp_asgi import Supervisor, errors, interpreters, ending
+    ending.STOP_MARGIN = 0.3
     kind, when = sys.argv[1:]
     server = Supervisor("left:app", port=0, access_log=False, lifespan="off",
                         shutdown_timeout=30 if when == "soon" else 0.2)
@@ -1304,15 +1307,15 @@ def test_a_stop_that_was_interrupted_can_be_called_again(
 ) -> None:
     server = make(workers=2)
     server.start()
-    end_workers = Supervisor._end_workers
+    run = Ending.run
     interruptions = iter([KeyboardInterrupt, KeyboardInterrupt])
 
-    def interrupted(self: Supervisor) -> None:
+    def interrupted(self: Ending, listeners: Any) -> None:
         for interruption in interruptions:
             raise interruption
-        end_workers(self)
+        run(self, listeners)
 
-    monkeypatch.setattr(Supervisor, "_end_workers", interrupted)
+    monkeypatch.setattr(Ending, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         server.stop()
     waiter, waited = in_background(server.wait)
@@ -1328,15 +1331,15 @@ def test_a_start_whose_cleaning_up_was_interrupted_can_be_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = make("nonsense")
-    end_workers = Supervisor._end_workers
+    run = Ending.run
     interruptions = iter([KeyboardInterrupt])
 
-    def interrupted(self: Supervisor) -> None:
+    def interrupted(self: Ending, listeners: Any) -> None:
         for interruption in interruptions:
             raise interruption
-        end_workers(self)
+        run(self, listeners)
 
-    monkeypatch.setattr(Supervisor, "_end_workers", interrupted)
+    monkeypatch.setattr(Ending, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         server.start()
     server.stop()

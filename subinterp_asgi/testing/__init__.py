@@ -1,0 +1,1 @@
+"""For the tests of those who use this package. Nothing of it is imported when a server runs."""

@@ -1,0 +1,198 @@
+"""Faults on request, so that tests can see how an application and its host live through them.
+
+A running ``Supervisor`` is told to have them, whatever its workers run in::
+
+    with Supervisor("package.module:app", workers=2, port=0) as server:
+        events = server.events()
+        crash_worker(server)
+        # ... and what clients see meanwhile
+
+What happens then is what happens when an application does the same. The functions return at once
+and may be called from any thread; what comes of it, and when, ``server.events()`` tells.
+
+``crash_worker()`` and ``freeze_worker()`` send a command (``control.CMD_FAULT``), for which the
+worker imports this module; the others leave a note in the fleet for the workers that it starts
+(``control.Runtime``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from time import monotonic
+
+from ..control import CMD_FAULT
+from ..errors import StateError, WorkerInterrupted
+from ..states import WorkerState
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ..control import Runtime
+    from ..handles import WorkerInfo
+    from ..supervisor import Supervisor
+
+CRASH = "crash"
+FREEZE = "freeze"
+FREEZE_IN_C = "freeze_in_c"
+
+_STEP = 0.001
+
+
+class InjectedFault(Exception):
+    """What a worker fails with that was told not to start."""
+
+
+# --- in the host
+
+
+def crash_worker(server: Supervisor, worker_id: int | None = None) -> WorkerInfo:
+    """Have a worker die, as of a ``sys.exit()`` in a callback of the application's.
+
+    What it has in flight is broken off, and it is replaced as ``restart_limit`` and
+    ``restart_delay`` say.
+
+    Args:
+        server: A supervisor that serves.
+        worker_id: Number of the worker; by default the first that serves.
+
+    Returns:
+        The worker as it was. ``WorkerDied`` says when it has died.
+
+    Raises:
+        StateError: The supervisor does not serve, or that worker does not.
+    """
+    return _send(server, worker_id, CRASH, 0)
+
+
+def freeze_worker(
+    server: Supervisor,
+    seconds: float,
+    worker_id: int | None = None,
+    *,
+    interruptible: bool = True,
+) -> WorkerInfo:
+    """Hold up a worker's loop, in a callback on it.
+
+    From ``timeout_worker_healthcheck`` on the worker is stuck: it is replaced, and interrupted if
+    that can be done. Nothing is broken off otherwise; what it has in flight goes on afterwards.
+
+    Args:
+        server: A supervisor that serves.
+        seconds: For how long, unless it is interrupted.
+        worker_id: Number of the worker; by default the first that serves.
+        interruptible: In Python code. Otherwise in C code, in ``time.sleep()``, which can't be
+            interrupted.
+
+    Returns:
+        The worker as it was.
+
+    Raises:
+        StateError: The supervisor does not serve, or that worker does not.
+    """
+    kind = FREEZE if interruptible else FREEZE_IN_C
+    return _send(server, worker_id, kind, round(seconds * 1e6))
+
+
+def delay_start(server: Supervisor, seconds: float) -> None:
+    """Have each worker that is started from now on wait before it serves.
+
+    That follows its lifespan's startup. Spares wait once they are to serve; those that are there
+    already do not.
+
+    Args:
+        server: A supervisor that serves.
+        seconds: For how long; 0: no more.
+
+    Raises:
+        StateError: The supervisor does not serve.
+    """
+    with server._changed:
+        server._serving_fleet("delay a start").start_delay = seconds
+
+
+def fail_next_reload(server: Supervisor, reason: str = "as a test wants it") -> None:
+    """Have the workers of the next generation fail to start, so that ``reload()`` raises.
+
+    They fail after their lifespan's startup. The reload after that is not concerned.
+
+    Args:
+        server: A supervisor that serves.
+        reason: A part of what ``ReloadError`` says.
+
+    Raises:
+        StateError: The supervisor does not serve.
+    """
+    with server._changed:
+        fleet = server._serving_fleet("have a reload fail")
+        # (The number of one that is on its way is given already.)
+        fleet.start_failure = (server._last_generation + 1, reason)
+
+
+def _send(server: Supervisor, worker_id: int | None, kind: str, argument: int) -> WorkerInfo:
+    with server._changed:
+        for handle in server._serving_fleet("inject a fault").handles:
+            handle.collect()
+            if (
+                handle.state is WorkerState.SERVING
+                and not handle.retiring
+                and worker_id in (None, handle.worker_id)
+            ):
+                info = handle.info()
+                handle.command(CMD_FAULT, kind, argument)
+                return info
+    raise StateError(
+        f"no {'worker' if worker_id is None else f'worker {worker_id}'} serves at the moment"
+    )
+
+
+# --- in the worker
+
+
+def inflict(kind: str, argument: int) -> None:
+    """Do what a command says to the worker on whose loop this is called."""
+    loop = asyncio.get_running_loop()
+    if kind == CRASH:
+        loop.call_soon(_crash)
+    elif kind == FREEZE:
+        loop.call_soon(_freeze, argument / 1e6)
+    elif kind == FREEZE_IN_C:
+        loop.call_soon(_freeze_in_c, argument / 1e6)
+    else:
+        raise ValueError(f"no such fault: {kind!r}")
+
+
+def _crash() -> None:
+    raise SystemExit("crashed by a test")  # which asyncio lets out of the loop
+
+
+def _freeze(seconds: float) -> None:
+    end = monotonic() + seconds
+    try:
+        while monotonic() < end:
+            time.sleep(_STEP)  # so long that others may run, so short that an exception gets in
+    except WorkerInterrupted:
+        return
+
+
+def _freeze_in_c(seconds: float) -> None:
+    try:
+        time.sleep(seconds)
+    except WorkerInterrupted:  # it was to come as soon as this returns
+        return
+
+
+def before_serving(
+    runtime: Runtime, on_start: Callable[[], Awaitable[None]] | None
+) -> Callable[[], Awaitable[None]]:
+    """Make a worker's ``on_start`` hook that delays a start or has it fail, after the given one."""
+
+    async def hook() -> None:
+        if on_start is not None:
+            await on_start()
+        await asyncio.sleep(runtime.start_delay)
+        if runtime.start_failure is not None:
+            raise InjectedFault(runtime.start_failure)
+
+    return hook
