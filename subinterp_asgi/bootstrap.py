@@ -48,7 +48,8 @@ from .control import (
 )
 from .errors import SubinterpASGIError
 from .importer import import_app
-from .meter import Meter, new_loop
+from .loop import ServerLoop
+from .meter import Meter
 from .types import TYPE_CHECKING
 from .worker import Worker
 
@@ -65,6 +66,7 @@ logger = logging.getLogger("subinterp_asgi.error")
 _POLL_INTERVAL = 0.05  # seconds between looks at a control queue without a doorbell
 _IDLE_POLL_INTERVAL = 0.01  # between looks at a draining worker
 _MAX_ERROR_TEXT = 20_000
+_EXITS = 100  # that may get in the way of a worker's end
 
 
 def bootstrap(
@@ -195,6 +197,8 @@ def run_worker(
     def on_serving() -> None:
         if log_forwarder is not None:
             log_forwarder.attach()  # which the lifespan may have taken off
+        meter.lag = 0  # what held the loop up until now held nobody up
+        meter.flush(monotonic_ns())
         status_queue.put((STATUS_SERVING,))
 
     runtime = runtime or Runtime()
@@ -229,7 +233,7 @@ def run_worker(
         while metrics_listeners:
             metrics_sockets += _take(metrics_listeners[:1])
             del metrics_listeners[0]
-        loop = new_loop(meter)
+        loop = ServerLoop(meter)
         if log_forwarder is not None:
             log_forwarder.use_loop(loop, worker_id)
         if runtime.request_limit is not None:
@@ -264,8 +268,11 @@ def run_worker(
             # A SystemExit of the application's has left the loop where it stood.
             worker.stop_accepting()
             main.cancel()
-            with contextlib.suppress(BaseException):
-                loop.run_until_complete(main)
+            for _ in range(_EXITS):  # it may have more than one of them
+                with contextlib.suppress(BaseException):
+                    loop.run_until_complete(main)
+                if main.done():
+                    break
     finally:
         for sock in (*sockets, *metrics_sockets):
             sock.close()

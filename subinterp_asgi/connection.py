@@ -20,7 +20,7 @@ from .poller import READ, WRITE
 from .types import TYPE_CHECKING, Address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
     from .meter import Meter
@@ -124,6 +124,7 @@ class Connection:
 
     would_block: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
     """What the socket raises if it has nothing to read, or no room to write."""
+    _can_gather = hasattr(socket.socket, "sendmsg")
 
     def __init__(
         self,
@@ -264,6 +265,37 @@ class Connection:
         if sent != len(data):
             self._out = deque((memoryview(data)[sent:],))
             self._out_size = len(data) - sent
+            self._write_deadline = monotonic() + self._write_timeout
+            self._watch()
+
+    def write_apart(self, parts: Sequence[bytes]) -> None:
+        """Write several pieces without putting them together first, which for big ones would cost
+        more than all else.
+
+        Raises:
+            ClientDisconnected: The connection is closed or broke.
+        """
+        self.uncork()
+        if self.closed or self._out is not None or not self._can_gather:
+            for part in parts:
+                self.write(part)
+            return
+        try:
+            sent = self._sock.sendmsg(parts)
+        except self.would_block:
+            sent = 0
+        except OSError as exc:
+            self.abort()
+            raise ClientDisconnected("the client is gone") from exc
+        self._meter.bytes_out += sent
+        out: deque[memoryview | bytes] = deque()
+        for part in parts:
+            if rest := memoryview(part)[sent:]:
+                out.append(rest)
+                self._out_size += len(rest)
+            sent = max(0, sent - len(part))
+        if out:
+            self._out = out
             self._write_deadline = monotonic() + self._write_timeout
             self._watch()
 

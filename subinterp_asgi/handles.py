@@ -165,15 +165,15 @@ class WorkerHandle:
             for fd, _ in listeners:
                 os.close(fd)
 
-    def ask_for_stack(self) -> None:
-        """Have ``stack`` set, if the worker is held up."""
+    def ask_for_stack(self, busy_since: int) -> None:
+        """Have ``stack`` set, if the worker has been held up since then."""
         if self._watchdog is not None:
-            self._watchdog.report(self.busy_since)
+            self._watchdog.report(busy_since)
 
-    def interrupt(self) -> None:
-        """Break off what holds it up, if that is Python code."""
+    def interrupt(self, busy_since: int) -> None:
+        """Break off what has held it up since then, if that is Python code."""
         if self._watchdog is not None:
-            self._watchdog.interrupt(self.busy_since)
+            self._watchdog.interrupt(busy_since)
 
     # --- what it says
 

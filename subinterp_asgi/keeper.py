@@ -102,11 +102,11 @@ class Keeper:
                 self._bury(handle, now)
         if self._failed:
             return NEVER
-        deadlines = [self._check_retiring(now), self._check_stuck(now)]
+        deadlines = [self._check_stuck(now)]
         if not self.paused:
             deadlines += [self._fill(slot, now) for slot in fleet.slots]
             deadlines += [self._recycle(now), self._keep_spares(now)]
-        deadlines.append(self._share_queues(ready, now))
+        deadlines += [self._check_retiring(now), self._share_queues(ready, now)]
         return min(deadlines, default=NEVER)
 
     # --- those that ended
@@ -246,8 +246,8 @@ class Keeper:
         slots = self._fleet.slots
         if any(slot.incoming or slot.restart_at is not None for slot in slots):
             return NEVER
-        if self._retiring:
-            return NEVER  # its memory is still there
+        if any(x.retiring and self._retiring.get(x) != NEVER for x in self._fleet.handles):
+            return NEVER  # its memory is still there, though not for ever
         lifetime = self._config.workers_lifetime or NEVER
         next_look = NEVER
         full = self._too_much_memory(now)
@@ -314,7 +314,7 @@ class Keeper:
                 if held_up < timeout:
                     self._recovered(handle)
                 elif handle.stack is not None or now >= self._stuck[handle]:
-                    self._report_stuck(handle, held_up)
+                    self._report_stuck(handle, since, held_up)
                 else:
                     next_look = min(next_look, self._stuck[handle])
             elif handle.state in (WorkerState.SERVING, WorkerState.DRAINING) and (
@@ -323,7 +323,7 @@ class Keeper:
                 handle.become(WorkerState.STUCK)
                 self._stuck[handle] = now + STACK_TIME
                 next_look = min(next_look, now + STACK_TIME)
-                handle.ask_for_stack()
+                handle.ask_for_stack(since)
                 self._replace_stuck(handle, now)
         return next_look
 
@@ -336,11 +336,11 @@ class Keeper:
         else:
             self.start(slot)
 
-    def _report_stuck(self, handle: WorkerHandle, held_up: float) -> None:
+    def _report_stuck(self, handle: WorkerHandle, since: int, held_up: float) -> None:
         if self._stuck[handle] == NEVER:
             return  # that was done
         self._stuck[handle] = NEVER
-        stack = handle.stack or "(its stack is not known)"
+        stack = handle.stack or "(its watchdog does not run: C code lets no other thread run)"
         self._emit(
             WorkerStuck(
                 worker_id=handle.worker_id,
@@ -351,7 +351,7 @@ class Keeper:
         )
         _log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
         if self._config.worker_interrupt:
-            handle.interrupt()
+            handle.interrupt(since)
 
     def _recovered(self, handle: WorkerHandle) -> None:
         del self._stuck[handle]
@@ -367,7 +367,8 @@ class Keeper:
                 self._retiring[handle] = now + patience
             deadline = self._retiring.get(handle, NEVER)
             if now >= deadline:
-                self._retiring[handle] = deadline = NEVER
+                self._retiring[handle] = NEVER
+                deadline = now  # others may have waited for its end to be recycled
                 self._emit(
                     WorkerAbandoned(worker_id=handle.worker_id, generation=handle.generation)
                 )

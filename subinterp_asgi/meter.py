@@ -1,4 +1,4 @@
-"""What a worker counts, and the loop that writes it to the scoreboard.
+"""What a worker counts.
 
 Counting is on the path of each request, and a word of shared memory takes four times as long to
 write as an attribute. So a ``Meter`` counts in attributes, and is copied to the board when the loop
@@ -7,8 +7,6 @@ has nothing left to do: once for all requests that came together.
 
 from __future__ import annotations
 
-import asyncio
-import selectors
 from bisect import bisect_left
 from struct import Struct
 from time import monotonic_ns
@@ -19,7 +17,6 @@ from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from .scoreboard import Slot
 
@@ -130,32 +127,3 @@ class Meter:
             slot[scoreboard.LATENCY_SUM] = self._latency_sum
             for bucket, count in enumerate(self._latencies):
                 slot[scoreboard.LATENCY + bucket] = count
-
-
-class MeteredSelector(selectors.DefaultSelector):
-    """The selector of a worker's loop, which shows on the scoreboard whether the loop is alive.
-
-    The heartbeat needs no timer: it is the time at which the loop woke up, and 0 while it sleeps.
-    An idle worker stays asleep, and one that is held up can be told by an old time.
-    """
-
-    def __init__(self, meter: Meter) -> None:
-        super().__init__()
-        self._meter = meter
-        self._woken = monotonic_ns()
-        meter.flush(self._woken)
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        meter = self._meter
-        held_up, lag = monotonic_ns() - self._woken, meter.lag
-        meter.lag = held_up if held_up > lag else lag - (lag >> 6)
-        meter.flush()
-        ready = super().select(timeout)
-        self._woken = meter.slot[scoreboard.BUSY_SINCE] = monotonic_ns()
-        return ready
-
-
-def new_loop(meter: Meter) -> asyncio.SelectorEventLoop:
-    """Make a worker's loop: the selector loop, since it can watch descriptors on every system."""
-    selector: Any = MeteredSelector(meter)
-    return asyncio.SelectorEventLoop(selector)

@@ -45,11 +45,6 @@ type EventHandler = Callable[[int], None]
 _BATCH = 128  # events taken at once; the loop gets its turn in between
 
 
-def make_poller(loop: asyncio.AbstractEventLoop) -> Poller:
-    """Return the fastest poller that this system has."""
-    return EpollPoller(loop) if hasattr(select, "epoll") else LoopPoller(loop)
-
-
 class EpollPoller:
     """All descriptors in one epoll, which is the only one that the loop watches."""
 

@@ -27,6 +27,8 @@ class TLSConnection(Connection):
 
     __slots__ = ()
 
+    _can_gather = False
+
     would_block = (
         BlockingIOError,
         InterruptedError,

@@ -22,8 +22,8 @@ from .asgi.lifespan import Lifespan
 from .config import Config
 from .connections import Connections
 from .errors import StateError
+from .loop import make_poller
 from .meter import Meter
-from .poller import make_poller
 from .scoreboard import private_board
 from .service import AccessLog, Service
 from .types import TYPE_CHECKING, ASGIApp

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import sys
-import time
 
 import pytest
 
 from subinterp_asgi import interpreters, scoreboard
-from subinterp_asgi.meter import Meter, new_loop
+from subinterp_asgi.meter import Meter
 from subinterp_asgi.scoreboard import (
     BUSY_SINCE,
     BYTES_OUT,
@@ -173,43 +171,3 @@ def test_a_meter_writes_its_own_slot_only() -> None:
     assert [i for i, count in enumerate(buckets) if count] == [2, len(LATENCY_BOUNDS)]
     assert not any(scoreboard.slot_of(board, 1))
     assert not any(scoreboard.slot_of(board, 3))
-
-
-def test_the_loop_beats_while_it_works_and_rests_while_it_sleeps() -> None:
-    board = scoreboard.new_board(1)
-    meter = Meter(board, 1)
-    slot = scoreboard.slot_of(board, 1)
-    loop = new_loop(meter)
-    seen: list[int] = []
-
-    async def work() -> None:
-        seen.append(slot[BUSY_SINCE])
-        meter.requests = 1
-        await asyncio.sleep(0.01)
-        seen.append(slot[BUSY_SINCE])
-
-    sleeping: list[int] = []
-    try:
-        before = time.monotonic_ns()
-        task = loop.create_task(work())
-        selector = loop._selector  # type: ignore[attr-defined]
-        wait = selector._selector.poll
-
-        class Probe:
-            """Looks at the board while the loop sleeps."""
-
-            def poll(self, *args: object) -> object:
-                sleeping.append(slot[BUSY_SINCE])
-                return wait(*args)
-
-            def __getattr__(self, name: str) -> object:
-                return getattr(original, name)
-
-        original, selector._selector = selector._selector, Probe()
-        loop.run_until_complete(task)
-        selector._selector = original
-    finally:
-        loop.close()
-    assert before <= seen[0] <= seen[1] <= time.monotonic_ns()
-    assert set(sleeping) == {0}
-    assert slot[REQUESTS] == 1

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi.poller import make_poller
+from subinterp_asgi.loop import make_poller
+from subinterp_asgi.meter import Meter
+from subinterp_asgi.scoreboard import new_board
 from subinterp_asgi.tls_connection import WRITE_SIZE, TLSConnection
 from tests.integration.pki import Pki
 
@@ -41,6 +43,9 @@ class Session:
 
 class Registry:
     """Where connections are kept: not at all."""
+
+    def __init__(self) -> None:
+        self.meter = Meter(new_board(1), 1)
 
     def discard(self, connection: Any) -> None: ...
 

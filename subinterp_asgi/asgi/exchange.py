@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("subinterp_asgi.error")
 
 
+APART_FROM = 32768
+"""Octets of a piece of a body from which on it is not copied to put the head before it."""
+
+
 class HTTPExchange:
     """A request being served.
 
@@ -204,9 +208,18 @@ class HTTPExchange:
                 body = _as_bytes(body)
             more = message.get("more_body", False)
             self.announce(final=not more)
-            data = writer.send(body, more=more)
+            if len(body) < APART_FROM:
+                data = writer.send(body, more=more)
+                parts = None
+            else:
+                before, after = writer.frame(len(body), more=more)
+                data, parts = (before, None) if writer.bodiless else (b"", (before, body, after))
             try:
-                if data:
+                if parts is not None:
+                    connection.write_apart(parts)
+                elif data:
+                    if more and self._session.advancing:
+                        connection.cork()  # what is sent in one go leaves in one go
                     connection.write(data)
                 if writer.complete:
                     self.end()

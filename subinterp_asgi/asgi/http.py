@@ -42,15 +42,16 @@ class HTTPSession:
     """Serves the requests that arrive on a connection."""
 
     __slots__ = (
-        "_advancing",
         "_connection",
         "_discarded",
         "_eof",
         "_exchange",
         "_in_head",
+        "_lingering",
         "_parser",
         "_scheduled",
         "_service",
+        "advancing",
     )
 
     def __init__(self, connection: Connection, service: Service) -> None:
@@ -59,9 +60,10 @@ class HTTPSession:
         self._parser = RequestParser(service.limits, service.fields)
         self._exchange: HTTPExchange | None = None
         self._discarded = -1  # octets dropped of a body nobody reads, or -1 if there is none
-        self._advancing = False
+        self.advancing = False
         self._scheduled = False  # the next request will be served when others had their turn
         self._in_head = True  # the deadline is that of a request head
+        self._lingering = False  # while the worker drains, the next request may be on its way
         self._eof = False
         timeout = service.config.timeout_header
         connection.deadline = monotonic() + timeout if timeout else NEVER
@@ -118,7 +120,7 @@ class HTTPSession:
 
     @property
     def idle(self) -> bool:
-        return not (self._busy or self._parser.mid_message)
+        return not (self._busy or self._parser.mid_message or self._lingering)
 
     @property
     def _busy(self) -> bool:
@@ -210,7 +212,7 @@ class HTTPSession:
         elif not self._parser.body_complete:
             self._discarded = 0
             self._discard_body()
-        elif not self._advancing:
+        elif not self.advancing:
             self._proceed()
 
     def exchange_failed(self, exchange: HTTPExchange, *, told: bool) -> int:
@@ -240,7 +242,7 @@ class HTTPSession:
         """Serve the requests that have come, as far as they are done at once."""
         connection, parser = self._connection, self._parser
         pages = self._service.pages
-        self._advancing = True
+        self.advancing = True
         for _ in range(REQUESTS_PER_WAKEUP):
             try:
                 request = parser.next_request()
@@ -272,7 +274,7 @@ class HTTPSession:
                 break
         else:
             self._proceed()
-        self._advancing = False
+        self.advancing = False
         connection.uncork()
         if parser.buffered >= HIGH_WATER and (self._busy or self._scheduled):
             connection.pause_reading()
@@ -322,6 +324,7 @@ class HTTPSession:
             self._answer(exc.status, head_request=request.method == "HEAD", fields=exc.headers)
             return
         rest = self._parser.take_rest()
+        self._lingering = False
         session = WebSocketSession(connection, self._service, request, handshake, rest)
         connection.session = session
         session.run()
@@ -357,10 +360,21 @@ class HTTPSession:
                 timeout = config.timeout_header
                 connection.deadline = monotonic() + timeout if timeout else NEVER
         elif self._service.draining:
-            connection.close()
+            # The response was begun too early to announce this, so that the client may have sent
+            # its next request already; it is served if it comes within a moment.
+            self._in_head = False
+            self._lingering = True
+            connection.deadline = NEVER
+            self._service.loop.call_later(config.timeout_linger, self._cease_to_linger)
         else:
             self._in_head = False
             connection.deadline = monotonic() + config.timeout_keep_alive
+
+    def _cease_to_linger(self) -> None:
+        if self._lingering:
+            self._lingering = False
+            if self.idle and not self._connection.closing:
+                self._connection.close()
 
     def _discard_body(self) -> None:
         """Read and drop what is left of a body whose response is complete already."""
@@ -372,7 +386,7 @@ class HTTPSession:
             return
         if parser.body_complete:
             self._discarded = -1
-            if not self._advancing:
+            if not self.advancing:
                 self._proceed()
         elif self._discarded > DISCARD_SIZE or self._eof:
             connection.close(linger=True)

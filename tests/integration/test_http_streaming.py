@@ -366,3 +366,50 @@ def test_echo_of_more_than_fits_with_a_client_that_sends_first() -> None:
         assert sender.is_alive()
         assert len(client.response().body) == size
         sender.join()
+
+
+# --- few system calls, few copies
+
+
+def test_pieces_that_are_sent_without_waiting_leave_together() -> None:
+    waited = Gate()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/first":
+            await respond(send, b"first")
+            return
+        await send_start(send)
+        for number in range(100):
+            await send_piece(send, b"%02d" % number * 50)
+        await waited.wait()  # what was sent must not wait for this
+        await send_piece(send, b"after")
+        await send({"type": "http.response.body", "body": b"last"})
+
+    with serving(app) as served, served.connect() as client:
+        assert client.get(b"/first").body == b"first"
+        writes = count_writes(only_connection(served))
+        client.send(request(b"GET", b"/"))
+        client.read_until(b"99" * 50)
+        waited.wait_reached()
+        assert len(writes) == 1
+        waited.open()
+        client.read_until(b"0\r\n\r\n")
+        assert len(writes) == 3
+
+
+@pytest.mark.parametrize("size", [32767, 32768, 3 * MEGABYTE])
+@pytest.mark.parametrize("framing", ["length", "chunked", "head"])
+def test_big_pieces_are_sent_whole(size: int, framing: str) -> None:
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        lengths = [(b"content-length", b"%d" % (2 * size))] if framing == "length" else []
+        await send_start(send, *lengths)
+        await send_piece(send, body)
+        await send({"type": "http.response.body", "body": body})
+
+    method = b"HEAD" if framing == "head" else b"GET"
+    with serving(app) as served, served.connect() as client:
+        for _ in range(2):
+            client.send(request(method, b"/"))
+            assert client.response(method).body == (b"" if framing == "head" else body * 2)
