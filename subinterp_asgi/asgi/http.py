@@ -272,6 +272,9 @@ class HTTPSession:
             exchange.run()
             if self._busy or connection.closing:
                 break
+            if not parser.buffered:
+                self._await_head()
+                break
         else:
             self._proceed()
         self.advancing = False
