@@ -109,6 +109,10 @@ class Acceptor:
         self.stop()
         for slot in tuple(self._adopted):
             self.disown(slot)
+        self.leave_inbox()
+
+    def leave_inbox(self) -> None:
+        """Leave what others hand over to the worker that takes this one's place."""
         if self._inbox is not None:
             self._poller.remove(self._inbox)
 

@@ -39,6 +39,6 @@ class RestartBudget:
         if before >= self._limit:
             return None
         self._spent.append(now)
-        delay = min(self.LONGEST_DELAY, self._delay * 2.0**before)
+        delay = min(self.LONGEST_DELAY, self._delay * 2.0 ** min(before, 100))
         # (Workers that died of the same cause need not come back at the same moment.)
         return delay * random.uniform(1 - self.JITTER, 1 + self.JITTER)

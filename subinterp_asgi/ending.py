@@ -65,7 +65,7 @@ class Ending:
         self._wait_within_grace(self._none_accepts)
         # Who connects from now on is refused rather than left waiting for nobody.
         for each in listeners:
-            each.close()
+            each.refuse()
         if patient:
             self._wait_within_grace(self._all_idle)
             self._send(CMD_SHUTDOWN)

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from .states import GenerationState, SupervisorState, WorkerState
@@ -186,6 +186,7 @@ class EventHub:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._ended = False
+        self._last = 0.0
 
     def start(self) -> None:
         """Begin to call the callback."""
@@ -209,6 +210,9 @@ class EventHub:
     def emit(self, event: Event) -> None:
         """Pass an event on."""
         with self._lock:
+            if event.at < self._last:  # another thread was faster
+                event = replace(event, at=self._last)
+            self._last = event.at
             for stream in self._streams:
                 stream.put(event)
 

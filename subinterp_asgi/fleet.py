@@ -30,7 +30,7 @@ from .states import WorkerState
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from typing import Any
 
     from .config import Config
@@ -73,6 +73,16 @@ class Slot:
     def handles(self) -> list[WorkerHandle]:
         """Those that fill it or will."""
         return [handle for handle in (self.current, self.incoming) if handle is not None]
+
+    def close(self) -> None:
+        """Release the inbox and what is left in it."""
+        if self.inbox is not None:
+            while left := handover.receive(self.inbox[0]):
+                for fd in left:
+                    os.close(fd)
+            for fd in self.inbox:
+                os.close(fd)
+            self.inbox = None
 
 
 class Fleet:
@@ -122,7 +132,7 @@ class Fleet:
         self._logs = logs
         self._bell = bell
         self._on_change = on_change
-        capacity = max(64, 4 * config.workers)
+        capacity = max(256, 4 * config.workers)
         self.board = scoreboard.new_board(capacity)
         self._free = list(range(capacity, 0, -1))
         self._path = tuple(entry or os.getcwd() for entry in sys.path)
@@ -147,13 +157,19 @@ class Fleet:
         Raises:
             BindError: There can be no listeners for them.
         """
-        new = []
-        self._listeners.grow(count)
+        before = len(self.slots)
+        made: list[Slot] = []
+        try:
+            for index in range(before + len(self.removed), count):
+                made.append(Slot(index))
+            self._listeners.grow(count)
+        except OSError:  # all or none: what listens must be served
+            for slot in made:
+                slot.close()
+            raise
         while len(self.slots) < count:
-            slot = self.removed.pop() if self.removed else Slot(len(self.slots))
-            self.slots.append(slot)
-            new.append(slot)
-        return new
+            self.slots.append(self.removed.pop() if self.removed else made.pop(0))
+        return self.slots[before:]
 
     def shrink(self, count: int) -> list[Slot]:
         """Remove slots until there are so many; return them."""
@@ -257,7 +273,11 @@ class Fleet:
         runner = runners.run_in_thread if self._in_threads else runners.run_in_interpreter
         handle = WorkerHandle(job, runner, generation, self._on_change, watchdog)
         self.handles.append(handle)
-        handle.start()
+        try:
+            handle.start()
+        except (RuntimeError, MemoryError):
+            self.release(handle)  # it never was one
+            raise
         return handle
 
     def _mark(self, handle: WorkerHandle, slot: Slot) -> None:
@@ -294,10 +314,10 @@ class Fleet:
 
     def adopt(self, slot: Slot) -> None:
         """Have the neighbours accept for a slot, and take what is in its inbox."""
-        slot.adopted = True
         for neighbour in self._serving():
             if neighbour.worker_id != slot.index:
                 neighbour.adopt(slot.index, self._listeners.duplicate(slot.index, shared=False))
+        slot.adopted = True
 
     def disown(self, slot: Slot) -> None:
         """Leave a slot to its own worker again."""
@@ -312,14 +332,22 @@ class Fleet:
             if slot.adopted and slot.index != handle.worker_id:
                 handle.adopt(slot.index, self._listeners.duplicate(slot.index, shared=False))
 
-    def forward_inbox(self, slot: Slot) -> None:
-        """Give what lies in the inbox of a slot without a worker to others."""
+    def forward_inbox(self, slot: Slot, frozen: Container[int] = ()) -> None:
+        """Give what lies in the inbox of a slot whose worker can't take it to others.
+
+        Args:
+            slot: The slot.
+            frozen: Numbers of slots whose workers can't either.
+        """
         if slot.inbox is None:
             return
         others = [
             other.inbox[1]
             for other in self.slots
-            if other.inbox is not None and other is not slot and other.current in self._serving()
+            if other.inbox is not None
+            and other is not slot
+            and other.index not in frozen
+            and other.current in self._serving()
         ]
         if others:
             for number, fd in enumerate(handover.receive(slot.inbox[0])):
@@ -333,12 +361,11 @@ class Fleet:
         """Descriptors that only this slot's worker accepts from."""
         return self._listeners.of_slot(slot.index)
 
+    def watched(self, slot: Slot) -> list[int]:
+        """Descriptors that are readable when something waits for this slot's worker."""
+        return self.listening(slot) + ([] if slot.inbox is None else [slot.inbox[0]])
+
     def close(self) -> None:
         """Release the slots; for workers that can't be stopped nothing is released."""
         for slot in (*self.slots, *self.removed):
-            if slot.inbox is not None:
-                for fd in handover.receive(slot.inbox[0]):
-                    os.close(fd)
-                for fd in slot.inbox:
-                    os.close(fd)
-                slot.inbox = None
+            slot.close()

@@ -184,7 +184,7 @@ class Keeper:
                 self._fleet.retire(current)
             current, incoming = slot.current, None
         for handle in slot.handles:
-            if handle.state is WorkerState.STARTING:
+            if handle.state in (WorkerState.STARTING, WorkerState.SPARE):
                 deadline = handle.since + self._config.startup_timeout + START_MARGIN
                 if now < deadline:
                     return deadline
@@ -211,6 +211,14 @@ class Keeper:
         except (OSError, SubinterpASGIError, RuntimeError, MemoryError) as exc:
             delay = self._budget.spend(now)
             reason = f"worker {slot.index} could not be started: {exc}"
+            self._emit(
+                WorkerDied(
+                    worker_id=slot.index,
+                    generation=self._fleet.generation,
+                    error=f"{type(exc).__name__}: {exc}",
+                    restart_in=delay,
+                )
+            )
             _log("error", reason)
             if delay is None:
                 self._failed = True
@@ -383,8 +391,11 @@ class Keeper:
         fleet = self._fleet
         for handle in fleet.handles:
             if handle.state is WorkerState.SERVING and handle not in self._serving:
+                try:
+                    fleet.adopt_all(handle)
+                except OSError as exc:
+                    return self._try_later(exc, now)
                 self._serving.add(handle)
-                fleet.adopt_all(handle)
         next_look = NEVER
         for slot in (*fleet.slots, *fleet.removed):
             if len(fleet.slots) > 1 or slot in fleet.removed:
@@ -394,10 +405,18 @@ class Keeper:
             if served and slot.adopted:
                 fleet.disown(slot)
             elif not served and not slot.adopted and fleet.listening(slot):
-                fleet.adopt(slot)
-            if not handles:
-                fleet.forward_inbox(slot)
+                try:
+                    fleet.adopt(slot)
+                except OSError as exc:
+                    next_look = self._try_later(exc, now)
+            if not served:
+                fleet.forward_inbox(slot, self._frozen)
         return next_look
+
+    def _try_later(self, exc: OSError, now: float) -> float:
+        """No descriptor is left to share a queue by, perhaps because it is long: be patient."""
+        _log("error", f"connections wait for a worker that can't accept them: {exc.strerror}")
+        return now + 1.0
 
     def _probe(self, slot: Slot, ready: Iterable[int], now: float) -> float:
         """Find out whether a slot's worker leaves connections waiting; return when to look again.
@@ -405,7 +424,7 @@ class Keeper:
         A worker that is held up leaves its heartbeat as it is, and accepts nothing meanwhile.
         """
         index, handle = slot.index, slot.current
-        listening = self._fleet.listening(slot)
+        listening = self._fleet.watched(slot)
         if handle is None or handle.state is not WorkerState.SERVING:
             self._probes.pop(index, None)
             self._frozen.discard(index)

@@ -100,15 +100,20 @@ class Listeners:
         Raises:
             BindError: That is not possible.
         """
+        new: list[tuple[int, socket.socket]] = []
         for slot in range(self.slots, slots):
             for first in [x for x in self._listeners if x.slot == 0]:
                 try:
-                    self._listeners.append(self._listen(_another(first.sock), slot))
+                    new.append((slot, _another(first.sock)))
                 except OSError as exc:
+                    for _, sock in new:
+                        sock.close()
                     host, port = _address(first.sock)
                     where = f"{host}:{port}"
                     raise BindError(where, exc.strerror or str(exc), exc.errno) from None
-            self.slots = slot + 1
+        # Not before all are bound: one that listens is given connections, which somebody must want.
+        self._listeners += [self._listen(sock, slot) for slot, sock in new]
+        self.slots = max(self.slots, slots)
 
     def of_slot(self, slot: int) -> list[int]:
         """Descriptors of the sockets that are this slot's alone."""
@@ -143,19 +148,29 @@ class Listeners:
                 with contextlib.suppress(OSError):
                     listener.sock.listen(0)
 
-    def close(self) -> None:
-        """Close what was opened here; connections that nobody accepted are refused."""
-        while self._listeners:
-            listener = self._listeners.pop()
-            if listener.owned:
-                # A worker that could not be stopped has a duplicate; nobody shall wait for it.
-                with contextlib.suppress(OSError):
-                    listener.sock.shutdown(socket.SHUT_RDWR)
-            else:
-                listener.sock.setblocking(listener.was_blocking)
+    def refuse(self) -> None:
+        """Close what was opened here; connections that nobody accepted are refused.
+
+        What is the caller's stays as it is, since a worker that still accepts must not block there.
+        """
+        own = [x for x in self._listeners if x.owned]
+        self._listeners = [x for x in self._listeners if not x.owned]
+        while own:
+            listener = own.pop()
+            # A worker that could not be stopped has a duplicate; nobody shall wait for it.
+            with contextlib.suppress(OSError):
+                listener.sock.shutdown(socket.SHUT_RDWR)
             listener.sock.close()
             if listener.inode is not None:
                 _unlink_own(*listener.inode)
+
+    def close(self) -> None:
+        """Close all; only when no worker accepts from it any more."""
+        self.refuse()
+        while self._listeners:
+            listener = self._listeners.pop()
+            listener.sock.setblocking(listener.was_blocking)
+            listener.sock.close()
 
     # --- opening
 

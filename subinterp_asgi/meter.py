@@ -37,10 +37,11 @@ class Meter:
     """
 
     __slots__ = (
+        "_buffer",
         "_latencies",
         "_latency_sum",
-        "_offset",
         "_statuses",
+        "_words",
         "accepted",
         "board",
         "bytes_in",
@@ -61,8 +62,9 @@ class Meter:
     def __init__(self, board: Slot, index: int) -> None:
         self.board = board
         self.index = index
-        self._offset = (index * scoreboard.SLOT_WORDS + scoreboard.BUSY_SINCE) * 8
         self.slot = scoreboard.slot_of(board, index)
+        self._words = self.slot[scoreboard.BUSY_SINCE : scoreboard.LATENCY_SUM]
+        self._buffer = memoryview(bytearray(self._words.nbytes)).cast("Q")
         self.lag = 0
         self.connections = 0
         self.websockets = 0
@@ -104,8 +106,8 @@ class Meter:
             busy_since: The heartbeat; 0: the loop is about to sleep.
         """
         _pack_into(
-            self.board,
-            self._offset,
+            self._buffer,
+            0,
             busy_since,
             self.lag,
             self.connections,
@@ -119,6 +121,7 @@ class Meter:
             self.logs_dropped,
             *self._statuses,
         )
+        self._words[:] = self._buffer  # at once: packing clears what it writes to first
         if self.on_limit is not None and self.requests >= self.limit:
             on_limit, self.on_limit = self.on_limit, None
             on_limit()

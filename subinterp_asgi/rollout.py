@@ -6,11 +6,11 @@ A rollout runs in the thread of the caller, who waits for it. Meanwhile the keep
 from __future__ import annotations
 
 import threading
-from time import monotonic
+from time import monotonic, monotonic_ns
 
-from .errors import ReloadError
+from .errors import ReloadError, StateError
 from .keeper import START_MARGIN
-from .scoreboard import ERRORS, LAG, REQUESTS, slot_of
+from .scoreboard import BUSY_SINCE, ERRORS, LAG, REQUESTS, slot_of
 from .states import WorkerState
 from .types import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .fleet import Fleet, Slot
     from .handles import WorkerHandle
+    from .scoreboard import Slot as Words
 
 CANARY_ERRORS = 0.01
 """Errors for each request that a canary may have beyond twice those of the others."""
@@ -51,6 +52,8 @@ class Rollout:
         self._changed = changed
         self._broken_off = broken_off
         self.generation = generation
+        self._before = fleet.generation
+        self._promoted = 0  # slots that the new generation serves
         self._retired: list[WorkerHandle] = []
 
     def run(self, strategy: str, canary: float) -> None:
@@ -62,6 +65,7 @@ class Rollout:
 
         Raises:
             ReloadError: A new worker could not start, or the canary did worse than the others.
+            StateError: The supervisor is ending.
         """
         slots = list(self._fleet.slots)
         try:
@@ -106,7 +110,7 @@ class Rollout:
                 if handle.state is WorkerState.FAILED:
                     raise self._error(f"worker {handle.worker_id} could not start: {handle.error}")
             if self._broken_off():
-                raise self._error("the supervisor is ending")
+                raise StateError("the supervisor is ending")
             for handle in new:
                 if handle.state is not WorkerState.SERVING:
                     raise self._error(
@@ -115,11 +119,15 @@ class Rollout:
                     )
 
     def _error(self, reason: str) -> ReloadError:
-        return ReloadError(
-            f"generation {self.generation} does not serve, generation {self._fleet.generation} "
-            f"goes on: {reason}",
-            self.generation,
-        )
+        number, before = self.generation, self._before
+        if self._promoted:
+            reason = (
+                f"generation {number} serves in {self._promoted} of {len(self._fleet.slots)} "
+                f"workers only, generation {before} goes on in the others: {reason}"
+            )
+        elif number != before:  # and not just a new worker of the same
+            reason = f"generation {number} does not serve, generation {before} goes on: {reason}"
+        return ReloadError(reason, number)
 
     def _try(self, slot: Slot, seconds: float) -> None:
         """Watch the canary for a while.
@@ -135,7 +143,7 @@ class Rollout:
         with self._changed:
             while (left := began + seconds - monotonic()) > 0:
                 if self._broken_off():
-                    raise self._error("the supervisor is ending")
+                    raise StateError("the supervisor is ending")
                 if canary.state is not WorkerState.SERVING:
                     raise self._error(f"the canary is {canary.state.value}: {canary.error}")
                 self._changed.wait(min(left, 0.1))
@@ -151,21 +159,20 @@ class Rollout:
         """Let the new workers take the places of the old ones, which retire."""
         with self._changed:
             self._fleet.generation = self.generation
+            self._promoted += len(slots)
             for slot in slots:
                 old = slot.current
                 slot.current, slot.incoming = slot.incoming, None
                 slot.restart_at = None
                 if old is not None and not old.exited:
-                    self._fleet.retire(old)
-                    self._retired.append(old)
+                    self._retire(old)
 
     def retire(self, slots: Sequence[Slot]) -> None:
         """Retire the workers of slots that were removed."""
         with self._changed:
             for slot in slots:
                 for handle in slot.handles:
-                    self._fleet.retire(handle)
-                    self._retired.append(handle)
+                    self._retire(handle)
                 slot.current = slot.incoming = slot.restart_at = None
 
     def give_up(self, slots: Sequence[Slot]) -> None:
@@ -173,9 +180,13 @@ class Rollout:
         with self._changed:
             for slot in slots:
                 if slot.incoming is not None:
-                    self._fleet.retire(slot.incoming)
-                    self._retired.append(slot.incoming)
+                    self._retire(slot.incoming)
                     slot.incoming = None
+
+    def _retire(self, handle: WorkerHandle) -> None:
+        if not self._broken_off():  # or else all are told to end, which a second time would force
+            self._fleet.retire(handle)
+        self._retired.append(handle)
 
     def finish(self) -> None:
         """Wait until those that were retired have ended, as long as that may take."""
@@ -200,5 +211,11 @@ def _totals(handles: Sequence[WorkerHandle]) -> tuple[int, int, float]:
     return (
         sum(slot[ERRORS] for slot in slots),
         sum(slot[REQUESTS] for slot in slots),
-        max((slot[LAG] for slot in slots), default=0) / 1e9,
+        max(map(_held_up, slots), default=0) / 1e9,
     )
+
+
+def _held_up(slot: Words) -> int:
+    """Nanoseconds for which a loop was held up lately, or has been up to now."""
+    busy_since: int = slot[BUSY_SINCE]
+    return max(slot[LAG], monotonic_ns() - busy_since if busy_since else 0)

@@ -119,6 +119,7 @@ class Supervisor:
         self._failing: threading.Thread | None = None
         self._rollouts = threading.Lock()  # one reload or scaling at a time
         self._last_generation = 1
+        self._generations = [1]  # that serve; more than one after a reload that failed half-way
         self._stop_requested = False
         self._busy = False  # a thread is in start(), or ends the workers
         self._ending = Ending(self.config, self._changed, self._handles)
@@ -322,6 +323,7 @@ class Supervisor:
         self._failure = reason
         if self._failing is None and not self._stop_requested:
             self._busy = True
+            self._enter(SupervisorState.STOPPING)
             self._failing = threading.Thread(
                 target=self._tear_down,
                 args=(SupervisorState.FAILED,),
@@ -406,7 +408,8 @@ class Supervisor:
             canary: Seconds for which one new worker is tried first; by default ``reload_canary``.
 
         Raises:
-            ReloadError: The new workers could not start; the old ones go on.
+            ReloadError: The new workers could not start; the old ones go on, save those that were
+                replaced one by one already.
             StateError: The supervisor does not serve, or was told to end meanwhile.
             ConfigError: There is no such strategy.
         """
@@ -417,7 +420,6 @@ class Supervisor:
             config = config.with_options(reload_canary=canary)
         with self._rolling_out("reload") as fleet:
             self._last_generation = number = self._last_generation + 1
-            before = fleet.generation
             rollout = self._rollout(fleet, number)
             self._emit_generation(number, GenerationState.STARTING)
             if not self.in_threads:
@@ -425,16 +427,24 @@ class Supervisor:
             try:
                 rollout.run(config.reload_strategy, config.reload_canary)
             except BaseException as exc:
-                self._emit_generation(number, GenerationState.FAILED, str(exc))
+                if fleet.generation == number:  # one by one, it got somewhere
+                    self._generations.append(number)
+                    self._emit_generation(number, GenerationState.SERVING, str(exc))
+                    self._drop_spares(fleet)
+                else:
+                    self._emit_generation(number, GenerationState.FAILED, str(exc))
                 if isinstance(exc, ReloadError):
                     self._emit(ReloadFailed(generation=number, reason=str(exc)))
                 raise
+            before, self._generations = self._generations, [number]
             self._emit_generation(number, GenerationState.SERVING)
-            self._emit_generation(before, GenerationState.RETIRING)
+            for old in before:
+                self._emit_generation(old, GenerationState.RETIRING)
             self._drop_spares(fleet)
         self._ring()
         rollout.finish()
-        self._emit_generation(before, GenerationState.ENDED)
+        for old in before:
+            self._emit_generation(old, GenerationState.ENDED)
         return number
 
     def scale(self, workers: int) -> None:
@@ -586,7 +596,7 @@ class Supervisor:
     def _release(self) -> None:
         """Close what workers that still run, if any, don't depend on."""
         for listeners in self._all_listeners():
-            listeners.close()
+            listeners.refuse()
         fleet = self._fleet
         handles = self._handles()
         if fleet is not None and handles:
@@ -598,6 +608,8 @@ class Supervisor:
                     fleet.release(handle)
         self._incomplete = tuple(h.thread.name for h in self._handles())
         if not self._incomplete:
+            for listeners in self._all_listeners():
+                listeners.close()
             if fleet is not None:
                 fleet.close()
             for resource in (self._watch, self._bell):

@@ -204,7 +204,7 @@ def _frame_above(outermost: int) -> FrameType | None:
     Args:
         outermost: ``id()`` of the frame, which must be alive.
     """
-    from ctypes import c_void_p, py_object, pythonapi
+    from ctypes import c_void_p, cast, py_object, pythonapi
 
     def function(name: str, result: Any, *arguments: Any) -> Any:
         prototype = pythonapi[name]  # (not the attribute, which others may have configured)
@@ -212,18 +212,20 @@ def _frame_above(outermost: int) -> FrameType | None:
         return prototype
 
     next_thread = function("PyThreadState_Next", c_void_p, c_void_p)
-    get_frame = function("PyThreadState_GetFrame", py_object, c_void_p)
+    # (Not as a py_object: ctypes crashes on a NULL, of a thread that executes no Python code.)
+    get_frame = function("PyThreadState_GetFrame", c_void_p, c_void_p)
+    decref = function("Py_DecRef", None, c_void_p)
     own = function("PyThreadState_Get", c_void_p)()
     interpreter = function("PyInterpreterState_Get", c_void_p)()
     thread = function("PyInterpreterState_ThreadHead", c_void_p, c_void_p)(interpreter)
     while thread:
-        if thread != own:
-            with contextlib.suppress(ValueError):  # NULL: it executes no Python code
-                innermost: FrameType = get_frame(thread)
-                frame: FrameType | None = innermost
-                while frame is not None:
-                    if id(frame) == outermost:
-                        return innermost
-                    frame = frame.f_back
+        if thread != own and (address := get_frame(thread)):
+            innermost: FrameType = cast(address, py_object).value
+            decref(address)
+            frame: FrameType | None = innermost
+            while frame is not None:
+                if id(frame) == outermost:
+                    return innermost
+                frame = frame.f_back
         thread = next_thread(thread)
     return None

@@ -183,6 +183,7 @@ class Worker:
         self._service.draining = True
         if self._restarting:
             self._service.going_away = 1012
+            self._acceptor.leave_inbox()
         else:
             self._service.leaving = True
         loop, linger = self._service.loop, self.config.timeout_linger
@@ -200,6 +201,7 @@ class Worker:
         """Leave new connections to others, at once; what was accepted goes on."""
         if self.state in (WorkerState.SERVING, WorkerState.DRAINING):
             self._acceptor.stop()
+            self._acceptor.leave_inbox()
             if self._metrics_port is not None:
                 self._metrics_port.stop_accepting()
 

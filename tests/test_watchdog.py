@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes  # noqa: F401  (libffi opens a descriptor, once, when it is first loaded)
 import os
 import queue
@@ -193,6 +194,20 @@ def test_the_thread_sleeps_while_nothing_is_asked(line: WatchdogLine) -> None:
 
     wait_until(settled, "the watchdog to be at rest")
     watched.join()
+
+
+def test_threads_that_execute_no_python_code_are_passed_over(line: WatchdogLine) -> None:
+    watched = Watched(where_it_is, line)
+    before = _thread._count()
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    _thread.start_new_thread(lock.acquire, ())  # later than the other: it is met first
+    wait_until(lambda: _thread._count() > before, "a thread without a frame")
+    line.report(123)
+    assert "in where_it_is\n" in watched.statuses.get(timeout=20)[1]
+    lock.release()
+    watched.join()
+    wait_until(lambda: _thread._count() < before, "both threads to end")
 
 
 def test_surrogates_in_a_stack_can_be_sent(line: WatchdogLine) -> None:

@@ -132,6 +132,11 @@ class Command:
             pytest.fail(f"no line {pattern!r} on standard error:\n{self.stderr}")
         return found
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)

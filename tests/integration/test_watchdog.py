@@ -290,6 +290,16 @@ def test_a_log_handler_is_not_interrupted(watched: Watched, tmp_path: Path) -> N
     assert failed(pending)
 
 
+def test_the_loops_own_code_is_not_interrupted(watched: Watched, tmp_path: Path) -> None:
+    pending = watched.begin("spin-in-the-loops-log-handler", tmp_path, function="emit")
+    heartbeat = watched.heartbeat
+    watched.interrupt()
+    watched.flush_watchdog()
+    assert watched.heartbeat == heartbeat
+    (tmp_path / "begun.over").touch()
+    assert not failed(pending)
+
+
 # --- in C code
 
 

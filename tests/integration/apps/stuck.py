@@ -104,6 +104,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         begun.touch()
         logging.getLogger("subinterp_asgi.error").addHandler(SpinningHandler(begun))
         raise RuntimeError("to be logged")
+    elif action == "spin-in-the-loops-log-handler":
+        begun.touch()
+        logging.getLogger("asyncio").addHandler(SpinningHandler(begun, "asyncio"))
+        asyncio.get_running_loop().call_soon(int, "not a number")
+        await answer(send, "ok")
     else:
         await answer(send, "ok")
 
@@ -116,12 +121,13 @@ async def touch_and_spin(begun: Path) -> None:
 class SpinningHandler(logging.Handler):
     """Does not return from logging a record until a file exists; of use once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, logger: str = "subinterp_asgi.error") -> None:
         super().__init__()
         self._over = path.with_suffix(".over")
+        self._logger = logging.getLogger(logger)
 
     def emit(self, record: logging.LogRecord) -> None:
-        logging.getLogger("subinterp_asgi.error").removeHandler(self)
+        self._logger.removeHandler(self)
         while not self._over.exists():
             sum(range(100))
 

@@ -1,0 +1,6 @@
+"""Long runs that look for what short tests can't: requests lost now and then, counts that drift,
+descriptors or memory that are not given back.
+
+``python -m tests.soak`` has everything happen to a server under load, ``python -m tests.soak
+reloads`` reloads one a few hundred times. Short runs of both are in tests/integration.
+"""

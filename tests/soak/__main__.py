@@ -1,0 +1,46 @@
+"""``python -m tests.soak [chaos] [--seconds 60] [--seed S] [--kind interpreter|thread|command]``
+or ``python -m tests.soak reloads [--count 500] [--warm-up 20] [--app django|bare]``."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import sys
+
+HANGING = 300.0
+"""Seconds over what a run should take after which it is taken to hang."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("chaos", "reloads"), default="chaos")
+    parser.add_argument("--seconds", type=float, default=60.0, help="chaos: how long, in all")
+    parser.add_argument("--seed", type=int, help="chaos: default: another one each time")
+    parser.add_argument("--kind", choices=("interpreter", "thread", "command"), action="append")
+    parser.add_argument("--count", type=int, default=500, help="reloads: how many")
+    parser.add_argument("--warm-up", type=int, default=20, help="reloads: how many before those")
+    parser.add_argument("--app", choices=("django", "bare"), default="django")
+    options = parser.parse_args()
+    if options.what == "reloads":
+        from . import reloads
+
+        good = reloads.run(options.app, options.count, say, warm_up=options.warm_up)
+        return 0 if good else 1
+    from . import chaos
+
+    seed = int.from_bytes(os.urandom(4)) if options.seed is None else options.seed
+    say(f"seed {seed}")
+    kinds = options.kind or ["interpreter", "command"]
+    faulthandler.dump_traceback_later(options.seconds + HANGING, exit=True)
+    outcomes = [chaos.run(options.seconds / len(kinds), seed, kind, say) for kind in kinds]
+    faulthandler.cancel_dump_traceback_later()
+    return 0 if all(outcomes) else 1
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
