@@ -369,9 +369,7 @@ def test_each_interpreter_has_globals_of_its_own_and_all_serve() -> None:
             assert answer["counter"] == counts[answer["token"]]
         assert lifecycle.TOKEN not in counts
         wait_until(  # (a worker counts once it has nothing left to do)
-            lambda: (
-                sorted(worker.requests for worker in server.workers) == sorted(counts.values())
-            )
+            lambda: sorted(worker.requests for worker in server.workers) == sorted(counts.values())
         )
 
 
@@ -1067,9 +1065,7 @@ def test_a_shutdown_that_failed_is_told(isolation: str, caplog: pytest.LogCaptur
 
 @both
 def test_a_shutdown_that_hangs_is_ended(isolation: str, caplog: pytest.LogCaptureFixture) -> None:
-    with make(
-        LIFESPAN, isolation, lifespan="on", state={"shutdown.hang": 1}, shutdown_timeout=0.1
-    ):
+    with make(LIFESPAN, isolation, lifespan="on", state={"shutdown.hang": 1}, shutdown_timeout=0.1):
         pass
     assert "lifespan shutdown took more than shutdown_timeout=0.1 s" in caplog.text
 
