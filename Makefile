@@ -17,7 +17,7 @@ with_tools    = @venv=$$(scripts/setup-venv dev) && exec "$$venv/bin/python"
 with_peers    = @venv=$$(scripts/setup-venv bench) && exec "$$venv/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench conformance autobahn fuzz clean
+.PHONY: help serve test lint format bench conformance autobahn fuzz soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ autobahn: ## run all of Autobahn's WebSocket cases, for some minutes (ARGS='--ca
 
 fuzz: ## feed the parsers generated input (tests/fuzz)
 	$(with_tools) -m tests.fuzz $(ARGS)
+
+soak: ## crash, freeze, reload and scale under load for a minute (ARGS='--seconds 600', or 'reloads')
+	$(with_tools) -m tests.soak $(ARGS)
 
 clean: ## remove the virtual environments, caches and builds
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
