@@ -79,7 +79,8 @@ class Keeper:
         self._armed: set[int] = set()
         self._probes: dict[int, tuple[float, int]] = {}  # by slot: when to look, accepted so far
         self._frozen: set[int] = set()
-        self._stuck: dict[WorkerHandle, float] = {}  # and when their stack is waited for no more
+        self._stuck: dict[WorkerHandle, float] = {}  # and when to report, or interrupt, them
+        self._reported: set[WorkerHandle] = set()  # of those
         self._retiring: dict[WorkerHandle, float] = {}  # and when they should have ended
         self._spare_at = 0.0
         self._rss_at = 0.0
@@ -147,6 +148,7 @@ class Keeper:
     def _forget(self, handle: WorkerHandle) -> None:
         self._serving.discard(handle)
         self._stuck.pop(handle, None)
+        self._reported.discard(handle)
         self._retiring.pop(handle, None)
 
     def _note_death(self, handle: WorkerHandle, slot: Slot | None, now: float) -> None:
@@ -321,8 +323,12 @@ class Keeper:
             if handle in self._stuck:
                 if held_up < timeout:
                     self._recovered(handle)
-                elif handle.stack is not None or now >= self._stuck[handle]:
+                elif now >= self._stuck[handle] or (
+                    handle.stack is not None and handle not in self._reported
+                ):
                     self._report_stuck(handle, since, held_up)
+                    # The next one may hold it up as well, in the same turn of the loop.
+                    self._stuck[handle] = now + timeout
                 else:
                     next_look = min(next_look, self._stuck[handle])
             elif handle.state in (WorkerState.SERVING, WorkerState.DRAINING) and (
@@ -345,24 +351,24 @@ class Keeper:
             self.start(slot)
 
     def _report_stuck(self, handle: WorkerHandle, since: int, held_up: float) -> None:
-        if self._stuck[handle] == NEVER:
-            return  # that was done
-        self._stuck[handle] = NEVER
-        stack = handle.stack or "(its watchdog does not run: C code lets no other thread run)"
-        self._emit(
-            WorkerStuck(
-                worker_id=handle.worker_id,
-                generation=handle.generation,
-                seconds=held_up,
-                stack=stack,
+        if handle not in self._reported:
+            self._reported.add(handle)
+            stack = handle.stack or "(its watchdog does not run: C code lets no other thread run)"
+            self._emit(
+                WorkerStuck(
+                    worker_id=handle.worker_id,
+                    generation=handle.generation,
+                    seconds=held_up,
+                    stack=stack,
+                )
             )
-        )
-        _log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
+            _log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
         if self._config.worker_interrupt:
             handle.interrupt(since)
 
     def _recovered(self, handle: WorkerHandle) -> None:
         del self._stuck[handle]
+        self._reported.discard(handle)
         handle.stack = None
         handle.become(WorkerState.SERVING if not handle.retiring else WorkerState.DRAINING)
 

@@ -134,6 +134,17 @@ def test_a_long_freeze_in_python_is_interrupted(isolation: str, tmp_path: Path) 
 
 
 @both
+def test_of_two_freezes_in_one_turn_of_the_loop_both_are_interrupted(isolation: str) -> None:
+    with make(isolation, workers=1, timeout_worker_healthcheck=0.3) as server:
+        frozen = server._fleet.slots[0].current
+        for seconds in (0.15, 3600, 3600):  # the first lets the others come together
+            faults.freeze_worker(server, seconds)
+            wait_until(lambda: frozen.busy_since, "the freeze")
+        wait_until(lambda: frozen.exited, "the one that was frozen to end")
+        wait_until(lambda: all_serve(server), "its replacement to serve alone")
+
+
+@both
 def test_a_freeze_in_c_is_not_interrupted(isolation: str, tmp_path: Path) -> None:
     with make(isolation, workers=1, timeout_worker_healthcheck=0.2) as server:
         pending = begin(server, "until", tmp_path)
@@ -271,7 +282,7 @@ def test_nothing_of_it_is_imported_unless_it_is_used(tmp_path: Path) -> None:
         """
         import sys
         from subinterp_asgi import Supervisor
-        from tests.support import get
+        from tests.support import get, wait_until
 
         module = "subinterp_asgi.testing"
         with Supervisor("app:app", port=0, access_log=False) as server:
@@ -281,7 +292,7 @@ def test_nothing_of_it_is_imported_unless_it_is_used(tmp_path: Path) -> None:
             assert module not in sys.modules
             from subinterp_asgi.testing import faults
             faults.freeze_worker(server, 0)
-            assert get(server.url).text == "True"
+            wait_until(lambda: get(server.url).text == "True")
         """,
         files={
             "app.py": """

@@ -403,7 +403,7 @@ totals = {{"whole": 0, "cut short": 0}}
 for (_, outcome), count in counts.items():
     totals[outcome] += count
 assert asked > 10, asked
-assert totals["whole"] > 10, totals
+assert totals["whole"] > 0, totals
 assert set(worker.collect()) <= {{"started", "serving", "stuck"}}
 print(asked, totals, worker.collect().count("stuck"), file=sys.stderr)
 print(totals["cut short"])
