@@ -186,16 +186,12 @@ class Keeper:
                 self._fleet.retire(current)
             current, incoming = slot.current, None
         for handle in slot.handles:
-            if handle.state in (WorkerState.STARTING, WorkerState.SPARE):
-                deadline = handle.since + self._config.startup_timeout + START_MARGIN
-                if now < deadline:
-                    return deadline
-                handle.error = (
-                    f"it did not start within startup_timeout={self._config.startup_timeout:g} s"
-                )
-                self._note_death(handle, slot, now)
+            deadline = self._start_deadline(handle)
+            if now < deadline < NEVER:
+                return deadline
+            if deadline <= now:
+                self._give_up_start(handle, slot, now)
                 self._vacate(slot, handle)
-                self._fleet.retire(handle)
         if slot.restart_at is None and not slot.handles:
             slot.restart_at = now
         due = slot.restart_at
@@ -204,6 +200,20 @@ class Keeper:
             self.start(slot)
             due = slot.restart_at
         return NEVER if due is None else due
+
+    def _start_deadline(self, handle: WorkerHandle) -> float:
+        """When a worker has been starting for too long; ``NEVER`` if it has started."""
+        spare = handle in self._fleet.spares
+        if handle.state is WorkerState.STARTING or (
+            handle.state is WorkerState.SPARE and not spare
+        ):
+            return handle.since + self._config.startup_timeout + START_MARGIN
+        return NEVER
+
+    def _give_up_start(self, handle: WorkerHandle, slot: Slot | None, now: float) -> None:
+        handle.error = f"it did not start within startup_timeout={self._config.startup_timeout:g} s"
+        self._note_death(handle, slot, now)
+        self._fleet.retire(handle)
 
     def start(self, slot: Slot) -> None:
         """Start a worker for a slot: to fill it, or to replace the one that does."""
@@ -234,20 +244,26 @@ class Keeper:
             slot.incoming = handle
 
     def _keep_spares(self, now: float) -> float:
-        missing = self._config.spares - len(self._fleet.spares)
+        spares = self._fleet.spares
+        for spare in tuple(spares):
+            if self._start_deadline(spare) <= now:
+                self._give_up_start(spare, None, now)
+                spares.remove(spare)
+        next_look = min(map(self._start_deadline, spares), default=NEVER)
+        missing = self._config.spares - len(spares)
         if missing <= 0:
-            return NEVER
+            return next_look
         if any(slot.current is None for slot in self._fleet.slots):
             return NEVER  # first things first
         if now < self._spare_at:
             return self._spare_at
         try:
             for _ in range(missing):
-                self._fleet.start_spare()
+                next_look = min(next_look, self._start_deadline(self._fleet.start_spare()))
         except (OSError, SubinterpASGIError, RuntimeError, MemoryError) as exc:
             _log("warning", f"a spare could not be started: {exc}")
             self._spare_at = now + RestartBudget.LONGEST_DELAY
-        return NEVER
+        return next_look
 
     # --- those that have served for long enough
 

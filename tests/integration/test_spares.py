@@ -269,6 +269,27 @@ def test_a_spare_that_does_not_come_to_serve(
     assert "startup_timeout" in heard.of(WorkerDied)[1].error
 
 
+def test_a_spare_that_hangs_in_its_import(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "START_MARGIN", 0.0)
+    made, heard, released = Made(), Heard(), threading.Event()
+
+    def make() -> App:
+        app = made()
+        if app.name == "2":
+            released.wait(20)
+        return app
+
+    server = servers.start(make, spares=1, startup_timeout=0.2, on_event=heard, restart_delay=0.01)
+    spares(heard, 1)
+    (died,) = heard.of(WorkerDied)
+    assert (died.worker_id, "startup_timeout=0.2" in died.error) == (-1, True)
+    kill(server)
+    assert who(server) == "3"
+    released.set()
+
+
 def test_a_spare_whose_lifespan_fails(servers: Servers) -> None:
     """It dies of it like any other, and another takes its place."""
     made, heard = Made(), Heard()
