@@ -40,6 +40,12 @@ STACK_TIME = 1.0
 RSS_INTERVAL = 5.0
 """Seconds between looks at the memory of the process."""
 NEVER = float("inf")
+_MAY_BE_STUCK = (
+    WorkerState.SERVING,
+    WorkerState.DRAINING,
+    WorkerState.IDLE,
+    WorkerState.FAILED,  # its last turns of the loop may call the application as well
+)
 _NANO = 1_000_000_000
 
 
@@ -82,6 +88,7 @@ class Keeper:
         self._stuck: dict[WorkerHandle, float] = {}  # and when to report, or interrupt, them
         self._reported: set[WorkerHandle] = set()  # of those
         self._retiring: dict[WorkerHandle, float] = {}  # and when they should have ended
+        self._dead: set[WorkerHandle] = set()  # that are replaced, but have not exited
         self._spare_at = 0.0
         self._rss_at = 0.0
         self._rss_base: int | None = None
@@ -101,6 +108,8 @@ class Keeper:
             handle.collect()
             if handle.exited:
                 self._bury(handle, now)
+            elif handle.state is WorkerState.FAILED and not handle.retiring:
+                self._give_up(handle, now)
         if self._failed:
             return NEVER
         deadlines = [self._check_stuck(now)]
@@ -110,7 +119,31 @@ class Keeper:
         deadlines += [self._check_retiring(now), self._share_queues(ready, now)]
         return min(deadlines, default=NEVER)
 
+    def step_at_end(self) -> float:
+        """Look only for workers that are stuck, and could not end; replace none.
+
+        Returns:
+            When to look again, as ``step()``.
+        """
+        self.paused = True
+        for handle in self._fleet.handles:
+            handle.collect()
+        return self._check_stuck(monotonic())
+
     # --- those that ended
+
+    def _give_up(self, handle: WorkerHandle, now: float) -> None:
+        """See to the replacement of one that has died; its end may still take its time."""
+        slot = next((s for s in self._fleet.slots if handle in s.handles), None)
+        if slot is not None and handle is slot.incoming and self.paused:
+            return  # who paused looks after those it has started
+        self._note_death(handle, slot, now)
+        self._dead.add(handle)
+        handle.retiring = True
+        if slot is not None:
+            self._vacate(slot, handle)
+        elif handle in self._fleet.spares:
+            self._fleet.spares.remove(handle)
 
     def _bury(self, handle: WorkerHandle, now: float) -> None:
         """Release a worker that has exited; if nobody had asked it to, see to its replacement."""
@@ -128,7 +161,7 @@ class Keeper:
 
     def report_end(self, handle: WorkerHandle) -> None:
         """Say it if a worker that was told to end did not do that well."""
-        if handle.error is not None:
+        if handle.error is not None and handle not in self._dead:
             self._emit(
                 WorkerDied(
                     worker_id=handle.worker_id,
@@ -150,6 +183,7 @@ class Keeper:
         self._stuck.pop(handle, None)
         self._reported.discard(handle)
         self._retiring.pop(handle, None)
+        self._dead.discard(handle)
 
     def _note_death(self, handle: WorkerHandle, slot: Slot | None, now: float) -> None:
         """Spend a restart, and fail if there is none left."""
@@ -347,9 +381,7 @@ class Keeper:
                     self._stuck[handle] = now + timeout
                 else:
                     next_look = min(next_look, self._stuck[handle])
-            elif handle.state in (WorkerState.SERVING, WorkerState.DRAINING) and (
-                held_up >= timeout
-            ):
+            elif handle.state in _MAY_BE_STUCK and held_up >= timeout:
                 handle.become(WorkerState.STUCK)
                 self._stuck[handle] = now + STACK_TIME
                 next_look = min(next_look, now + STACK_TIME)

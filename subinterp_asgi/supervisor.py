@@ -313,9 +313,11 @@ class Supervisor:
                 next_look = NEVER
                 if self._state is SupervisorState.SERVING and not self._stop_requested:
                     next_look = keeper.step(ready)
-                else:
+                elif self._state is SupervisorState.STARTING:
                     for handle in fleet.handles:
                         handle.collect()
+                else:
+                    next_look = keeper.step_at_end()
                 self._changed.notify_all()
 
     def _fail(self, reason: str) -> None:

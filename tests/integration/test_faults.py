@@ -83,6 +83,45 @@ def test_a_crash_breaks_off_what_is_in_flight(isolation: str, tmp_path: Path) ->
 
 
 @both
+def test_a_replacement_does_not_wait_for_the_end_of_the_one_that_died(
+    isolation: str, tmp_path: Path
+) -> None:
+    """The lifespan of the one that died takes its time to shut down."""
+    died: list[events.Event] = []
+    gate = tmp_path / "gate"
+    options = {"lifespan": "on", "state": {"shutdown.gate": str(gate)}, "restart_delay": 0.01}
+    server = Supervisor(
+        LIFESPAN,
+        port=0,
+        isolation=isolation,
+        on_event=lambda event: died.append(event) if isinstance(event, events.WorkerDied) else None,
+        **options,
+    )
+    with server:
+        faults.crash_worker(server)
+        wait_until((tmp_path / "gate.reached").exists, "the shutdown of its lifespan")
+        assert get(server.url).text == "ok"  # by the replacement
+        assert len(server._fleet.handles) == 2
+        gate.touch()
+        wait_until(lambda: len(server._fleet.handles) == 1, "the end of the one that died")
+        assert get(server.url).text == "ok"
+    assert len(died) == 1
+
+
+@both
+def test_one_that_died_is_interrupted_too(isolation: str) -> None:
+    """Two callbacks in one turn of the loop, the first of which ends it."""
+    with make(isolation, workers=1, timeout_worker_healthcheck=0.3) as server:
+        dead = server._fleet.slots[0].current
+        faults.freeze_worker(server, 0.2)
+        wait_until(lambda: dead.busy_since, "the freeze")  # which lets the others come together
+        faults.crash_worker(server)
+        faults.freeze_worker(server, 3600)
+        wait_until(lambda: dead.exited, "the one that died to end")
+        wait_until(lambda: all_serve(server), "its replacement to serve alone")
+
+
+@both
 def test_crashes_beyond_the_limit(isolation: str) -> None:
     server = make(isolation, workers=1, restart_limit=0)
     server.start()
@@ -131,6 +170,16 @@ def test_a_long_freeze_in_python_is_interrupted(isolation: str, tmp_path: Path) 
         assert not isinstance(answer, Exception)
         assert answer.text == "done"
         wait_until(lambda: all_serve(server), "its replacement to serve alone")
+
+
+@both
+def test_a_freeze_does_not_outlast_a_stop(isolation: str) -> None:
+    with make(isolation, workers=1, timeout_worker_healthcheck=1.0) as server:
+        frozen = server._fleet.slots[0].current
+        faults.freeze_worker(server, 3600)
+        wait_until(lambda: frozen.busy_since, "the freeze")
+        server.stop()  # before anybody could notice
+        assert frozen.exited
 
 
 @both

@@ -100,6 +100,7 @@ def test_the_old_ones_finish_what_they_have(servers: Servers, tmp_path: Path) ->
     path = tmp_path / "file"
     pending = in_flight(server, path)
     reloading = Background(server.reload)
+    heard.wait_for(WorkerChanged, generation=1, state=WorkerState.DRAINING, count=2)
     heard.wait_for(WorkerChanged, generation=1, state=WorkerState.STOPPED)  # the other one
     assert reloading.running
     assert {who(server) for _ in range(4)} <= all_names(server, 2)

@@ -145,7 +145,7 @@ def test_spares_that_know_the_old_code_are_replaced_by_a_reload(
     heard.wait_for(WorkerChanged, worker_id=-1, generation=1, state=WorkerState.STOPPED)
     name = kill(server)
     assert who(server) != name
-    assert generations(server) == [2]
+    wait_until(lambda: generations(server) == [2])
     if isolation == "thread":  # 1 and 2 are old, 3 was killed
         assert who(server) == "4"
 
