@@ -154,7 +154,13 @@ class Supervisor:
         with self._changed:
             if self._fleet is None or not self._fleet.handles:
                 return self._last_workers
-            handles = [h for h in self._fleet.handles if h not in self._fleet.spares]
+            # (Not one that has died, although what it leaves behind may take its time to end.)
+            handles = [
+                handle
+                for handle in self._fleet.handles
+                if handle not in self._fleet.spares
+                and not (handle.retiring and handle.state is WorkerState.FAILED)
+            ]
             return tuple(h.info() for h in sorted(handles, key=lambda h: h.worker_id))
 
     @property

@@ -402,7 +402,7 @@ for client in clients:
 totals = {{"whole": 0, "cut short": 0}}
 for (_, outcome), count in counts.items():
     totals[outcome] += count
-assert asked > 10, asked
+assert asked > 0, asked
 assert totals["whole"] > 0, totals
 assert set(worker.collect()) <= {{"started", "serving", "stuck"}}
 print(asked, totals, worker.collect().count("stuck"), file=sys.stderr)

@@ -284,25 +284,24 @@ class CommandLine:
         )
 
     async def _scale_by(self, number: int) -> None:
-        self._workers += number
-        await self._signal(
-            signal.SIGTTIN if number > 0 else signal.SIGTTOU,
-            rf"SIG\w+: {self._workers} workers? instead of {self._workers - number}",
-        )
+        name = "SIGTTIN" if number > 0 else "SIGTTOU"
+        answer = await self._signal(signal.Signals[name], rf"{name}: (\d+) workers? instead of")
+        self._workers = int(answer[1])  # if none of the new ones crashes as it starts
 
-    async def _signal(self, number: signal.Signals, answer: str) -> None:
+    async def _signal(self, number: signal.Signals, answer: str) -> re.Match[str]:
         """Send a signal and wait for a line that answers it."""
         self._changing = True
-        pattern = re.compile(answer)
         seen = len(self._command.lines)
         self.done[number.name] += 1
         self._command.send(number)
         deadline = time.monotonic() + DEADLINE
-        while not any(map(pattern.match, self._command.lines[seen:])):
-            if time.monotonic() > deadline or not self._command.running(0):
-                raise AssertionError(f"no {answer!r} after {number.name}:\n{self._command.stderr}")
+        while time.monotonic() < deadline and self._command.running(0):
+            for line in self._command.lines[seen:]:
+                if found := re.match(answer, line):
+                    self._changing = False
+                    return found
             await asyncio.sleep(0.01)
-        self._changing = False
+        raise AssertionError(f"no {answer!r} after {number.name}:\n{self._command.stderr}")
 
     async def finish(self, records: Records) -> Totals:
         await self._shrink()
