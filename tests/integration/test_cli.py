@@ -190,7 +190,8 @@ def test_second_signal_forces(tmp_path: Path, number: signal.Signals) -> None:
         wait_until((tmp_path / "waiting").exists)
         command.send(number)
         command.wait_for(f"{number.name}: stopping")
-        assert command.press_until_ended(number) == OK
+        # (One that comes when all is over, and the handlers are restored, ends the process itself.)
+        assert command.press_until_ended(number) in (OK, -number)
         answer = request.result()
         assert not isinstance(answer, Exception)
         assert answer.status == 500
