@@ -6,9 +6,11 @@ Options are those of ``Config``, by the same names with dashes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -22,7 +24,7 @@ from .supervisor import Supervisor
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
 
 EXIT_OK = 0
@@ -57,18 +59,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         from . import logs
 
         logs.configure_interpreter(server.config)
-    return _Command(server).run()
+    with _Inbox() as inbox:
+        return _Command(server, inbox).run()
+
+
+class _Inbox:
+    """What happens, for the main thread to take in turn, signals included.
+
+    The system may deliver a signal to any thread. If that is not the main one, and the main one
+    waits for a lock, as in ``queue.get()``, its handler does not run before something else wakes
+    it. So it waits for a socket that the interpreter's own handler, in C, writes to.
+    """
+
+    def __init__(self) -> None:
+        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._waiting, self._waking = socket.socketpair()
+        self._waking.setblocking(False)
+        self._previous = signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
+
+    def put(self, event: str, outcome: Any) -> None:
+        """Add an event; from any thread, and from handlers of signals."""
+        self._events.put((event, outcome))
+        with contextlib.suppress(OSError):  # full, which wakes as well, or closed at the end
+            self._waking.send(b"\0")
+
+    def get(self) -> tuple[str, Any]:
+        """Wait for the next event."""
+        while True:
+            try:
+                return self._events.get_nowait()
+            except queue.Empty:
+                self._waiting.recv(4096)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        signal.set_wakeup_fd(self._previous)
+        self._waiting.close()
+        self._waking.close()
 
 
 class _Command:
-    """Runs a supervisor until a signal comes. All that happens arrives on one queue."""
+    """Runs a supervisor until a signal comes. All that happens arrives in one inbox."""
 
-    def __init__(self, server: Supervisor) -> None:
+    def __init__(self, server: Supervisor, inbox: _Inbox) -> None:
         self._server = server
+        self._inbox = inbox
         self._workers = server.config.workers
         self._changing = True  # a thread starts, reloads or scales
         self._changes: list[str] = []  # what is to be done after that
-        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def run(self) -> int:
         names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU")
@@ -81,9 +121,7 @@ class _Command:
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._events.put(
-            ("signal", signal.Signals(number).name)
-        )  # reentrant, takes no lock of ours
+        self._inbox.put("signal", signal.Signals(number).name)
 
     def _call(self, event: str, function: Callable[[], object]) -> None:
         """Call in a thread, so that this one stays free for signals; its outcome is an event."""
@@ -92,9 +130,9 @@ class _Command:
             try:
                 function()
             except BaseException as exc:
-                self._events.put((event, exc))
+                self._inbox.put(event, exc)
             else:
-                self._events.put((event, None))
+                self._inbox.put(event, None)
 
         threading.Thread(target=call, name=f"asgi-{event}", daemon=True).start()
 
@@ -105,7 +143,7 @@ class _Command:
         status = EXIT_OK
         first_signal: float | None = None
         while True:
-            event, outcome = self._events.get()
+            event, outcome = self._inbox.get()
             if event == "signal" and outcome in self._CHANGES:
                 if first_signal is None:
                     self._change(outcome)

@@ -132,6 +132,14 @@ class Command:
             pytest.fail(f"no line {pattern!r} on standard error:\n{self.stderr}")
         return found
 
+    def wait_for_count(self, pattern: str, count: int, timeout: float = 30.0) -> None:
+        """Wait for so many lines of standard error that the pattern matches."""
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: sum(bool(re.match(pattern, line)) for line in self.lines) >= count, timeout
+            ):
+                pytest.fail(f"not {count} lines {pattern!r} on standard error:\n{self.stderr}")
+
     @property
     def pid(self) -> int:
         """The process's number."""

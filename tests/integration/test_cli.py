@@ -213,18 +213,19 @@ def test_echo_of_a_signal_does_not_force(
     graces: list[float | None] = []
     monkeypatch.setattr(server, "start", lambda: None)
     monkeypatch.setattr(server, "wait", lambda: None)
-    command = cli._Command(server)
+    inbox = cli._Inbox()
 
     def stop(timeout: float | None = None) -> None:
         graces.append(timeout)
         if len(graces) == 1 + forced:
-            command._events.put(("stopped", None))
+            inbox.put("stopped", None)
 
     monkeypatch.setattr(server, "stop", stop)
     # The first call of stop() ends it all, so that both signals have to be there before.
-    command._events.put(("signal", "SIGINT"))
-    command._events.put(("signal", "SIGTERM"))
-    assert command._serve() == OK
+    with inbox:
+        inbox.put("signal", "SIGINT")
+        inbox.put("signal", "SIGTERM")
+        assert cli._Command(server, inbox)._serve() == OK
     assert ("breaking off" in capsys.readouterr().err) is forced
 
 
@@ -411,6 +412,20 @@ def test_several_reloads_asked_for_at_once_are_one_after_the_present_one() -> No
             command.send(signal.SIGHUP)
         command.wait_for("Generation 2 serves")
         assert end(command).count("SIGHUP: reloading") <= 3
+
+
+def test_a_signal_that_another_thread_takes_is_answered() -> None:
+    """The system chooses the thread; if that isn't the main one, nothing interrupts its wait."""
+    with serve(module="hasty") as command:
+        assert get(command.url).status == 200
+        for count in range(1, 201):
+            command.send(signal.SIGTTIN)
+            for _ in range(count):  # a little later, in a different way each time
+                pass
+            command.send(signal.SIGHUP)
+            command.wait_for_count("Generation 2 serves", count)
+            command.wait_for_count(f"SIGTTIN: {1 + count} workers", 1)
+        end(command)
 
 
 def test_a_reload_that_fails_leaves_the_old_generation(tmp_path: Path) -> None:
