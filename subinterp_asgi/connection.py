@@ -51,6 +51,10 @@ if TYPE_CHECKING:
         def idle(self) -> bool:
             """Whether nothing is begun."""
 
+        @property
+        def untouched(self) -> bool:
+            """Whether nothing has come from the peer so far."""
+
     class ConnectionRegistry(Protocol):
         """Where connections are kept while they are open."""
 
@@ -525,6 +529,24 @@ class Connection:
         """Give up what is not finished."""
         if not self.closing:
             self.session.break_off()
+
+    def move(self, pass_on: Callable[[int], bool]) -> None:
+        """Leave the socket to another worker, if nothing has come from the peer.
+
+        Args:
+            pass_on: Called with the descriptor; tells whether another worker has it now.
+        """
+        if self.closing or not self.session.untouched:
+            return
+        self._poller.remove(self._fd)  # first: the other may be at it at once
+        if not pass_on(self._fd):
+            self._poller.add(self._fd, READ, self.on_events)
+            return
+        self._sock.detach()
+        self._meter.accepted -= 1  # by this worker; the other one counts it
+        self.closed = True
+        self._registry.discard(self)
+        del self.session
 
     # --- deadlines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from .connection import Connection
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .config import Config
-    from .connection import Connection
     from .meter import Meter
     from .opening import Opening
 
@@ -92,6 +92,12 @@ class Connections:
         """Have all finish what was begun and start nothing new."""
         for connection in self:
             connection.drain()
+
+    def move_untouched(self, pass_on: Callable[[int], bool]) -> None:
+        """Leave those to other workers on which nothing has come; see ``Connection.move()``."""
+        for connection in self:
+            if isinstance(connection, Connection):
+                connection.move(pass_on)
 
     def close_idle(self) -> None:
         """Close those that are idle, and from now on those that become so."""

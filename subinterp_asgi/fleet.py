@@ -273,6 +273,7 @@ class Fleet:
         runner = runners.run_in_thread if self._in_threads else runners.run_in_interpreter
         handle = WorkerHandle(job, runner, generation, self._on_change, watchdog)
         self.handles.append(handle)
+        self._on_change(handle)
         try:
             handle.start()
         except (RuntimeError, MemoryError):
@@ -322,8 +323,10 @@ class Fleet:
     def disown(self, slot: Slot) -> None:
         """Leave a slot to its own worker again."""
         slot.adopted = False
-        for handle in self._serving():
-            if handle.worker_id != slot.index:
+        for handle in self.handles:
+            # (One that is stuck will read it when it comes round.)
+            serves = handle.state in (WorkerState.SERVING, WorkerState.STUCK)
+            if serves and not handle.retiring and handle.worker_id != slot.index:
                 handle.disown(slot.index)
 
     def adopt_all(self, handle: WorkerHandle) -> None:

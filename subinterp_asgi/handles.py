@@ -128,8 +128,8 @@ class WorkerHandle:
             # There is no thread. (Any other exception interrupts only the wait for its start.)
             self.job.close_listeners()
             self.error = f"{type(exc).__name__}: {exc}"
-            self.state = WorkerState.FAILED
             self.exited = True
+            self.become(WorkerState.FAILED)
             raise
 
     # --- commands

@@ -1,8 +1,11 @@
-"""Evening out: a worker with many connections passes a new one on to a worker with few.
+"""Connections that go from one worker to another before anything was said on them.
 
 The kernel spreads connections over sockets by chance, or gives them to whoever is faster; with a
-few long-lived connections neither is even. All workers are in one process, where the number of a
-descriptor means the same to all, so that four octets in a pipe are enough to hand a socket over.
+few long-lived connections neither is even, so that a worker with many passes a new one on to a
+worker with few. And one that retires leaves those to others on which no request has come yet.
+
+All workers are in one process, where the number of a descriptor means the same to all, so that four
+octets in a pipe are enough to hand a socket over.
 Each worker's pipe, its *inbox*, is the supervisor's, and outlives the worker: what one leaves in it
 another finds there.
 """
@@ -25,6 +28,7 @@ SLACK = 4
 _HELD_UP = 20_000_000
 """Nanoseconds from which on a busy worker is given nothing: it may be frozen."""
 
+_ANY = 1 << 62
 _number = Struct("@i")
 _BATCH = 64
 _FIONREAD = 0x541B if sys.platform == "linux" else 0  # (termios, which has it, costs an import)
@@ -38,8 +42,20 @@ def pass_on(meter: Meter, fd: int) -> bool:
         fd: The socket's descriptor. If it was passed on it is the other worker's.
     """
     most = (meter.connections - SLACK) * 8 // 9
-    if most < 0:
-        return False
+    return most >= 0 and _pass_to_less_than(most, meter, fd)
+
+
+def leave(meter: Meter, fd: int) -> bool:
+    """Pass a socket to the worker that has the fewest connections, if there is another one at all.
+
+    Args:
+        meter: The counters of this worker.
+        fd: The socket's descriptor. If it was passed on it is the other worker's.
+    """
+    return _pass_to_less_than(_ANY, meter, fd)
+
+
+def _pass_to_less_than(most: int, meter: Meter, fd: int) -> bool:
     board, own = meter.board, meter.index
     chosen = 0
     for slot in range(1, board[SLOTS_USED]):

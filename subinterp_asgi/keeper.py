@@ -418,6 +418,7 @@ class Keeper:
         del self._stuck[handle]
         self._reported.discard(handle)
         handle.stack = None
+        self._serving.discard(handle)  # other slots may have been left meanwhile
         handle.become(WorkerState.SERVING if not handle.retiring else WorkerState.DRAINING)
 
     def _check_retiring(self, now: float) -> float:

@@ -28,13 +28,13 @@ from .events import (
     Event,
     EventHub,
     EventStream,
-    GenerationChanged,
     ReloadFailed,
     Scaled,
     SupervisorChanged,
     WorkerChanged,
 )
 from .fleet import Fleet
+from .generations import Generations
 from .handles import WorkerHandle, WorkerInfo
 from .keeper import NEVER, START_MARGIN, Keeper
 from .listeners import Listeners
@@ -118,8 +118,7 @@ class Supervisor:
         self._monitor_done = False
         self._failing: threading.Thread | None = None
         self._rollouts = threading.Lock()  # one reload or scaling at a time
-        self._last_generation = 1
-        self._generations = [1]  # that serve; more than one after a reload that failed half-way
+        self._generations = Generations(self._emit)
         self._stop_requested = False
         self._busy = False  # a thread is in start(), or ends the workers
         self._ending = Ending(self.config, self._changed, self._handles)
@@ -225,20 +224,17 @@ class Supervisor:
         except BaseException as exc:
             self._failure = str(exc)
             self._ending.limit(0)
-            self._emit_generation(1, GenerationState.FAILED, str(exc))
+            self._generations.enter(1, GenerationState.FAILED, str(exc))
             self._tear_down(SupervisorState.FAILED)
             raise
         with self._changed:
-            self._emit_generation(1, GenerationState.SERVING)
+            self._generations.enter(1, GenerationState.SERVING)
             self._enter(SupervisorState.SERVING)
             self._busy = False
             self._changed.notify_all()
             self._ring()  # a worker may have died after it was last looked at
         if self._stop_requested:  # by another thread, meanwhile
             self.stop()
-
-    def _emit_generation(self, number: int, state: GenerationState, reason: str = "") -> None:
-        self._emit(GenerationChanged(generation=number, state=state, reason=reason))
 
     def _start_workers(self) -> None:
         exit_guard.watch(self)
@@ -262,7 +258,7 @@ class Supervisor:
                 on_change=self._on_worker_change,
             )
             self._keeper = Keeper(self.config, fleet, self._watch, self._emit, self._fail)
-            self._emit_generation(1, GenerationState.STARTING)
+            self._generations.begin()
             monitor = threading.Thread(target=self._keep, name="asgi-supervisor", daemon=True)
             monitor.start()
             self._monitor = monitor
@@ -427,32 +423,27 @@ class Supervisor:
         if canary is not None:
             config = config.with_options(reload_canary=canary)
         with self._rolling_out("reload") as fleet:
-            self._last_generation = number = self._last_generation + 1
+            number = self._generations.begin()
             rollout = self._rollout(fleet, number)
-            self._emit_generation(number, GenerationState.STARTING)
             if not self.in_threads:
                 warn_of_memory()
             try:
                 rollout.run(config.reload_strategy, config.reload_canary)
             except BaseException as exc:
                 if fleet.generation == number:  # one by one, it got somewhere
-                    self._generations.append(number)
-                    self._emit_generation(number, GenerationState.SERVING, str(exc))
+                    self._generations.enter(number, GenerationState.SERVING, str(exc))
                     self._drop_spares(fleet)
                 else:
-                    self._emit_generation(number, GenerationState.FAILED, str(exc))
+                    self._generations.enter(number, GenerationState.FAILED, str(exc))
                 if isinstance(exc, ReloadError):
                     self._emit(ReloadFailed(generation=number, reason=str(exc)))
                 raise
-            before, self._generations = self._generations, [number]
-            self._emit_generation(number, GenerationState.SERVING)
-            for old in before:
-                self._emit_generation(old, GenerationState.RETIRING)
+            before = self._generations.replace(number)
             self._drop_spares(fleet)
         self._ring()
         rollout.finish()
         for old in before:
-            self._emit_generation(old, GenerationState.ENDED)
+            self._generations.enter(old, GenerationState.ENDED)
         return number
 
     def scale(self, workers: int) -> None:
@@ -582,6 +573,7 @@ class Supervisor:
             if self._logs is not None:
                 self._logs.close()  # not locked: handlers are the host's, and may want the lock
             with self._changed:
+                self._generations.end()
                 self._enter(final)
         finally:
             with self._changed:

@@ -14,9 +14,10 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
+from functools import partial
 from time import monotonic
 
-from . import logs
+from . import handover, logs
 from .acceptor import Acceptor
 from .asgi.lifespan import Lifespan
 from .config import Config
@@ -189,6 +190,9 @@ class Worker:
         loop, linger = self._service.loop, self.config.timeout_linger
         self._acceptor.drain()
         self._connections.drain()
+        if self._restarting and not (self.config.tls or self.config.proxy_protocol):
+            # (Else something was said already, and only this worker knows it.)
+            self._connections.move_untouched(partial(handover.leave, self._meter))
         loop.call_later(linger, self._connections.close_idle)
         if self._metrics_port is not None:
             self._metrics_port.drain()

@@ -96,6 +96,7 @@ class WebSocketSession:
     )
 
     idle = False  # it ends with a close frame, not in between
+    untouched = False
 
     def __init__(
         self,

@@ -127,7 +127,7 @@ def fail_next_reload(server: Supervisor, reason: str = "as a test wants it") -> 
     with server._changed:
         fleet = server._serving_fleet("have a reload fail")
         # (The number of one that is on its way is given already.)
-        fleet.start_failure = (server._last_generation + 1, reason)
+        fleet.start_failure = (server._generations.last + 1, reason)
 
 
 def _send(server: Supervisor, worker_id: int | None, kind: str, argument: int) -> WorkerInfo:

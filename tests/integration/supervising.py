@@ -89,9 +89,10 @@ def check_course(events: list[Event]) -> None:
 def _check_generations(events: list[GenerationChanged]) -> None:
     for number in {event.generation for event in events}:
         states = [event.state for event in events if event.generation == number]
-        assert states[0] in (GenerationState.STARTING, GenerationState.FAILED), (number, states)
+        assert states[0] is GenerationState.STARTING, (number, states)
         for old, new in pairwise(states):
             assert may_follow(old, new), (number, states)
+        assert states[-1] in (GenerationState.ENDED, GenerationState.FAILED), (number, states)
 
 
 def _check_workers(events: list[WorkerChanged]) -> None:
@@ -104,11 +105,9 @@ def _check_workers(events: list[WorkerChanged]) -> None:
         before = next((old for old in states if may_follow(old, event.state)), None)
         if before is not None:
             states.remove(before)
-        else:
-            started = [WorkerState.STARTING]
-            if event.worker_id >= 0:
-                started.append(WorkerState.SPARE)
-            assert any(may_follow(old, event.state) for old in started), (event, states)
+        elif event.state is not WorkerState.STARTING:
+            spare = event.worker_id >= 0 and may_follow(WorkerState.SPARE, event.state)
+            assert spare, (event, states)
         if event.state not in (WorkerState.STOPPED, WorkerState.FAILED):
             states.append(event.state)
     left = {key: states for key, states in live.items() if states and key[0] >= 0}

@@ -102,7 +102,8 @@ def test_a_good_one_is_promoted(servers: Servers, isolation: str) -> None:
     canary, other = heard.of(WorkerChanged), heard.of(WorkerChanged)
     canary = [e for e in canary if (e.worker_id, e.generation) == (0, 2)]
     other = [e for e in other if (e.worker_id, e.generation) == (1, 2)]
-    assert canary[0].state is other[0].state is WorkerState.SERVING
+    assert canary[0].state is other[0].state is WorkerState.STARTING
+    assert canary[1].state is other[1].state is WorkerState.SERVING
     assert other[0].at - canary[0].at >= 0.4
     assert server.stats().requests >= load.requests
 

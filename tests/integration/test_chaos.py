@@ -28,8 +28,7 @@ def run(*arguments: str, source: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-# (The command line takes part in "make soak".)
-@pytest.mark.parametrize("kind", ["interpreter", "thread"])
+@pytest.mark.parametrize("kind", ["interpreter", "thread", "command"])
 def test_a_few_seconds(kind: str) -> None:
     done = run("--seconds", "4", "--kind", kind)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -159,6 +158,14 @@ def test_a_refused_connection_is_explained_by_nothing(tmp_path: Path) -> None:
     case = Case()
     case.records.refused.append("100 Connection refused")
     assert case.judge(tmp_path) == ["refused: 100 Connection refused"]
+
+
+def test_a_connection_that_a_retiring_worker_left_to_another(tmp_path: Path) -> None:
+    case = Case()
+    case.journal = ["3 80 took 4000", "7 90 took 4000", "3 91 left 4000"]
+    assert case.judge(tmp_path) == []
+    case.journal.pop()
+    assert case.judge(tmp_path)
 
 
 def test_a_response_of_another_worker(tmp_path: Path) -> None:

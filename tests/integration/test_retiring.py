@@ -46,6 +46,34 @@ def test_an_idle_connection_may_send_one_more_request(servers: Servers) -> None:
         assert old.body.decode() != who(server)
 
 
+@both
+def test_a_connection_on_which_nothing_was_said_goes_to_a_successor(
+    servers: Servers, isolation: str
+) -> None:
+    """Its first request may be on its way: closing in its face would lose that."""
+    server = servers.start(isolation=isolation, workers=2, timeout_linger=0.0)
+    clients = [RawClient(server.addresses[0]) for _ in range(6)]
+    wait_until(lambda: server.stats().connections == 6)
+    assert server.reload() == 2
+    new = all_names(server, 2)
+    for client in clients:
+        with client:
+            assert client.get(b"/who").body.decode() in new
+    server.stop()
+    stats = server.stats()
+    assert stats.accepted == stats.requests  # each was counted once
+
+
+def test_there_may_be_no_successor(servers: Servers) -> None:
+    server = servers.start(timeout_linger=30.0)
+    with RawClient(server.addresses[0]) as client:
+        wait_until(lambda: server.stats().connections == 1)
+        stopping = Background(server.stop)
+        wait_until(lambda: server.workers[0].state is WorkerState.DRAINING)
+        assert client.get(b"/").closes
+        stopping.outcome()
+
+
 def test_after_a_response_that_was_begun_before_the_drain_one_more_is_given() -> None:
     """Its head could not announce a close, so that the client can't know."""
     gate = Gate()

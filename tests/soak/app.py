@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import threading
 import time
 from typing import Any
 
+from subinterp_asgi import handover
 from subinterp_asgi.acceptor import Acceptor
 from subinterp_asgi.errors import WorkerInterrupted
 from subinterp_asgi.testing import faults
@@ -31,7 +33,7 @@ def note(what: str, about: object = "-") -> None:
 
 
 def _watch() -> None:
-    begin, inflict = Acceptor._begin, faults.inflict
+    begin, inflict, leave = Acceptor._begin, faults.inflict, handover.leave
 
     def noted_begin(self: Any, sock: Any, client: Any, server: Any) -> None:
         note("took", client[1])
@@ -41,6 +43,15 @@ def _watch() -> None:
         note(kind)
         inflict(kind, argument)
 
+    def noted_leave(meter: Any, fd: int) -> bool:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            port = sock.getpeername()[1]
+        done = leave(meter, fd)
+        if done:
+            note("left", port)
+        return done
+
+    handover.leave = noted_leave
     Acceptor._begin, faults.inflict = noted_begin, noted_inflict  # type: ignore[method-assign]
 
 

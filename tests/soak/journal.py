@@ -44,14 +44,19 @@ class Journal:
         self.takes: dict[int, list[str]] = defaultdict(list)
         self.crashes: dict[str, int] = {}
         self.interrupted: set[int] = set()
+        left: list[tuple[int, str]] = []  # by retiring workers to others, which took them
         for line in sorted(path.read_text().splitlines(), key=lambda line: int(line.split()[1])):
             worker, at, what, about = line.split()
             if what == "took":
                 self.takes[int(about)].append(worker)
+            elif what == "left":
+                left.append((int(about), worker))
             elif what == faults.CRASH:
                 self.crashes.setdefault(worker, int(at))
             elif what == "interrupted":
                 self.interrupted.add(int(about))
+        for port, worker in left:
+            self.takes[port].remove(worker)
 
 
 @dataclass
