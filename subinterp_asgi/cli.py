@@ -165,15 +165,21 @@ class _Command:
                 self._call("ended", server.wait)
             elif event == "started" and first_signal is None:
                 _say_error(outcome)
-                return EXIT_USAGE if isinstance(outcome, ConfigError) else EXIT_STARTUP
+                return self._exit(EXIT_USAGE if isinstance(outcome, ConfigError) else EXIT_STARTUP)
             elif event == "ended" and first_signal is None and outcome is not None:
                 _say_error(outcome)
-                return EXIT_DIED
+                return self._exit(EXIT_DIED)
             elif event == "stopped":
                 if isinstance(outcome, ShutdownIncompleteError):
                     _say_error(outcome)
                     exit_guard.end_process(EXIT_DIED)
                 return status
+
+    def _exit(self, status: int) -> int:
+        """Return the status, or end with it at once if a worker is left that does not end."""
+        if self._server.has_running_workers:
+            exit_guard.end_process(status)
+        return status
 
     _CHANGES = ("SIGHUP", "SIGTTIN", "SIGTTOU")
 

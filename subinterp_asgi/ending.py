@@ -64,8 +64,9 @@ class Ending:
         self._send(CMD_DRAIN if patient else CMD_SHUTDOWN)
         self._wait_within_grace(self._none_accepts)
         # Who connects from now on is refused rather than left waiting for nobody.
-        for each in listeners:
-            each.refuse()
+        with self._changed:
+            for each in listeners:
+                each.refuse()
         if patient:
             self._wait_within_grace(self._all_idle)
             self._send(CMD_SHUTDOWN)

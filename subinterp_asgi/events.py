@@ -7,13 +7,14 @@ holds a lock.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
+from . import host_log
 from .states import GenerationState, SupervisorState, WorkerState
 from .types import TYPE_CHECKING
 
@@ -182,7 +183,8 @@ class EventHub:
 
     def __init__(self, callback: Callable[[Event], object] | None) -> None:
         self._callback = callback
-        self._streams: list[EventStream] = []
+        # One that was dropped, without having been closed, is not to collect events for ever.
+        self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._ended = False
@@ -204,7 +206,7 @@ class EventHub:
             if self._ended:
                 stream.put(None)
             else:
-                self._streams.append(stream)
+                self._streams.add(stream)
         return stream
 
     def emit(self, event: Event) -> None:
@@ -218,14 +220,15 @@ class EventHub:
 
     def forget(self, stream: EventStream) -> None:
         """Pass no more events to a stream."""
-        with self._lock, contextlib.suppress(ValueError):
-            self._streams.remove(stream)
+        with self._lock:
+            self._streams.discard(stream)
 
     def close(self) -> None:
         """End all streams, and wait until the callback has seen all."""
         with self._lock:
             self._ended = True
-            streams, self._streams = self._streams, []
+            streams = tuple(self._streams)
+            self._streams.clear()
         for stream in streams:
             stream.put(None)
         thread = self._thread
@@ -237,7 +240,5 @@ class EventHub:
         for event in stream:
             try:
                 self._callback(event)
-            except Exception:
-                import logging
-
-                logging.getLogger("subinterp_asgi.error").exception("on_event failed")
+            except BaseException as exc:  # such as pytest.fail()'s; later events are not its
+                host_log.log("error", "on_event failed", exc)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from time import monotonic, monotonic_ns
 
+from . import host_log
 from .budget import RestartBudget
 from .errors import SubinterpASGIError
 from .events import (
@@ -92,6 +93,22 @@ class Keeper:
         self._spare_at = 0.0
         self._rss_at = 0.0
         self._rss_base: int | None = None
+        self._at_end = False
+        self._unreplaced: set[WorkerHandle] = set()  # stuck ones, for want of a restart
+        self._messages: list[tuple[str, str]] = []
+
+    def resume(self) -> None:
+        """Go on after a pause; what serves now is what the process's memory is compared with."""
+        self.paused = False
+        self._rss_base = None
+
+    def write_log(self) -> None:
+        """Log what there is to be said; without the lock, which the host's handlers may want."""
+        while self._messages:
+            host_log.log(*self._messages.pop(0))
+
+    def _log(self, level: str, text: str) -> None:
+        self._messages.append((level, text))
 
     def step(self, ready: Iterable[int] = ()) -> float:
         """Look at everything, and act.
@@ -116,19 +133,29 @@ class Keeper:
         if not self.paused:
             deadlines += [self._fill(slot, now) for slot in fleet.slots]
             deadlines += [self._recycle(now), self._keep_spares(now)]
+        else:  # a canary may take long: those that die meanwhile are replaced all the same
+            deadlines += [
+                self._fill(slot, now)
+                for slot in fleet.slots
+                if slot.restart_at is not None and not slot.handles
+            ]
         deadlines += [self._check_retiring(now), self._share_queues(ready, now)]
         return min(deadlines, default=NEVER)
 
-    def step_at_end(self) -> float:
+    def step_at_end(self, ready: Iterable[int] = ()) -> float:
         """Look only for workers that are stuck, and could not end; replace none.
 
         Returns:
             When to look again, as ``step()``.
         """
-        self.paused = True
+        self.paused = self._at_end = True
         for handle in self._fleet.handles:
             handle.collect()
-        return self._check_stuck(monotonic())
+        now = monotonic()
+        next_look = self._check_stuck(now)
+        if self._config.drain_delay:  # connections are still to be accepted
+            next_look = min(next_look, self._share_queues(ready, now))
+        return next_look
 
     # --- those that ended
 
@@ -170,7 +197,7 @@ class Keeper:
                     restart_in=None,
                 )
             )
-            _log("error", f"worker {handle.worker_id} did not end well: {handle.error}")
+            self._log("error", f"worker {handle.worker_id} did not end well: {handle.error}")
 
     def _vacate(self, slot: Slot, handle: WorkerHandle) -> None:
         if slot.current is handle:
@@ -182,6 +209,7 @@ class Keeper:
         self._serving.discard(handle)
         self._stuck.pop(handle, None)
         self._reported.discard(handle)
+        self._unreplaced.discard(handle)
         self._retiring.pop(handle, None)
         self._dead.discard(handle)
 
@@ -200,7 +228,7 @@ class Keeper:
             )
         )
         name = f"worker {handle.worker_id}" if handle.worker_id >= 0 else "a spare"
-        _log("error", f"{name} died: {error}")
+        self._log("error", f"{name} died: {error}")
         if delay is None:
             self._failed = True
             self._on_failure(f"{name} died: {error}")
@@ -215,7 +243,7 @@ class Keeper:
         """See that a slot has a worker; return when to look again."""
         incoming, current = slot.incoming, slot.current
         if incoming is not None and incoming.state is WorkerState.SERVING:
-            slot.current, slot.incoming = incoming, None
+            slot.current, slot.incoming, slot.restart_at = incoming, None, None
             if current is not None:
                 self._fleet.retire(current)
             current, incoming = slot.current, None
@@ -265,7 +293,7 @@ class Keeper:
                     restart_in=delay,
                 )
             )
-            _log("error", reason)
+            self._log("error", reason)
             if delay is None:
                 self._failed = True
                 self._on_failure(reason)
@@ -295,7 +323,7 @@ class Keeper:
             for _ in range(missing):
                 next_look = min(next_look, self._start_deadline(self._fleet.start_spare()))
         except (OSError, SubinterpASGIError, RuntimeError, MemoryError) as exc:
-            _log("warning", f"a spare could not be started: {exc}")
+            self._log("warning", f"a spare could not be started: {exc}")
             self._spare_at = now + RestartBudget.LONGEST_DELAY
         return next_look
 
@@ -373,7 +401,9 @@ class Keeper:
             if handle in self._stuck:
                 if held_up < timeout:
                     self._recovered(handle)
-                elif now >= self._stuck[handle] or (
+                    continue
+                self._replace_stuck(handle, now)  # if that was not possible before
+                if now >= self._stuck[handle] or (
                     handle.stack is not None and handle not in self._reported
                 ):
                     self._report_stuck(handle, since, held_up)
@@ -381,7 +411,7 @@ class Keeper:
                     self._stuck[handle] = now + timeout
                 else:
                     next_look = min(next_look, self._stuck[handle])
-            elif handle.state in _MAY_BE_STUCK and held_up >= timeout:
+            elif self._may_be_stuck(handle) and held_up >= timeout:
                 handle.become(WorkerState.STUCK)
                 self._stuck[handle] = now + STACK_TIME
                 next_look = min(next_look, now + STACK_TIME)
@@ -389,12 +419,21 @@ class Keeper:
                 self._replace_stuck(handle, now)
         return next_look
 
+    def _may_be_stuck(self, handle: WorkerHandle) -> bool:
+        # One that starts has startup_timeout; what hangs beyond that keeps it from ending.
+        return handle.state in _MAY_BE_STUCK or (
+            handle.state is WorkerState.STARTING and (handle.retiring or self._at_end)
+        )
+
     def _replace_stuck(self, handle: WorkerHandle, now: float) -> None:
         slot = next((s for s in self._fleet.slots if s.current is handle), None)
-        if slot is None or self.paused or slot.incoming is not None:
+        if slot is None or self.paused or slot.incoming is not None or slot.restart_at is not None:
             return
         if self._budget.spend(now) is None:
-            _log("error", f"worker {handle.worker_id} is stuck; restart_limit forbids another")
+            if handle not in self._unreplaced:
+                self._unreplaced.add(handle)
+                text = f"worker {handle.worker_id} is stuck; restart_limit forbids another"
+                self._log("error", text)
         else:
             self.start(slot)
 
@@ -410,12 +449,13 @@ class Keeper:
                     stack=stack,
                 )
             )
-            _log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
+            self._log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
         if self._config.worker_interrupt:
             handle.interrupt(since)
 
     def _recovered(self, handle: WorkerHandle) -> None:
         del self._stuck[handle]
+        self._unreplaced.discard(handle)
         self._reported.discard(handle)
         handle.stack = None
         self._serving.discard(handle)  # other slots may have been left meanwhile
@@ -435,7 +475,7 @@ class Keeper:
                 self._emit(
                     WorkerAbandoned(worker_id=handle.worker_id, generation=handle.generation)
                 )
-                _log("error", f"worker {handle.worker_id} does not end; it is left alone")
+                self._log("error", f"worker {handle.worker_id} does not end; it is left alone")
             deadlines.append(deadline)
         return min(deadlines)
 
@@ -470,7 +510,7 @@ class Keeper:
 
     def _try_later(self, exc: OSError, now: float) -> float:
         """No descriptor is left to share a queue by, perhaps because it is long: be patient."""
-        _log("error", f"connections wait for a worker that can't accept them: {exc.strerror}")
+        self._log("error", f"connections wait for a worker that can't accept them: {exc.strerror}")
         return now + 1.0
 
     def _probe(self, slot: Slot, ready: Iterable[int], now: float) -> float:
@@ -518,9 +558,3 @@ def resident_memory() -> int | None:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return None
-
-
-def _log(level: str, text: str) -> None:
-    import logging  # a host that has no use for it pays for it only when something is wrong
-
-    getattr(logging.getLogger("subinterp_asgi.error"), level)("%s", text)

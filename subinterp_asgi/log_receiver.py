@@ -8,17 +8,13 @@ message and traceback are text already, so that ``args`` and ``exc_info`` are em
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import selectors
-import sys
 import threading
-import traceback
-from collections.abc import Callable
 from enum import Enum
 
-from . import log_records
+from . import host_log, log_records
 from .control import Doorbell
 
 _READ_SIZE = 64 * 1024  # what a pipe holds
@@ -179,10 +175,10 @@ def _read(pipe: _Pipe) -> _Read:
     except ValueError as exc:
         # Somebody else has written to the descriptor; where the next frame is nobody knows.
         text = "worker %d: its log is not forwarded any more: %s"
-        _call(logging.getLogger("subinterp_asgi.error").error, text, pipe.worker_id, exc)
+        host_log.call(logging.getLogger("subinterp_asgi.error").error, text, pipe.worker_id, exc)
         return _Read.END
     for fields in frames:
-        _call(_hand_over, fields, pipe)
+        host_log.call(_hand_over, fields, pipe)
     return _Read.MORE
 
 
@@ -194,13 +190,3 @@ def _hand_over(fields: log_records.Fields, pipe: _Pipe) -> None:
         record.worker_id = pipe.worker_id
         record.generation = pipe.generation
         logger.handle(record)
-
-
-def _call(function: Callable[..., object], *arguments: object) -> None:
-    """Call what may call the host's handlers; other records are not to suffer from their errors."""
-    try:
-        function(*arguments)
-    except BaseException:
-        if logging.raiseExceptions and sys.stderr is not None:  # as logging itself does
-            with contextlib.suppress(OSError, ValueError):
-                traceback.print_exc()

@@ -90,14 +90,16 @@ class Rollout:
         Raises:
             ReloadError: One could not.
         """
-        new: list[WorkerHandle] = []
         with self._changed:
+            if self._broken_off():  # nobody would tell them to end
+                raise StateError("the supervisor is ending")
             for slot in slots:
                 try:
                     slot.incoming = self._fleet.start(slot, self.generation)
                 except (OSError, RuntimeError, MemoryError) as exc:
                     raise self._error(f"worker {slot.index} could not be started: {exc}") from None
-                new.append(slot.incoming)
+            # (A canary too, which may have died since.)
+            new = [slot.incoming for slot in self._fleet.slots if slot.incoming is not None]
             self._changed.wait_for(
                 lambda: (
                     self._broken_off()
@@ -138,7 +140,7 @@ class Rollout:
         canary = slot.incoming
         assert canary is not None
         others = [other.current for other in self._fleet.slots if other.current is not None]
-        before = _totals(others)
+        before = {other: _totals([other]) for other in others}
         began = monotonic()
         with self._changed:
             while (left := began + seconds - monotonic()) > 0:
@@ -148,8 +150,12 @@ class Rollout:
                     raise self._error(f"the canary is {canary.state.value}: {canary.error}")
                 self._changed.wait(min(left, 0.1))
                 errors, requests, lag = _totals([canary])
+                # (Of one that has ended nothing is left to read.)
+                others = [other for other in others if other in self._fleet.handles]
                 other_errors, other_requests, other_lag = _totals(others)
-                usual = (other_errors - before[0]) / max(1, other_requests - before[1])
+                other_errors -= sum(before[other][0] for other in others)
+                other_requests -= sum(before[other][1] for other in others)
+                usual = other_errors / max(1, other_requests)
                 if errors / max(1, requests) > 2 * usual + CANARY_ERRORS:
                     raise self._error(f"the canary failed {errors} of {requests} requests")
                 if lag > max(CANARY_LAG, 3 * other_lag):

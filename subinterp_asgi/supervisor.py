@@ -121,6 +121,8 @@ class Supervisor:
         self._generations = Generations(self._emit)
         self._stop_requested = False
         self._busy = False  # a thread is in start(), or ends the workers
+        self._busy_thread: threading.Thread | None = None  # this one
+        self._rolling: threading.Thread | None = None  # it reloads or scales
         self._ending = Ending(self.config, self._changed, self._handles)
         self._incomplete: tuple[str, ...] = ()
         self._failure: str | None = None
@@ -210,8 +212,8 @@ class Supervisor:
         with self._changed:
             if self._state is not SupervisorState.NEW:
                 raise StateError(f"can't start: the supervisor is {self._state.value}")
-            self._busy = True
             self._hub.start()
+            self._busy, self._busy_thread = True, threading.current_thread()
             self._enter(SupervisorState.STARTING)
         try:
             self._listeners = Listeners(self.config, self._sockets)
@@ -224,6 +226,7 @@ class Supervisor:
         except BaseException as exc:
             self._failure = str(exc)
             self._ending.limit(0)
+            self._ring()  # a worker that hangs is to be interrupted
             self._generations.enter(1, GenerationState.FAILED, str(exc))
             self._tear_down(SupervisorState.FAILED)
             raise
@@ -315,18 +318,19 @@ class Supervisor:
                 next_look = NEVER
                 if self._state is SupervisorState.SERVING and not self._stop_requested:
                     next_look = keeper.step(ready)
-                elif self._state is SupervisorState.STARTING:
+                elif self._state is SupervisorState.STARTING and self._failure is None:
                     for handle in fleet.handles:
                         handle.collect()
                 else:
-                    next_look = keeper.step_at_end()
+                    next_look = keeper.step_at_end(ready)
                 self._changed.notify_all()
+            keeper.write_log()  # not locked: handlers are the host's, and may want the lock
 
     def _fail(self, reason: str) -> None:
         """Workers die too often: end, in a thread of its own, since the monitor is needed."""
         self._failure = reason
         if self._failing is None and not self._stop_requested:
-            self._busy = True
+            self._busy, self._busy_thread = True, None
             self._enter(SupervisorState.STOPPING)
             self._failing = threading.Thread(
                 target=self._tear_down,
@@ -493,10 +497,15 @@ class Supervisor:
     @contextlib.contextmanager
     def _rolling_out(self, what: str) -> Iterator[Fleet]:
         """Keep the keeper, and other rollouts, from replacing workers meanwhile."""
+        thread = threading.current_thread()
+        if self._rolling is thread or any(thread is handle.thread for handle in self._handles()):
+            # (A signal handler, or a worker that is a thread.)
+            raise StateError(f"can't {what} here: it would wait for itself; use another thread")
         with self._rollouts:
             with self._changed:
                 fleet = self._serving_fleet(what)
                 assert self._keeper is not None
+                self._rolling = thread
                 self._keeper.paused = True
                 for slot in fleet.slots:
                     if slot.incoming is not None:  # it would have replaced one of the old ones
@@ -506,7 +515,8 @@ class Supervisor:
                 yield fleet
             finally:
                 with self._changed:
-                    self._keeper.paused = False
+                    self._keeper.resume()
+                self._rolling = None
                 self._ring()
 
     def _drop_spares(self, fleet: Fleet) -> None:
@@ -521,6 +531,8 @@ class Supervisor:
         """Stop gracefully and return when all is released. May be called from any thread, often.
 
         No more connections are accepted, requests in flight are served, lifespans are shut down.
+        (A signal handler may call it, too. If it has interrupted ``start()`` or ``stop()``, whose
+        end it can't wait for, it returns at once, and those see to it.)
 
         Args:
             timeout: Seconds that requests in flight may take; by default
@@ -541,12 +553,14 @@ class Supervisor:
             self._stop_requested = True
             self._ending.limit(timeout)
             self._changed.notify_all()
+            if self._busy and self._busy_thread is threading.current_thread():
+                return  # a signal handler, which interrupts what will see to it
             # Another thread may be at it, or starting and about to see the request. If an exception
             # such as KeyboardInterrupt gets in its way, the rest falls to this one.
             self._changed.wait_for(lambda: self._state in _ENDED or not self._busy)
             ours = self._state not in _ENDED
             if ours:
-                self._busy = True
+                self._busy, self._busy_thread = True, threading.current_thread()
                 if self._state is not SupervisorState.STOPPING:  # as if another one was interrupted
                     self._enter(SupervisorState.STOPPING)
         if ours:
@@ -570,6 +584,8 @@ class Supervisor:
             self._end_monitor()
             with self._changed:
                 self._release()
+            if self._keeper is not None:
+                self._keeper.write_log()
             if self._logs is not None:
                 self._logs.close()  # not locked: handlers are the host's, and may want the lock
             with self._changed:
