@@ -33,6 +33,7 @@ class Meter:
         index: Number of the worker's slot there.
 
     Attributes:
+        statuses: Responses by the first digit of their status.
         on_limit: Called once ``limit`` requests have begun.
     """
 
@@ -40,7 +41,6 @@ class Meter:
         "_buffer",
         "_latencies",
         "_latency_sum",
-        "_statuses",
         "_words",
         "accepted",
         "board",
@@ -56,6 +56,7 @@ class Meter:
         "on_limit",
         "requests",
         "slot",
+        "statuses",
         "websockets",
     )
 
@@ -77,13 +78,13 @@ class Meter:
         self.logs_dropped = 0
         self.limit = 0  # none
         self.on_limit: Callable[[], None] | None = None
-        self._statuses = [0] * 6
+        self.statuses = [0] * 6
         self._latency_sum = 0
         self._latencies = [0] * (len(LATENCY_BOUNDS) + 1)
 
     def responded(self, status: int) -> None:
         """Count a response."""
-        self._statuses[status // 100] += 1
+        self.statuses[status // 100] += 1
 
     def took(self, seconds: float) -> None:
         """Count how long a response took."""
@@ -119,7 +120,7 @@ class Meter:
             self.bytes_in,
             self.bytes_out,
             self.logs_dropped,
-            *self._statuses,
+            *self.statuses,
         )
         self._words[:] = self._buffer  # at once: packing clears what it writes to first
         if self.on_limit is not None and self.requests >= self.limit:

@@ -12,7 +12,7 @@ from .types import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .http1.parser import Request
+    from .http1.heads import Request
     from .service import Service
 
 type Page = tuple[int, list[tuple[bytes, bytes]], bytes]

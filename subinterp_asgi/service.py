@@ -13,7 +13,7 @@ from time import perf_counter
 
 from .asgi import extensions
 from .errors import WorkerInterrupted
-from .http1.parser import Limits
+from .http1.heads import HeadParser, Limits
 from .http1.response import DefaultFields
 from .proxy_headers import ProxyHeaders, TrustedProxies
 from .types import TYPE_CHECKING
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .config import Config
-    from .http1.parser import Request
+    from .http1.heads import Request
     from .meter import Meter
     from .pages import Pages
     from .types import Address, ASGIApp
@@ -45,8 +45,7 @@ class Service:
         config: The options.
         loop: The loop that everything runs on.
         state: The lifespan's state; each request gets a shallow copy.
-        limits: Bounds for the parser.
-        fields: Parses the fields of all requests.
+        heads: Parses the heads of all requests.
         defaults: Server and Date fields.
         access_log: Where to report requests, or ``None``.
         trusted: Peers that may speak for others.
@@ -74,10 +73,9 @@ class Service:
         "defaults",
         "draining",
         "extensions",
-        "fields",
         "going_away",
+        "heads",
         "leaving",
-        "limits",
         "loop",
         "measuring",
         "meter",
@@ -107,14 +105,14 @@ class Service:
         self.config = config
         self.loop = loop
         self.state = state
-        self.limits = Limits(
+        limits = Limits(
             limit_request_line=config.limit_request_line,
             limit_request_fields=config.limit_request_fields,
             limit_request_field_size=config.limit_request_field_size,
             limit_header_size=config.limit_header_size,
             limit_body_size=config.limit_body_size,
         )
-        self.fields = self.limits.new_field_cache()
+        self.heads = HeadParser(limits)
         self.defaults = DefaultFields(server=config.server_header, date=config.date_header)
         self.access_log = access_log
         self.measuring = config.metrics_path is not None or config.metrics_bind is not None
@@ -172,7 +170,7 @@ class Service:
         """Call once for each ``request_started()``, with the status that the client saw."""
         meter = self.meter
         meter.in_flight -= 1
-        meter.responded(status)
+        meter.statuses[status // 100] += 1
 
     def log_failure(self, exc: BaseException, *, gone: bool) -> None:
         """Log an exception that left the application.

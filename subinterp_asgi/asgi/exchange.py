@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..connection import Connection
-    from ..http1.parser import Request
+    from ..http1.heads import Request
     from ..service import Service
     from ..types import Message
     from .http import HTTPSession
@@ -69,10 +69,10 @@ class HTTPExchange:
         self._service = service
         self.writer = ResponseWriter(
             service.defaults,
-            head_request=request.method == "HEAD",
-            http10=request.http_version == "1.0",
-            keep_alive=request.keep_alive,
-            trailers_ok=request.fields.trailers_ok,
+            request.method == "HEAD",
+            request.http_version == "1.0",
+            request.keep_alive,
+            request.fields.trailers_ok,
         )
         self._client = connection.client  # or whom trusted proxies name
         self._body_delivered = False
@@ -202,12 +202,14 @@ class HTTPExchange:
                 raise ASGIProtocolError(f"{kind!r} was sent after the response was complete")
             raise ClientDisconnected("the client is gone")
         if kind == "http.response.body":
-            self.check_body_expected()
+            if not writer.status or writer.body_complete or self.sending_file:
+                self.check_body_expected()
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = _as_bytes(body)
             more = message.get("more_body", False)
-            self.announce(final=not more)
+            if not writer.head_sent:
+                self._session.decide_keep_alive(self, final=not more)
             if len(body) < APART_FROM:
                 data = writer.send(body, more=more)
                 parts = None
@@ -270,7 +272,8 @@ class HTTPExchange:
         if not self._ended:
             self._ended = True
             self._count(self.writer.status)
-            self.wake()
+            if self._waiters:
+                self.wake()
             self._session.exchange_ended(self)
 
     def fail(self) -> None:

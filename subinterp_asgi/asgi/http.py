@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..connection import Connection
-    from ..http1.parser import Request
+    from ..http1.heads import Request
     from ..pages import Page
     from ..service import Service
 
@@ -57,7 +57,7 @@ class HTTPSession:
     def __init__(self, connection: Connection, service: Service) -> None:
         self._connection = connection
         self._service = service
-        self._parser = RequestParser(service.limits, service.fields)
+        self._parser = RequestParser(heads=service.heads)
         self._exchange: HTTPExchange | None = None
         self._discarded = -1  # octets dropped of a body nobody reads, or -1 if there is none
         self.advancing = False
@@ -284,7 +284,7 @@ class HTTPSession:
             self._proceed()
         self.advancing = False
         connection.uncork()
-        if parser.buffered >= HIGH_WATER and (self._busy or self._scheduled):
+        if (self._busy or self._scheduled) and parser.buffered >= HIGH_WATER:
             connection.pause_reading()
 
     def _give(self, page: Page, request: Request) -> None:

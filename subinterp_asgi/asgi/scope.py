@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..connection import Connection
-    from ..http1.parser import Request
+    from ..http1.heads import Request
     from ..service import Service
 
 SPEC_VERSION = "2.4"
@@ -32,7 +32,7 @@ def make_scope(
         service: What is served.
         connection: Where the request came from.
     """
-    client, server, headers = connection.client, connection.server, request.headers
+    client, server, headers = connection.client, connection.server, list(request.items)
     if request.fields.forwarded and service.proxies is not None:
         client, server, scheme, host = service.proxies.apply(headers, client, server, scheme)
         if host is not None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..connection import Connection
-    from ..http1.parser import Request
+    from ..http1.heads import Request
     from ..service import Service
     from ..types import Message
     from ..websocket.handshake import Handshake

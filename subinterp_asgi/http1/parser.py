@@ -16,33 +16,19 @@ message would begin is unknown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from ..types import TYPE_CHECKING
 from .body import ChunkedReader, LengthReader
 from .errors import ProtocolError
-from .fields import CHUNKED, FieldBlock, FieldCache
+from .fields import CHUNKED
 from .grammar import BARE_LF, REQUEST_LINE, TOKEN
-from .target import decode_path, split_target
+from .heads import HeadParser, Limits, Request, first_line_error
 
 if TYPE_CHECKING:
     from .body import BodyReader
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds on what a client may send; each is the option of the same name of ``Config``."""
-
-    limit_request_line: int = 8190
-    limit_request_fields: int = 100
-    limit_request_field_size: int = 8190
-    limit_header_size: int = 65536
-    limit_body_size: int | None = None
-
-    def new_field_cache(self) -> FieldCache:
-        """Make what parses fields within these bounds."""
-        return FieldCache(self.limit_request_fields, self.limit_request_field_size)
+__all__ = ["Limits", "Request", "RequestParser", "State"]
 
 
 class State(Enum):
@@ -58,74 +44,30 @@ class State(Enum):
     """A ``ProtocolError`` was raised."""
 
 
-class Request:
-    """The head of a request.
-
-    Attributes:
-        method: Case-sensitive method, as sent.
-        target: The request target, as sent.
-        path: Decoded path; see ``target.decode_path``.
-        raw_path: Path as sent, without query.
-        query: Query as sent, without its question mark.
-        authority: Host of an absolute-form target, which stands over the Host field, or ``None``.
-        http_version: ``"1.0"`` or ``"1.1"``, the version to answer with.
-        headers: (lower-cased name, value) pairs in order. A fresh list, the caller's to keep. Its
-            Host is that of an absolute-form target, if it was one.
-        fields: What the fields say about message and connection.
-        keep_alive: Whether the client lets the connection live on (RFC 9112 section 9.3).
-        expect_continue: The client waits for ``100 Continue`` before it sends the body.
-    """
-
-    __slots__ = (
-        "authority",
-        "expect_continue",
-        "fields",
-        "headers",
-        "http_version",
-        "keep_alive",
-        "method",
-        "path",
-        "query",
-        "raw_path",
-        "target",
-    )
-
-    method: str
-    target: bytes
-    path: str
-    raw_path: bytes
-    query: bytes
-    authority: bytes | None
-    http_version: str
-    headers: list[tuple[bytes, bytes]]
-    fields: FieldBlock
-    keep_alive: bool
-    expect_continue: bool
-
-
 class RequestParser:
     """Parses the requests of one connection, one after the other.
 
     Args:
         limits: Bounds to enforce; the defaults are those of ``Config``.
-        fields: Parses the fields, with the same bounds; it may be shared by many parsers.
+        heads: Parses the heads, with bounds of its own, which then count; it may be shared by many
+            parsers.
     """
 
     __slots__ = (
         "_body",
         "_data",
         "_empty_line_seen",
-        "_fields",
         "_first_line_seen",
+        "_heads",
         "_limits",
         "_pos",
         "_scanned",
         "state",
     )
 
-    def __init__(self, limits: Limits | None = None, fields: FieldCache | None = None) -> None:
-        self._limits = limits or Limits()
-        self._fields = fields or self._limits.new_field_cache()
+    def __init__(self, limits: Limits | None = None, heads: HeadParser | None = None) -> None:
+        self._heads = heads or HeadParser(limits)
+        self._limits = self._heads.limits
         # What was fed and not yet parsed is _data[_pos:]. It is the very object fed as long as
         # messages come whole, and becomes a bytearray once pieces have to be put together.
         self._data: bytes | bytearray = b""
@@ -156,7 +98,7 @@ class RequestParser:
     @property
     def mid_message(self) -> bool:
         """Whether the stream would be cut short if it ended here (RFC 9112 section 8)."""
-        return self.state is State.BODY or self.buffered > 0
+        return self._body is not None or len(self._data) > self._pos
 
     @property
     def head_refused(self) -> bool:
@@ -225,56 +167,20 @@ class RequestParser:
         return piece
 
     def _parse_head(self) -> Request | None:
-        data, pos, limits = self._data, self._pos, self._limits
+        data, pos = self._data, self._pos
         if data.startswith(b"\r\n", pos) and not self._empty_line_seen:
             # RFC 9112 section 2.2: one empty line before a request is to be ignored.
             self._empty_line_seen = True
             pos = self._pos = pos + 2
-        end = data.find(b"\r\n\r\n", max(pos, self._scanned - 3))
-        if end < 0:
+        end = data.find(b"\r\n\r\n", max(pos, self._scanned - 3)) + 4
+        if end < 4:
             self._check_incomplete(pos)
             return None
-        line = REQUEST_LINE.match(data, pos)
-        if line is None:
-            raise self._first_line_error(pos)
-        fields_at = line.end()
-        if fields_at - pos - 2 > limits.limit_request_line:
-            raise ProtocolError("request line too long", 414)
-        if end + 4 - pos > limits.limit_header_size:
-            raise ProtocolError("request head too large", 431)
-        fields = self._fields.parse(bytes(data[fields_at : end + 2]))
-
-        method, target, major, minor = line.groups()
-        if major != b"1":
-            raise ProtocolError("HTTP version not supported", 505)
-        request = Request()
-        request.method = method.decode("ascii")
-        request.target = target
-        request.headers = list(fields.items)
-        request.fields = fields
-        request.raw_path, request.query, request.authority = split_target(request.method, target)
-        request.path = decode_path(request.raw_path)
-        if request.authority is not None:
-            _replace_host(request.headers, request.authority)
-        if minor != b"0":
-            if not fields.host:
-                self._check_host_missing(request)
-            request.http_version = "1.1"
-            request.keep_alive = not fields.close
-        else:
-            if fields.has_transfer_encoding:
-                # RFC 9112 section 6.1: such a message's framing is faulty.
-                raise ProtocolError("Transfer-Encoding in an HTTP/1.0 request")
-            request.http_version = "1.0"
-            request.keep_alive = fields.keep_alive and not fields.close
-        request.expect_continue = False
-        if fields.expect and minor != b"0":
-            # RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
-            if any(expectation != b"100-continue" for expectation in fields.expect):
-                raise ProtocolError("unknown expectation", 417)
-            request.expect_continue = fields.length != 0
-        self._body = self._open_body(fields.length) if fields.length else None
-        self._pos = end + 4
+        # (Nothing is copied if that is all there is.)
+        request = self._heads.parse(bytes(data[pos:end]))
+        length = request.fields.length
+        self._body = self._open_body(length) if length else None
+        self._pos = end
         self._scanned = 0
         self._first_line_seen = self._empty_line_seen = False
         return request
@@ -286,14 +192,6 @@ class RequestParser:
         if limits.limit_body_size is not None and length > limits.limit_body_size:
             raise ProtocolError("request body too large", 413)
         return LengthReader(length)
-
-    @staticmethod
-    def _check_host_missing(request: Request) -> None:
-        """RFC 9112 section 3.2: Host is required, and empty only if the target has no authority."""
-        if request.fields.host is None:
-            raise ProtocolError("no Host field")
-        if request.authority is None and request.raw_path != b"*":
-            raise ProtocolError("empty Host field")
 
     def _check_incomplete(self, pos: int) -> None:
         """Refuse early what can't become a valid head; a client may never send the rest."""
@@ -309,25 +207,10 @@ class RequestParser:
                 raise ProtocolError("request line too long", 414)
             if line_end >= 0:
                 if REQUEST_LINE.match(data, pos) is None:
-                    raise self._first_line_error(pos)
+                    raise first_line_error(data, limits, pos)
                 self._first_line_seen = True
             elif TOKEN.match(data, pos, pos + 1) is None:
                 raise ProtocolError("not an HTTP request")
         if len(data) - pos > limits.limit_header_size:
             raise ProtocolError("request head too large", 431)
         self._scanned = len(data)
-
-    def _first_line_error(self, pos: int) -> ProtocolError:
-        end = self._data.find(b"\r\n", pos)
-        if end - pos > self._limits.limit_request_line:
-            return ProtocolError("request line too long", 414)
-        return ProtocolError("malformed request line")
-
-
-def _replace_host(items: list[tuple[bytes, bytes]], authority: bytes) -> None:
-    """RFC 9112 section 3.2.2: the authority of an absolute-form target stands over Host."""
-    for index, (name, _) in enumerate(items):
-        if name == b"host":
-            items[index] = (name, authority)
-            return
-    items.insert(0, (b"host", authority))

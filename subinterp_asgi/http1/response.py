@@ -8,35 +8,17 @@ its own Content-Length, gets an ``ASGIProtocolError``.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from ..errors import ASGIProtocolError
-from .fields import split_list
-from .grammar import FIELD_NAME, TOKEN
+from .response_start import ANY_LENGTH, check_block, classify, read_start
 
 SERVER = b"subinterp-asgi"
 
-STATUS_LINES: dict[int, bytes] = {
-    status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode("ascii"))
-    for status in HTTPStatus
-    if status >= 200
-}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _NO_CONTENT = frozenset((204, 205, 304))
-_ANY_LENGTH = -1  # _remaining of a response without Content-Length
-
-# What a field that an application sends means to the writer.
-_PLAIN, _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION, _DATE, _SERVER = range(6)
-_SPECIAL = {
-    b"content-length": _CONTENT_LENGTH,
-    b"transfer-encoding": _TRANSFER_ENCODING,
-    b"connection": _CONNECTION,
-    b"keep-alive": _TRANSFER_ENCODING,
-    b"date": _DATE,
-    b"server": _SERVER,
-}
 
 
 class DefaultFields:
@@ -109,15 +91,12 @@ class ResponseWriter:
     """
 
     __slots__ = (
-        "_block",
         "_chunked",
-        "_connection",
         "_defaults",
         "_head_request",
         "_http10",
         "_remaining",
-        "_seen_date",
-        "_seen_server",
+        "_start",
         "_trailers_due",
         "_trailers_ok",
         "bodiless",
@@ -132,7 +111,6 @@ class ResponseWriter:
     def __init__(
         self,
         defaults: DefaultFields,
-        *,
         head_request: bool = False,
         http10: bool = False,
         keep_alive: bool = True,
@@ -164,65 +142,18 @@ class ResponseWriter:
                 it is: a name that is no token, CR, LF or NUL in a value, something that is not
                 bytes, a Content-Length that is no number.
         """
-        status_line = STATUS_LINES.get(status)
-        if status_line is None:
-            status_line = _unusual_status_line(status)
-        parts = [status_line]
-        count = 1
-        self._remaining = _ANY_LENGTH
-        self._seen_date = self._seen_server = False
-        self._connection: list[bytes] = []
-        try:
-            for name, value in fields:
-                kind = _kinds.get(name)
-                if kind is None:
-                    kind = _classify(name)
-                if kind is not _PLAIN and self._take_special(kind, value, status):
-                    continue
-                parts += (name, b": ", value, b"\r\n")
-                count += 1
-            block = b"".join(parts)
-        except (TypeError, ValueError, AttributeError):
-            raise ASGIProtocolError(
-                "response headers must be an iterable of (name, value) pairs of bytes"
-            ) from None
-        _check_block(block, count)
-        self._block = block
+        self._start = start = read_start(status, fields)
+        self._remaining = start.length
         self._trailers_due = trailers
         self.bodiless = self._head_request or status in _NO_CONTENT
         self.status = status
-
-    def _take_special(self, kind: int, value: bytes, status: int) -> bool:
-        """Note a field that the writer acts on; ``True`` if it must not be sent as it is."""
-        if kind == _CONTENT_LENGTH:
-            if not value.isdigit():
-                raise ASGIProtocolError(f"invalid Content-Length in the response: {value!r}")
-            if self._remaining not in (_ANY_LENGTH, int(value)):
-                raise ASGIProtocolError("the response has two values of Content-Length")
-            repeated = self._remaining != _ANY_LENGTH
-            self._remaining = int(value)
-            # RFC 9110 section 8.6: never with 204; 205 has no content (section 15.3.6).
-            return repeated or status in (204, 205)
-        if kind == _CONNECTION:
-            options = split_list(value)
-            if not all(map(TOKEN.fullmatch, options)):
-                raise ASGIProtocolError(f"invalid Connection in the response: {value!r}")
-            self._connection += options
-            return True
-        if kind == _DATE:
-            self._seen_date = True
-        elif kind == _SERVER:
-            self._seen_server = True
-        # Framing and persistence are the server's (RFC 9110 section 7.6.1): the application's
-        # Transfer-Encoding and Keep-Alive are dropped.
-        return kind == _TRANSFER_ENCODING
 
     @property
     def close_delimited(self) -> bool:
         """Whether a body was begun whose end only the end of the connection will tell."""
         return (
             self.head_sent
-            and self._remaining == _ANY_LENGTH
+            and self._remaining == ANY_LENGTH
             and not (self._chunked or self.bodiless)
         )
 
@@ -236,6 +167,18 @@ class ResponseWriter:
         Raises:
             ASGIProtocolError: The body is longer than its Content-Length.
         """
+        if (
+            not (more or self.head_sent or self.bodiless or self._http10 or self._trailers_due)
+            and self._remaining == len(body)
+            and self.keep_alive
+            and self._start.plain
+        ):
+            # Most responses: all at once, and nothing out of the ordinary. What follows does the
+            # same and takes twice as long.
+            self.head_sent = self.body_complete = self.complete = True
+            self._chunked = False
+            self._remaining = 0
+            return b"%s%s\r\n%s" % (self._start.block, self._defaults.render(), body)
         before, after = self.frame(len(body), more=more)
         if self.bodiless:
             return before
@@ -248,7 +191,7 @@ class ResponseWriter:
 
         A piece of a ``bodiless`` response is not sent at all. Arguments and errors as ``send()``.
         """
-        if self._remaining != _ANY_LENGTH and not self.bodiless:
+        if self._remaining != ANY_LENGTH and not self.bodiless:
             if size > self._remaining:
                 raise ASGIProtocolError("the response body is longer than its Content-Length")
             self._remaining -= size
@@ -282,8 +225,7 @@ class ResponseWriter:
         count = 0
         try:
             for name, value in fields:
-                if name not in _kinds:
-                    _classify(name)
+                classify(name)
                 if name.lower() in _NEVER_TRAILERS:
                     raise ASGIProtocolError(f"{name!r} can't be a trailer field")
                 lines += (name, b": ", value, b"\r\n")
@@ -293,7 +235,7 @@ class ResponseWriter:
             raise ASGIProtocolError(
                 "trailers must be an iterable of (name, value) pairs of bytes"
             ) from None
-        _check_block(block, count)
+        check_block(block, count)
         self.complete = not more
         if not self._chunked:
             return b""
@@ -305,7 +247,7 @@ class ResponseWriter:
         """Render the head, now that it is known whether the first piece of the body is all."""
         framing = b""
         self._chunked = False
-        if self._remaining == _ANY_LENGTH and not self.bodiless:
+        if self._remaining == ANY_LENGTH and not self.bodiless:
             if not more and not (self._trailers_due and self._trailers_ok):
                 self._remaining = size
                 framing = b"content-length: %d\r\n" % size
@@ -318,26 +260,27 @@ class ResponseWriter:
             framing = b"content-length: 0\r\n"
         elif (
             self._head_request
-            and self._remaining == _ANY_LENGTH
+            and self._remaining == ANY_LENGTH
             and not more
             and size
             and self.status not in _NO_CONTENT
         ):
             framing = b"content-length: %d\r\n" % size
-        if self._connection or self._http10 or not self.keep_alive:
-            framing += self._connection_line()
-        if self._seen_date or self._seen_server:
+        start = self._start
+        if start.connection or self._http10 or not self.keep_alive:
+            framing += self._connection_line(start.connection)
+        if start.has_date or start.has_server:
             defaults = self._defaults.render_missing(
-                has_date=self._seen_date, has_server=self._seen_server
+                has_date=start.has_date, has_server=start.has_server
             )
         else:
             defaults = self._defaults.render()
-        return b"%s%s%s\r\n" % (self._block, framing, defaults)
+        return b"%s%s%s\r\n" % (start.block, framing, defaults)
 
-    def _connection_line(self) -> bytes:
-        if b"close" in self._connection:
+    def _connection_line(self, named: Sequence[bytes]) -> bytes:
+        if b"close" in named:
             self.keep_alive = False
-        options = [o for o in self._connection if o not in (b"close", b"keep-alive")]
+        options = [o for o in named if o not in (b"close", b"keep-alive")]
         if not self.keep_alive:
             options.append(b"close")
         elif self._http10:
@@ -356,7 +299,7 @@ def render_early_hints(links: Iterable[bytes]) -> bytes:
     except TypeError:
         raise ASGIProtocolError("the links of an early hint must be bytes") from None
     block = b"".join(lines)
-    _check_block(block, len(lines))
+    check_block(block, len(lines))
     return b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % block
 
 
@@ -382,30 +325,3 @@ _NEVER_TRAILERS = frozenset(
     b"authorization proxy-authenticate set-cookie www-authenticate "
     b"content-encoding content-range content-type".split()
 )
-
-
-def _check_block(block: bytes, lines: int) -> None:
-    """Check that rendered lines are as many as were meant."""
-    if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
-        raise ASGIProtocolError("a response header value contains CR, LF or NUL")
-
-
-# Names that applications have sent, each checked once. Bounded, since an application may make
-# names up from data; beyond the bound they are checked every time.
-_kinds: dict[bytes, int] = dict(_SPECIAL)
-_MAX_KINDS = 1024
-
-
-def _classify(name: bytes) -> int:
-    if FIELD_NAME.fullmatch(name) is None:
-        raise ASGIProtocolError(f"invalid response header name: {name!r}")
-    kind = _SPECIAL.get(bytes(name).lower(), _PLAIN)
-    if len(_kinds) < _MAX_KINDS:
-        _kinds[bytes(name)] = kind
-    return kind
-
-
-def _unusual_status_line(status: object) -> bytes:
-    if not isinstance(status, int) or not 200 <= status <= 999:
-        raise ASGIProtocolError(f"not a final status code: {status!r}")
-    return b"HTTP/1.1 %d \r\n" % status

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from subinterp_asgi.errors import ASGIProtocolError
-from subinterp_asgi.http1 import DefaultFields, ResponseWriter, response, simple_response
+from subinterp_asgi.http1 import (
+    DefaultFields,
+    ResponseWriter,
+    response,
+    response_start,
+    simple_response,
+)
 
 BARE = DefaultFields(server=False, date=False)
 
@@ -464,16 +470,51 @@ def test_simple_response() -> None:
     )
 
 
+def test_starts_that_are_remembered_are_bounded_and_never_mixed_up() -> None:
+    kept = response_start._starts.copy()
+    try:
+        for number in range(2000):
+            length = (b"content-length", b"%d" % (number % 3))
+            output, _ = render(200, [length, (b"x", b"%d" % number)], b"y" * (number % 3))
+            assert b"\r\nx: %d\r\n" % number in output
+        large = (b"x", b"y" * 1000)
+        assert b"y" * 1000 in render(200, [large])[0]
+        assert (200, (large,)) not in response_start._starts
+        assert 0 < len(response_start._starts) <= 512
+        for _ in range(2):
+            assert render(404, [(b"x", b"7")])[0].startswith(b"HTTP/1.1 404 ")
+            assert render(201, [(b"x", b"7")])[0].startswith(b"HTTP/1.1 201 ")
+            with pytest.raises(ASGIProtocolError):
+                render(200, [(b"x", b"7\r\n")])
+    finally:
+        response_start._starts.clear()
+        response_start._starts.update(kept)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        lambda: iter([(b"x", b"1"), (b"y", b"2")]),
+        lambda: iter([[b"x", b"1"], [b"y", b"2"]]),
+        lambda: [[b"x", b"1"], (b"y", b"2")],
+        lambda: ((b"x", bytearray(b"1")), (b"y", memoryview(b"2"))),
+    ],
+)
+def test_fields_in_every_shape(fields: Any) -> None:
+    for _ in range(2):
+        assert b"\r\nx: 1\r\ny: 2\r\n" in render(200, fields())[0]
+
+
 def test_names_made_of_data_are_not_kept_for_ever() -> None:
-    kept = response._kinds.copy()
+    kept = response_start._kinds.copy()
     try:
         for number in range(3000):
             render(200, [(b"x-%d" % number, b"1")])
-        assert len(response._kinds) <= 2048
+        assert len(response_start._kinds) <= 2048
         # Beyond the bound names are still checked and known.
         with pytest.raises(ASGIProtocolError):
             render(200, [(b"x y", b"1")])
         assert render(200, [(b"CONTENT-length", b"0")])[0] == OK + b"CONTENT-length: 0\r\n\r\n"
     finally:
-        response._kinds.clear()
-        response._kinds.update(kept)
+        response_start._kinds.clear()
+        response_start._kinds.update(kept)

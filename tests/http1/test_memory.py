@@ -1,4 +1,4 @@
-"""Field blocks that are remembered: bounded, and no client ever sees what is another's."""
+"""Heads and field blocks that are remembered: bounded, and nobody ever sees what is another's."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import pytest
 
 from subinterp_asgi.http1 import Limits, ProtocolError, RequestParser
 from subinterp_asgi.http1.fields import FieldCache
+from subinterp_asgi.http1.heads import HeadParser
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: a=b\r\n\r\n"
 
 
 def test_each_request_has_a_list_of_its_own() -> None:
-    limits = Limits()
-    cache = limits.new_field_cache()
-    one, other = RequestParser(limits, cache), RequestParser(limits, cache)
+    heads = HeadParser()
+    one, other = RequestParser(heads=heads), RequestParser(heads=heads)
     one.feed(HEAD)
-    other.feed(HEAD)
+    other.feed(HEAD.replace(b"GET", b"PUT"))
     first, second = one.next_request(), other.next_request()
     assert first is not None
     assert second is not None
@@ -25,7 +25,7 @@ def test_each_request_has_a_list_of_its_own() -> None:
     assert second.headers == [(b"host", b"x"), (b"cookie", b"a=b")]
     one.feed(HEAD)
     third = one.next_request()
-    assert third is not None
+    assert third is first
     assert third.headers == second.headers
 
 
@@ -59,3 +59,36 @@ def test_errors_are_not_kept() -> None:
         with pytest.raises(ProtocolError):
             cache.parse(b"host: x\r\nhost: x\r\n")
     assert not cache._blocks
+
+
+def test_heads_are_bounded() -> None:
+    heads = HeadParser()
+    for number in range(2000):
+        heads.parse(b"GET /%d HTTP/1.1\r\nHost: x\r\nx-pad: %s\r\n\r\n" % (number, b"p" * 500))
+        assert heads._size == sum(map(len, heads._heads)) <= heads.MAX_SIZE
+    heads.parse(b"GET / HTTP/1.1\r\nHost: x\r\nx-pad: %s\r\n\r\n" % (b"p" * heads.MAX_HEAD))
+    assert max(map(len, heads._heads)) <= heads.MAX_HEAD
+
+
+def test_heads_that_are_wrong_are_wrong_again() -> None:
+    heads = HeadParser(Limits(limit_request_line=20))
+    for _ in range(2):
+        for head in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"p" * 9),
+        ):
+            with pytest.raises(ProtocolError):
+                heads.parse(head)
+    assert not heads._heads
+
+
+def test_bodies_are_each_request_s_own() -> None:
+    """What is remembered is the head only."""
+    parser = RequestParser(Limits(limit_body_size=9))
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n"
+    parser.feed(head + b"abc" + head + b"def")
+    for body in (b"abc", b"def"):
+        assert parser.next_request() is not None
+        assert not parser.body_complete
+        assert parser.read_body() == body
+        assert parser.body_complete
