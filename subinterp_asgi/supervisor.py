@@ -532,7 +532,8 @@ class Supervisor:
 
         No more connections are accepted, requests in flight are served, lifespans are shut down.
         (A signal handler may call it, too. If it has interrupted ``start()`` or ``stop()``, whose
-        end it can't wait for, it returns at once, and those see to it.)
+        end it can't wait for, it returns at once, and those see to it; if it has interrupted
+        another method, which holds a lock, a thread does.)
 
         Args:
             timeout: Seconds that requests in flight may take; by default
@@ -546,6 +547,7 @@ class Supervisor:
         """
         if any(threading.current_thread() is handle.thread for handle in self._handles()):
             raise StateError("a worker can't stop its own supervisor; do it in another thread")
+        interrupts = self._changed._is_owned()  # type: ignore[attr-defined]
         with self._changed:
             if self._state is SupervisorState.NEW:
                 self._enter(SupervisorState.STOPPED)
@@ -555,6 +557,14 @@ class Supervisor:
             self._changed.notify_all()
             if self._busy and self._busy_thread is threading.current_thread():
                 return  # a signal handler, which interrupts what will see to it
+            if interrupts:  # a signal handler, and others could not get the lock meanwhile
+                threading.Thread(
+                    target=self._stop_apart,
+                    args=(timeout,),
+                    name="asgi-supervisor-stop",
+                    daemon=True,
+                ).start()
+                return
             # Another thread may be at it, or starting and about to see the request. If an exception
             # such as KeyboardInterrupt gets in its way, the rest falls to this one.
             self._changed.wait_for(lambda: self._state in _ENDED or not self._busy)
@@ -576,6 +586,10 @@ class Supervisor:
                 "the application itself, does not end",
                 self._incomplete,
             )
+
+    def _stop_apart(self, timeout: float | None) -> None:
+        with contextlib.suppress(ShutdownIncompleteError):  # the next call raises it, too
+            self.stop(timeout)
 
     def _tear_down(self, final: SupervisorState) -> None:
         """End all workers as well as can be and release everything that they don't hold."""

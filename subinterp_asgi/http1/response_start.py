@@ -100,10 +100,12 @@ class ResponseStart:
         return kind == _TRANSFER_ENCODING
 
 
-# Those that applications have sent last; most begin all responses of a kind alike. To find one
-# saves a fifth of the time of a small request. Bounded in number and in size.
+# Those that applications have sent twice of late; most begin all responses of a kind alike.
+# To find one saves a tenth of the time of a small request. Bounded in number and in size.
 _starts: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], ResponseStart] = {}
+_seen: set[int] = set()
 _MAX_STARTS = 512
+_MAX_SEEN = 2048
 _MAX_BLOCK = 512
 
 
@@ -120,7 +122,12 @@ def read_start(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseSt
         return ResponseStart(status, fields)
     if start is None:
         start = ResponseStart(status, fields)
-        if len(start.block) <= _MAX_BLOCK:
+        digest = hash(fields)
+        if digest not in _seen:
+            if len(_seen) >= _MAX_SEEN:
+                _seen.clear()
+            _seen.add(digest)
+        elif len(start.block) <= _MAX_BLOCK:
             if len(_starts) >= _MAX_STARTS:
                 _starts.clear()
             _starts[status, fields] = start

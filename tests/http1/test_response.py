@@ -473,15 +473,17 @@ def test_simple_response() -> None:
 def test_starts_that_are_remembered_are_bounded_and_never_mixed_up() -> None:
     kept = response_start._starts.copy()
     try:
-        for number in range(2000):
+        for number in (number // 2 for number in range(5000)):
             length = (b"content-length", b"%d" % (number % 3))
             output, _ = render(200, [length, (b"x", b"%d" % number)], b"y" * (number % 3))
             assert b"\r\nx: %d\r\n" % number in output
         large = (b"x", b"y" * 1000)
-        assert b"y" * 1000 in render(200, [large])[0]
+        for _ in range(2):
+            assert b"y" * 1000 in render(200, [large])[0]
         assert (200, (large,)) not in response_start._starts
         assert 0 < len(response_start._starts) <= 512
-        for _ in range(2):
+        assert 0 < len(response_start._seen) <= 2048
+        for _ in range(3):
             assert render(404, [(b"x", b"7")])[0].startswith(b"HTTP/1.1 404 ")
             assert render(201, [(b"x", b"7")])[0].startswith(b"HTTP/1.1 201 ")
             with pytest.raises(ASGIProtocolError):
@@ -501,7 +503,7 @@ def test_starts_that_are_remembered_are_bounded_and_never_mixed_up() -> None:
     ],
 )
 def test_fields_in_every_shape(fields: Any) -> None:
-    for _ in range(2):
+    for _ in range(3):
         assert b"\r\nx: 1\r\ny: 2\r\n" in render(200, fields())[0]
 
 
