@@ -73,6 +73,7 @@ def test_starts_that_fail(isolation: str, tmp_path: Path) -> None:
         failing_cycle("{APPS}:app", bind=["127.0.0.1:0", "unix:/no/such/directory/socket"])
         assert left() == before, (left(), before)
     cycle()  # and it still works
+    taken.close()
     """
     done = run_script(tmp_path, PRELUDE + body + EPILOGUE, isolation, timeout=110)
     assert (done.returncode, done.stdout, done.stderr) == (0, "nothing\n", "")

@@ -38,7 +38,7 @@ def test_an_idle_connection_may_send_one_more_request(servers: Servers) -> None:
     with RawClient(server.addresses[0]) as client:
         assert not client.get(b"/").closes
         reloading = Background(server.reload)
-        wait_until(lambda: server.generation == 2)
+        wait_until(lambda: WorkerState.DRAINING in {worker.state for worker in server.workers})
         old = client.get(b"/who")
         assert old.closes
         client.assert_closed()
