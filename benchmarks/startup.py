@@ -103,7 +103,7 @@ def wait_for_response(port: int, deadline: float) -> None:
                     return
         except OSError:
             time.sleep(0.002)
-    raise TimeoutError("the server did not answer")
+    raise TimeoutError("the server did not answer with 200")
 
 
 def tree(pid: int) -> Iterator[int]:
