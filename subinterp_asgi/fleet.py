@@ -74,6 +74,11 @@ class Slot:
         """Those that fill it or will."""
         return [handle for handle in (self.current, self.incoming) if handle is not None]
 
+    @property
+    def replaceable(self) -> bool:
+        """Whether no replacement is on its way or due."""
+        return self.incoming is None and self.restart_at is None
+
     def close(self) -> None:
         """Release the inbox and what is left in it."""
         if self.inbox is not None:

@@ -8,7 +8,7 @@ What is decided is said in events; the work is the fleet's.
 from __future__ import annotations
 
 import os
-from time import monotonic, monotonic_ns
+from time import monotonic
 
 from . import host_log
 from .budget import RestartBudget
@@ -18,10 +18,12 @@ from .events import (
     WorkerAbandoned,
     WorkerDied,
     WorkerRecycled,
-    WorkerStuck,
 )
+from .sharing import QueueSharing
 from .states import WorkerState
+from .stuck import StuckWorkers
 from .types import TYPE_CHECKING
+from .waiting import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,23 +33,10 @@ if TYPE_CHECKING:
     from .handles import WorkerHandle
     from .waiting import Watch
 
-PATIENCE = 0.05
-"""Seconds that a connection may stay in a slot's queue while the slot's worker is busy; then the
-neighbours accept there too."""
 START_MARGIN = 2.0
 """Seconds for a worker to report its own timeout before it is reported for it."""
-STACK_TIME = 1.0
-"""Seconds to wait for the stack of a worker that is stuck."""
 RSS_INTERVAL = 5.0
 """Seconds between looks at the memory of the process."""
-NEVER = float("inf")
-_MAY_BE_STUCK = (
-    WorkerState.SERVING,
-    WorkerState.DRAINING,
-    WorkerState.IDLE,
-    WorkerState.FAILED,  # its last turns of the loop may call the application as well
-)
-_NANO = 1_000_000_000
 
 
 class Keeper:
@@ -74,7 +63,6 @@ class Keeper:
     ) -> None:
         self._config = config
         self._fleet = fleet
-        self._watch = watch
         self._emit = emit
         self._on_failure = on_failure
         self._budget = RestartBudget(
@@ -82,18 +70,13 @@ class Keeper:
         )
         self.paused = False
         self._failed = False
-        self._serving: set[WorkerHandle] = set()  # that the neighbours' slots were offered to
-        self._armed: set[int] = set()
-        self._probes: dict[int, tuple[float, int]] = {}  # by slot: when to look, accepted so far
-        self._frozen: set[int] = set()
-        self._stuck: dict[WorkerHandle, float] = {}  # and when to report, or interrupt, them
-        self._reported: set[WorkerHandle] = set()  # of those
+        self._sharing = QueueSharing(fleet, watch, self._log)
+        self._stuck = StuckWorkers(config, fleet, emit, self._log)
         self._retiring: dict[WorkerHandle, float] = {}  # and when they should have ended
         self._dead: set[WorkerHandle] = set()  # that are replaced, but have not exited
         self._spare_at = 0.0
         self._rss_at = 0.0
         self._rss_base: int | None = None
-        self._at_end = False
         self._unreplaced: set[WorkerHandle] = set()  # stuck ones, for want of a restart
         self._messages: list[tuple[str, str]] = []
 
@@ -139,7 +122,7 @@ class Keeper:
                 for slot in fleet.slots
                 if slot.restart_at is not None and not slot.handles
             ]
-        deadlines += [self._check_retiring(now), self._share_queues(ready, now)]
+        deadlines += [self._check_retiring(now), self._sharing.step(ready, now)]
         return min(deadlines, default=NEVER)
 
     def step_at_end(self, ready: Iterable[int] = ()) -> float:
@@ -148,13 +131,13 @@ class Keeper:
         Returns:
             When to look again, as ``step()``.
         """
-        self.paused = self._at_end = True
+        self.paused = True
         for handle in self._fleet.handles:
             handle.collect()
         now = monotonic()
-        next_look = self._check_stuck(now)
+        next_look = self._check_stuck(now, at_end=True)
         if self._config.drain_delay:  # connections are still to be accepted
-            next_look = min(next_look, self._share_queues(ready, now))
+            next_look = min(next_look, self._sharing.step(ready, now))
         return next_look
 
     # --- those that ended
@@ -206,9 +189,8 @@ class Keeper:
             slot.incoming = None
 
     def _forget(self, handle: WorkerHandle) -> None:
-        self._serving.discard(handle)
-        self._stuck.pop(handle, None)
-        self._reported.discard(handle)
+        self._sharing.forget(handle)
+        self._stuck.forget(handle)
         self._unreplaced.discard(handle)
         self._retiring.pop(handle, None)
         self._dead.discard(handle)
@@ -389,77 +371,25 @@ class Keeper:
 
     # --- those that don't come round
 
-    def _check_stuck(self, now: float) -> float:
-        """Find workers whose loop is held up; return when to look again."""
-        timeout = self._config.timeout_worker_healthcheck
-        if not timeout:
-            return NEVER
-        next_look = now + min(5.0, timeout / 4)
-        for handle in self._fleet.handles:
-            since = handle.busy_since
-            held_up = (monotonic_ns() - since) / _NANO if since else 0.0
-            if handle in self._stuck:
-                if held_up < timeout:
-                    self._recovered(handle)
-                    continue
-                self._replace_stuck(handle, now)  # if that was not possible before
-                if now >= self._stuck[handle] or (
-                    handle.stack is not None and handle not in self._reported
-                ):
-                    self._report_stuck(handle, since, held_up)
-                    # The next one may hold it up as well, in the same turn of the loop.
-                    self._stuck[handle] = now + timeout
-                else:
-                    next_look = min(next_look, self._stuck[handle])
-            elif self._may_be_stuck(handle) and held_up >= timeout:
-                handle.become(WorkerState.STUCK)
-                self._stuck[handle] = now + STACK_TIME
-                next_look = min(next_look, now + STACK_TIME)
-                handle.ask_for_stack(since)
-                self._replace_stuck(handle, now)
+    def _check_stuck(self, now: float, *, at_end: bool = False) -> float:
+        """Find workers that are stuck, and have them replaced; return when to look again."""
+        next_look = self._stuck.step(now, at_end=at_end)
+        for handle in self._stuck.recovered:
+            self._unreplaced.discard(handle)
+            self._sharing.forget(handle)  # which slots are to be shared may have changed meanwhile
+        for handle in self._stuck:  # those too that could not be replaced before
+            slot = next((s for s in self._fleet.slots if s.current is handle), None)
+            if slot is not None and not self.paused and slot.replaceable:
+                self._replace_stuck(handle, slot, now)
         return next_look
 
-    def _may_be_stuck(self, handle: WorkerHandle) -> bool:
-        # One that starts has startup_timeout; what hangs beyond that keeps it from ending.
-        return handle.state in _MAY_BE_STUCK or (
-            handle.state is WorkerState.STARTING and (handle.retiring or self._at_end)
-        )
-
-    def _replace_stuck(self, handle: WorkerHandle, now: float) -> None:
-        slot = next((s for s in self._fleet.slots if s.current is handle), None)
-        if slot is None or self.paused or slot.incoming is not None or slot.restart_at is not None:
-            return
-        if self._budget.spend(now) is None:
-            if handle not in self._unreplaced:
-                self._unreplaced.add(handle)
-                text = f"worker {handle.worker_id} is stuck; restart_limit forbids another"
-                self._log("error", text)
-        else:
+    def _replace_stuck(self, handle: WorkerHandle, slot: Slot, now: float) -> None:
+        if self._budget.spend(now) is not None:
             self.start(slot)
-
-    def _report_stuck(self, handle: WorkerHandle, since: int, held_up: float) -> None:
-        if handle not in self._reported:
-            self._reported.add(handle)
-            stack = handle.stack or "(its watchdog does not run: C code lets no other thread run)"
-            self._emit(
-                WorkerStuck(
-                    worker_id=handle.worker_id,
-                    generation=handle.generation,
-                    seconds=held_up,
-                    stack=stack,
-                )
-            )
-            self._log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
-        if self._config.worker_interrupt:
-            handle.interrupt(since)
-
-    def _recovered(self, handle: WorkerHandle) -> None:
-        del self._stuck[handle]
-        self._unreplaced.discard(handle)
-        self._reported.discard(handle)
-        handle.stack = None
-        self._serving.discard(handle)  # other slots may have been left meanwhile
-        handle.become(WorkerState.SERVING if not handle.retiring else WorkerState.DRAINING)
+        elif handle not in self._unreplaced:
+            self._unreplaced.add(handle)
+            text = f"worker {handle.worker_id} is stuck; restart_limit forbids another"
+            self._log("error", text)
 
     def _check_retiring(self, now: float) -> float:
         """Report those that don't end; return when to look again."""
@@ -478,77 +408,6 @@ class Keeper:
                 self._log("error", f"worker {handle.worker_id} does not end; it is left alone")
             deadlines.append(deadline)
         return min(deadlines)
-
-    # --- queues that nobody looks at
-
-    def _share_queues(self, ready: Iterable[int], now: float) -> float:
-        """Have neighbours accept for slots whose worker can't; return when to look again."""
-        fleet = self._fleet
-        for handle in fleet.handles:
-            if handle.state is WorkerState.SERVING and handle not in self._serving:
-                try:
-                    fleet.adopt_all(handle)
-                except OSError as exc:
-                    return self._try_later(exc, now)
-                self._serving.add(handle)
-        next_look = NEVER
-        for slot in (*fleet.slots, *fleet.removed):
-            if len(fleet.slots) > 1 or slot in fleet.removed:
-                next_look = min(next_look, self._probe(slot, ready, now))
-            handles = [h for h in slot.handles if h.state is WorkerState.SERVING]
-            served = bool(handles) and slot.index not in self._frozen
-            if served and slot.adopted:
-                fleet.disown(slot)
-            elif not served and not slot.adopted and fleet.listening(slot):
-                try:
-                    fleet.adopt(slot)
-                except OSError as exc:
-                    next_look = self._try_later(exc, now)
-            if not served:
-                fleet.forward_inbox(slot, self._frozen)
-        return next_look
-
-    def _try_later(self, exc: OSError, now: float) -> float:
-        """No descriptor is left to share a queue by, perhaps because it is long: be patient."""
-        self._log("error", f"connections wait for a worker that can't accept them: {exc.strerror}")
-        return now + 1.0
-
-    def _probe(self, slot: Slot, ready: Iterable[int], now: float) -> float:
-        """Find out whether a slot's worker leaves connections waiting; return when to look again.
-
-        A worker that is held up leaves its heartbeat as it is, and accepts nothing meanwhile.
-        """
-        index, handle = slot.index, slot.current
-        listening = self._fleet.watched(slot)
-        if handle is None or handle.state is not WorkerState.SERVING:
-            self._probes.pop(index, None)
-            self._frozen.discard(index)
-            self._armed.difference_update(listening)
-            return NEVER
-        since = handle.busy_since
-        held_up = bool(since) and monotonic_ns() - since > PATIENCE * _NANO
-        if index in self._frozen:
-            if held_up:
-                return now + PATIENCE
-            self._frozen.remove(index)
-            self._armed.difference_update(listening)
-        if index in self._probes:
-            at, accepted = self._probes[index]
-            if now < at:
-                return at
-            del self._probes[index]
-            if held_up and handle.accepted == accepted:
-                self._frozen.add(index)
-                return now + PATIENCE
-            self._armed.difference_update(listening)
-        if any(fd in ready for fd in listening):
-            self._probes[index] = (now + PATIENCE, handle.accepted)
-            return now + PATIENCE
-        if not self._armed.issuperset(listening):
-            self._armed.update(listening)
-            for fd in listening:
-                self._watch.arm(fd)
-        return NEVER
 
 
 def resident_memory() -> int | None:

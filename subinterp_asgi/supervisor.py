@@ -36,14 +36,14 @@ from .events import (
 from .fleet import Fleet
 from .generations import Generations
 from .handles import WorkerHandle, WorkerInfo
-from .keeper import NEVER, START_MARGIN, Keeper
+from .keeper import START_MARGIN, Keeper
 from .listeners import Listeners
 from .preflight import check_tls, choose_isolation, encode_state, warn_if_untested, warn_of_memory
 from .rollout import Rollout
 from .states import GenerationState, SupervisorState, WorkerState, follow
 from .stats import Stats
 from .types import TYPE_CHECKING, Address, ASGIApp
-from .waiting import Watch
+from .waiting import NEVER, Watch
 
 if TYPE_CHECKING:
     from typing import Any, Self

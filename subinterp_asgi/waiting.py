@@ -10,6 +10,9 @@ from .types import TYPE_CHECKING
 if TYPE_CHECKING:
     from .control import Doorbell
 
+NEVER = float("inf")
+"""A time that does not come."""
+
 
 class Watch:
     """Waits for a doorbell and, where there is epoll, for listeners that have connections queued.

@@ -104,6 +104,8 @@ class Command:
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
+        if exc is not None:
+            print(f"exit status {self._process.returncode}; standard error:\n{self.stderr}")
 
     @property
     def stderr(self) -> str:

@@ -13,18 +13,19 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Supervisor
+from subinterp_asgi import Supervisor, rollout
 from subinterp_asgi.errors import ReloadError, StateError
 from subinterp_asgi.events import GenerationChanged, ReloadFailed, WorkerChanged
 from subinterp_asgi.handles import WorkerHandle
 from subinterp_asgi.rollout import Rollout
 from subinterp_asgi.states import GenerationState, SupervisorState, WorkerState
+from subinterp_asgi.testing import faults
 from tests.support import get, wait_until
 
 from .apps.fleet import App
 from .load import Load
 from .rawclient import RawClient, request
-from .supervising import Background, Heard, Servers, all_names, both, who
+from .supervising import Background, Heard, Servers, all_names, both, generations, who
 
 
 class Old(App):
@@ -86,6 +87,17 @@ def connect_to_canary(server: Supervisor) -> RawClient:
     for client in found[:-1]:
         client.close()
     return found[-1]
+
+
+class Clock:
+    """The time of rollouts, which ends all waiting for it at a word."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = 0.0
+        monkeypatch.setattr(rollout, "monotonic", lambda: time.monotonic() + self.ahead)
+
+    def advance(self) -> None:
+        self.ahead = 7200.0
 
 
 @both
@@ -189,6 +201,50 @@ def test_errors_that_the_old_ones_have_too_are_not_held_against_it(servers: Serv
         get(server.url, "/fail")
         time.sleep(0.01)
     assert reloading.outcome() == 2
+
+
+def test_an_old_one_that_dies_meanwhile_is_replaced_and_not_held_against_it(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, heard = Clock(monkeypatch), Heard()
+    server = servers.start(workers=2, on_event=heard, restart_delay=0.01)
+
+    def all_have_failed() -> bool:
+        get(server.url, "/fail")
+        return all(worker.errors for worker in server.stats().workers)
+
+    wait_until(all_have_failed)
+    reloading = Background(lambda: server.reload(canary=3600.0))
+    heard.wait_for(WorkerChanged, generation=2, state=WorkerState.SERVING)
+    faults.crash_worker(server, 1)
+    heard.wait_for(WorkerChanged, worker_id=1, generation=1, state=WorkerState.SERVING, count=2)
+    clock.advance()
+    assert reloading.outcome() == 2
+    assert generations(server) == [2, 2]
+
+
+def test_one_that_dies_after_its_trial_is_not_promoted(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """While the others of its generation start."""
+    clock, heard = Clock(monkeypatch), Heard()
+    gate = tmp_path / "gate"
+    gate.touch()
+    server = servers.start(Then(2, App), workers=2, on_event=heard, state={"gate": str(gate)})
+    reloading = Background(lambda: server.reload(canary=3600.0))
+    heard.wait_for(WorkerChanged, generation=2, state=WorkerState.SERVING)
+    gate.unlink()
+    Path(f"{gate}.reached").unlink()
+    clock.advance()
+    wait_until(Path(f"{gate}.reached").exists)
+    with connect_to_canary(server) as client:
+        client.get(b"/die")
+    heard.wait_for(WorkerChanged, worker_id=0, generation=2, state=WorkerState.FAILED)
+    gate.touch()
+    failure = reloading.outcome()
+    assert isinstance(failure, ReloadError)
+    assert "worker 0 could not start: SystemExit: told to die" in str(failure)
+    wait_until(lambda: generations(server) == [1, 1])
 
 
 def test_what_it_is_at_is_finished_when_it_is_rolled_back(servers: Servers, tmp_path: Path) -> None:

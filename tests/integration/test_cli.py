@@ -268,6 +268,17 @@ def test_death_of_all_workers() -> None:
         command.wait_for("Error: worker 0 died: .*stopped")
 
 
+def test_death_beside_a_worker_that_does_not_end(tmp_path: Path) -> None:
+    """The status is the command's own; the process can't end in the usual way."""
+    options = ("--workers", "2", "--restart-limit", "0", "--timeout-graceful-shutdown", "0.1")
+    with serve(*options, module="hasty_end") as command:
+        Pending(command.url, f"/hang?directory={tmp_path}")
+        wait_until((tmp_path / "waiting").exists)
+        Pending(command.url, "/die").result()
+        assert command.wait() == DIED, command.stderr
+        command.wait_for("Error: worker [01] died: .*stopped")
+
+
 # --- failing to start
 
 
@@ -306,6 +317,18 @@ def test_failed_import_shows_its_own_traceback() -> None:
     with serve(app="raises_on_import:app") as command:
         assert command.wait() == STARTUP
     assert f'File "{APPS / "raises_on_import.py"}", line 2, in fail' in command.stderr
+
+
+def test_failure_to_start_beside_a_worker_that_does_not_end(tmp_path: Path) -> None:
+    environment = {"TEST_GATE": str(tmp_path)}
+    with serve(
+        *("--workers", "2", "--timeout-graceful-shutdown", "0.1"),
+        app="raises_beside_another:app",
+        environment=environment,
+        module="hasty_end",
+    ) as command:
+        assert command.wait() == STARTUP, command.stderr
+        command.wait_for("Error: worker [01] could not start: ")
 
 
 def test_port_taken() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,21 +139,31 @@ def test_an_iterator_of_a_supervisor_that_never_starts(servers: Servers) -> None
     assert stream.outcome() in ([("stopped",)], [])
 
 
+def test_an_iterator_that_was_dropped_collects_nothing(servers: Servers) -> None:
+    server = servers.make()
+    dropped = weakref.ref(server.events())
+    gc.collect()
+    assert dropped() is None
+    server.start()
+    server.stop()
+
+
 # --- callbacks
 
 
+@pytest.mark.parametrize("kind", [LookupError, SystemExit])
 def test_what_a_callback_raises_is_logged_and_harmless(
-    servers: Servers, caplog: pytest.LogCaptureFixture
+    servers: Servers, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     def callback(event: Event) -> None:
-        raise LookupError("the host's mistake")
+        raise kind("the host's mistake")
 
     server = servers.start(on_event=callback)
     assert server.reload() == 2
     assert get(server.url).status == 200
     server.stop()
     assert caplog.text.count("on_event failed") >= 10
-    assert "LookupError: the host's mistake" in caplog.text
+    assert f"{kind.__name__}: the host's mistake" in caplog.text
 
 
 def once(kind: type[Event], act: Callable[[], object], **values: Any) -> Callable[[Event], None]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from subinterp_asgi import Config, Worker
+from subinterp_asgi import Config, Worker, states
 from subinterp_asgi.asgi.http import DISCARD_SIZE
 from subinterp_asgi.bootstrap import _iic_bridge, _run_worker_with_iic
 from subinterp_asgi.control import Doorbell, RungQueue
+from subinterp_asgi.events import WorkerChanged
 from subinterp_asgi.worker import WorkerState
 from tests.support import get, nothing_left, wait_until
 
 from .rawclient import RawClient, chunked, post, request
 from .serving import Gate, Served, access_log, respond, serving
+from .supervising import Background, Heard, Servers, in_flight
 from .test_bootstrap import APP, Drive, FakeQueue, FakeWorker, refuses, run, until
 
 HEALTH: dict[str, Any] = {"health_path": "/health"}
@@ -201,7 +204,7 @@ def test_it_is_neither_counted_nor_logged() -> None:
         wait_until(lambda: len(lines) == 2)  # which is after a response was sent
         meter = served.worker._meter
         assert meter.requests == 2
-        assert meter._statuses == [0, 0, 2, 0, 0, 0]
+        assert meter.statuses == [0, 0, 2, 0, 0, 0]
 
 
 def test_it_is_answered_where_requests_are_turned_away() -> None:
@@ -478,3 +481,27 @@ def test_a_drain_before_it_serves_has_no_delay() -> None:
             await serving
 
     run(main)
+
+
+@pytest.mark.parametrize("fate", ["well", "dead", "frozen"])
+def test_a_supervisor_serves_all_during_the_delay(
+    servers: Servers, tmp_path: Path, fate: str
+) -> None:
+    """Who comes to the queue of a worker that can't accept any more included."""
+    heard = Heard()
+    server = servers.start(workers=2, drain_delay=LONG, on_event=heard, **HEALTH)
+    stopping = Background(server.stop)
+    wait_until(lambda: get(server.url, "/health").status == 503)
+    path = tmp_path / "file"
+    if fate == "dead":
+        get(server.url, "/die")
+        heard.wait_for(WorkerChanged, state=states.WorkerState.FAILED)
+    elif fate == "frozen":
+        in_flight(server, path, "freeze")
+    for _ in range(16):
+        assert get(server.url, "/who").status == 200
+    assert get(server.url, "/health").status == 503
+    assert stopping.running
+    path.touch()
+    server.stop(0)
+    assert stopping.outcome() is None

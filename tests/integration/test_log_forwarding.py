@@ -271,6 +271,19 @@ def test_a_supervisor_forwards(caplog: pytest.LogCaptureFixture) -> None:
     assert len(of(caplog, "subinterp_asgi.access")) == 1
 
 
+def test_a_supervisor_forwards_of_each_generation(caplog: pytest.LogCaptureFixture) -> None:
+    with Supervisor(APP, port=0, log_forwarding=True) as server:
+        for number in (1, 2):
+            get(server.url, "/level")
+            if number == 1:
+                server.reload()
+    told = [(r.generation, r.getMessage()) for r in caplog.records if r.name == "the_app"]  # type: ignore[attr-defined]
+    words = ["imported", "started", "info", "warning", "shut down"]
+    for number in (1, 2):
+        assert [text for generation, text in told if generation == number] == words
+    assert len(told) == 10
+
+
 def test_a_worker_that_cannot_start_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     app = "tests.integration.apps.logged:broken()"
     with pytest.raises(Exception, match="no application"):

@@ -12,6 +12,7 @@ import pytest
 from subinterp_asgi import Supervisor, keeper
 from subinterp_asgi.events import Event, WorkerAbandoned, WorkerChanged, WorkerDied, WorkerRecycled
 from subinterp_asgi.states import SupervisorState, WorkerState
+from subinterp_asgi.testing import faults
 from tests.support import get, wait_until
 
 from .apps.fleet import App
@@ -181,6 +182,28 @@ def test_workers_max_rss(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> N
     assert not all_names(server, 2) & names
 
 
+def test_growth_begins_anew_with_a_generation(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reloading costs is not given back by those that come after it."""
+    memory, heard = Memory(monkeypatch), Heard()
+
+    def make(number: int) -> App:
+        if number == 2:
+            memory.mebibytes = 111
+        return App()
+
+    server = servers.start(in_turn(make), workers_max_rss=10, on_event=heard)
+    memory.be_looked_at()
+    assert server.reload() == 2
+    memory.be_looked_at()
+    memory.mebibytes = 121
+    memory.be_looked_at()
+    assert heard.of(WorkerRecycled) == []
+    memory.mebibytes = 122
+    heard.wait_for(WorkerRecycled)
+
+
 def test_a_system_that_does_not_tell_its_memory(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +283,29 @@ def test_a_replacement_that_can_not_start_is_tried_again(servers: Servers) -> No
         heard.wait_for(WorkerChanged, state=WorkerState.STOPPED)
     assert load.failures == []
     assert server.state is SupervisorState.SERVING
+
+
+def test_one_that_dies_while_its_replacement_starts_is_replaced_by_that(
+    servers: Servers, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    heard = Heard()
+    server = servers.start(
+        limit_max_requests=1, state={"gate": str(gate)}, restart_delay=0.01, on_event=heard
+    )
+    gate.unlink()
+    get(server.url)
+    heard.wait_for(WorkerChanged, state=WorkerState.STARTING, count=2)
+    faults.crash_worker(server)
+    (died,) = heard.wait_for(WorkerDied)
+    assert died.restart_in is not None
+    again = died.at + died.restart_in
+    wait_until(lambda: monotonic() > again)  # when there would be another
+    gate.touch()
+    heard.wait_for(WorkerChanged, state=WorkerState.SERVING, count=2)
+    assert [info.state for info in server.workers] == [WorkerState.SERVING]
+    assert len([e for e in heard.of(WorkerChanged) if e.state is WorkerState.STARTING]) == 2
 
 
 def test_a_reload_ends_what_was_begun(servers: Servers, tmp_path: Any) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from subinterp_asgi import rollout
+from subinterp_asgi.ending import Ending
 from subinterp_asgi.errors import ConfigError, ReloadError, StateError
-from subinterp_asgi.events import GenerationChanged, ReloadFailed, WorkerDied
+from subinterp_asgi.events import GenerationChanged, ReloadFailed, WorkerChanged, WorkerDied
 from subinterp_asgi.states import GenerationState, SupervisorState, WorkerState
 from tests.support import get, wait_until
 
@@ -384,6 +385,35 @@ def test_a_stop_while_the_old_ones_drain(servers: Servers, tmp_path: Path) -> No
     path.touch()
     assert status_of(pending) == 200
     assert stopping.outcome() is None
+
+
+def test_a_stop_before_the_new_ones_are_started(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would tell them to end."""
+    heard = Heard()
+    server = servers.start(on_event=heard, timeout_graceful_shutdown=3600.0)
+    begun, told = threading.Event(), threading.Event()
+    run, send = rollout.Rollout.run, Ending._send
+
+    def run_late(self: rollout.Rollout, *arguments: Any) -> None:
+        begun.set()
+        assert told.wait(20)
+        run(self, *arguments)
+
+    def send_first(self: Ending, command: str, **options: Any) -> None:
+        send(self, command, **options)
+        told.set()
+        reloading.outcome()
+
+    monkeypatch.setattr(rollout.Rollout, "run", run_late)
+    monkeypatch.setattr(Ending, "_send", send_first)
+    reloading = Background(server.reload)
+    assert begun.wait(20)
+    stopping = Background(server.stop)
+    assert isinstance(reloading.outcome(), StateError)
+    assert stopping.outcome(20) is None
+    assert {event.generation for event in heard.of(WorkerChanged)} == {1}
 
 
 def test_reload_wants_a_supervisor_that_serves(servers: Servers) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,6 +22,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     query = {name: value for name, (value,) in parse_qs(scope["query_string"].decode()).items()}
     if scope["path"].endswith("/gate"):
         await pass_gate(Path(query["directory"]))
+    elif scope["path"] == "/hang":
+        (Path(query["directory"]) / "waiting").touch()
+        time.sleep(3600)  # which nothing can interrupt
     elif scope["path"] == "/die":
         asyncio.get_running_loop().stop()
     answer = {"path": scope["path"], "root_path": scope["root_path"]}
