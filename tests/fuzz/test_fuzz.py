@@ -40,7 +40,7 @@ import sys
 from subinterp_asgi.asgi.exchange import HTTPExchange
 from subinterp_asgi.asgi.http import HTTPSession
 from subinterp_asgi.asgi.websocket import WebSocketSession
-from subinterp_asgi.http1 import parser
+from subinterp_asgi.http1 import heads
 from subinterp_asgi.http1.parser import RequestParser
 from tests.fuzz import serving
 from tests.fuzz.__main__ import main
@@ -54,7 +54,7 @@ replace({defect})
 sys.exit(main())
 """
 DEFECTS = {
-    "an exception of another kind": ("parsing", "parser, 'decode_path', lambda old: 1"),
+    "an exception of another kind": ("parsing", "heads, 'decode_path', lambda old: 1"),
     "a result that depends on the cuts": (
         "parsing",
         "RequestParser, 'feed', lambda old: lambda self, data: "

@@ -40,7 +40,7 @@ import sys
 from subinterp_asgi import fleet
 from subinterp_asgi.acceptor import Acceptor
 from subinterp_asgi.connections import Connections
-from subinterp_asgi.meter import Meter
+from subinterp_asgi.service import Service
 from tests.soak.__main__ import main
 
 def replace(owner, name, make):
@@ -54,10 +54,10 @@ DEFECTS = {
         "replace(Connections, 'drain', lambda old: Connections.abort)",
         "is broken: ",
     ),
-    "responses are counted now and then only": (
-        "replace(Meter, 'responded', lambda old: lambda self, status:"
-        " old(self, status) if self.requests % 50 else None)",
-        "responses: the server counted ",
+    "responses are counted as others now and then": (
+        "replace(Service, 'request_ended', lambda old: lambda self, status:"
+        " old(self, status if self.meter.requests % 50 else 404))",
+        "classes: the server counted ",
     ),
     "some connections are closed at once": (
         "replace(Acceptor, '_begin', lambda old: lambda self, sock, client, server:"

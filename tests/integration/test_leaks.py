@@ -61,8 +61,9 @@ def test_starting_and_stopping_fifty_times(isolation: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("isolation", ["interpreter", "thread"])
 def test_starts_that_fail(isolation: str, tmp_path: Path) -> None:
     body = f"""
-    import socket
+    import atexit, socket
     taken = socket.create_server(("127.0.0.1", 0))
+    atexit.register(taken.close)
     before = left()
     for _ in range(3):
         failing_cycle("nonsense", workers=2)
@@ -73,7 +74,6 @@ def test_starts_that_fail(isolation: str, tmp_path: Path) -> None:
         failing_cycle("{APPS}:app", bind=["127.0.0.1:0", "unix:/no/such/directory/socket"])
         assert left() == before, (left(), before)
     cycle()  # and it still works
-    taken.close()
     """
     done = run_script(tmp_path, PRELUDE + body + EPILOGUE, isolation, timeout=110)
     assert (done.returncode, done.stdout, done.stderr) == (0, "nothing\n", "")
