@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 
-from . import exit_guard
+from . import exit_guard, host_log
 from .config import Config
 from .control import CMD_RELOAD_TLS, Doorbell
 from .ending import Ending
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from .log_receiver import LogReceiver
 
 
+_AFTER_DEFECT = 0.5
+"""Seconds to wait after an exception that nobody has thought of."""
 _ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)
 
 
@@ -314,16 +316,21 @@ class Supervisor:
         while not self._monitor_done:
             timeout = None if next_look == NEVER else max(0.0, next_look - monotonic())
             ready = watch.wait(timeout)
-            with self._changed:
-                next_look = NEVER
-                if self._state is SupervisorState.SERVING and not self._stop_requested:
-                    next_look = keeper.step(ready)
-                elif self._state is SupervisorState.STARTING and self._failure is None:
-                    for handle in fleet.handles:
-                        handle.collect()
-                else:
-                    next_look = keeper.step_at_end(ready)
-                self._changed.notify_all()
+            try:
+                with self._changed:
+                    next_look = NEVER
+                    if self._state is SupervisorState.SERVING and not self._stop_requested:
+                        next_look = keeper.step(ready)
+                    elif self._state is SupervisorState.STARTING and self._failure is None:
+                        for handle in fleet.handles:
+                            handle.collect()
+                    else:
+                        next_look = keeper.step_at_end(ready)
+                    self._changed.notify_all()
+            except Exception as exc:
+                # A defect of this package. It must not cost the workers their supervisor.
+                host_log.log("error", "internal error of the supervisor, which goes on", exc)
+                next_look = monotonic() + _AFTER_DEFECT
             keeper.write_log()  # not locked: handlers are the host's, and may want the lock
 
     def _fail(self, reason: str) -> None:

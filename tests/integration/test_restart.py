@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import keeper
+from subinterp_asgi import fleet, keeper
 from subinterp_asgi.budget import RestartBudget
 from subinterp_asgi.errors import ReloadError, StateError, WorkerDiedError
 from subinterp_asgi.events import SupervisorChanged, WorkerChanged, WorkerDied
@@ -330,6 +330,24 @@ def test_the_system_has_no_thread_for_it_at_first(
 
 # So that one that freezes stays frozen.
 STUCK: dict[str, Any] = {"timeout_worker_healthcheck": 0.3, "worker_interrupt": False}
+
+
+def test_a_defect_of_ours_does_not_end_the_supervision(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = servers.start(restart_delay=0.01)
+    start, calls = fleet.Fleet.start, iter([LookupError("who would have thought of that?")])
+
+    def failing_once(*arguments: Any) -> Any:
+        for exc in calls:
+            raise exc
+        return start(*arguments)
+
+    monkeypatch.setattr(fleet.Fleet, "start", failing_once)
+    faults.crash_worker(server)
+    wait_until(lambda: "who would have thought of that?" in caplog.text)
+    wait_until(lambda: [w.state for w in server.workers] == [WorkerState.SERVING])
+    assert get(server.url).status == 200
 
 
 def serving_and_stuck(server: Any) -> tuple[int, int]:
