@@ -219,9 +219,9 @@ class Acceptor:
     def _on_inbox(self, events: int) -> None:
         """Take over what other workers have accepted."""
         assert self._inbox is not None
-        for fd in handover.receive(self._inbox):
-            sock = socket.socket(fileno=fd)
-            self._meter.accepted += 1
+        for number in handover.receive(self._inbox):
+            sock = socket.socket(fileno=handover.descriptor(number))
+            self._meter.accepted += number >= 0
             try:
                 sock.setblocking(False)
                 client = _own_address(sock.getpeername(), sock) if sock.family != _AF_UNIX else None

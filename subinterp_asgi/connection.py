@@ -543,7 +543,6 @@ class Connection:
             self._poller.add(self._fd, READ, self.on_events)
             return
         self._sock.detach()
-        self._meter.accepted -= 1  # by this worker; the other one counts it
         self.closed = True
         self._registry.discard(self)
         del self.session

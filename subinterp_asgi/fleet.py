@@ -83,8 +83,8 @@ class Slot:
         """Release the inbox and what is left in it."""
         if self.inbox is not None:
             while left := handover.receive(self.inbox[0]):
-                for fd in left:
-                    os.close(fd)
+                for number in left:
+                    os.close(handover.descriptor(number))
             for fd in self.inbox:
                 os.close(fd)
             self.inbox = None
@@ -358,9 +358,9 @@ class Fleet:
             and other.current in self._serving()
         ]
         if others:
-            for number, fd in enumerate(handover.receive(slot.inbox[0])):
-                if not handover.send(others[number % len(others)], fd):
-                    os.close(fd)
+            for turn, number in enumerate(handover.receive(slot.inbox[0])):
+                if not handover.send(others[turn % len(others)], number):
+                    os.close(handover.descriptor(number))
 
     def _serving(self) -> list[WorkerHandle]:
         return [h for h in self.handles if h.state is WorkerState.SERVING and not h.retiring]

@@ -50,12 +50,18 @@ def leave(meter: Meter, fd: int) -> bool:
 
     Args:
         meter: The counters of this worker.
-        fd: The socket's descriptor. If it was passed on it is the other worker's.
+        fd: The socket's descriptor. If it was passed on it is the other worker's, which must not
+            count it as accepted once more.
     """
-    return _pass_to_less_than(_ANY, meter, fd)
+    return _pass_to_less_than(_ANY, meter, ~fd)
 
 
-def _pass_to_less_than(most: int, meter: Meter, fd: int) -> bool:
+def descriptor(number: int) -> int:
+    """What a number out of an inbox stands for; below 0 one that was counted already."""
+    return number if number >= 0 else ~number
+
+
+def _pass_to_less_than(most: int, meter: Meter, number: int) -> bool:
     board, own = meter.board, meter.index
     chosen = 0
     for slot in range(1, board[SLOTS_USED]):
@@ -67,7 +73,7 @@ def _pass_to_less_than(most: int, meter: Meter, fd: int) -> bool:
                 connections = board[base + CONNECTIONS] + _waiting(inbox - 1)
                 if connections < most:
                     most, chosen = connections, inbox
-    return chosen > 0 and send(chosen - 1, fd)
+    return chosen > 0 and send(chosen - 1, number)
 
 
 def _waiting(inbox: int) -> int:
@@ -80,19 +86,19 @@ def _waiting(inbox: int) -> int:
     return found // _number.size
 
 
-def send(inbox: int, fd: int) -> bool:
-    """Put a descriptor into an inbox; ``False`` if there is no room."""
+def send(inbox: int, number: int) -> bool:
+    """Put a number into an inbox, see ``descriptor()``; ``False`` if there is no room."""
     try:
-        os.write(inbox, _number.pack(fd))
+        os.write(inbox, _number.pack(number))
     except BlockingIOError:
         return False
     return True
 
 
 def receive(inbox: int) -> list[int]:
-    """Take descriptors out of an inbox; they are the caller's to close."""
+    """Take numbers out of an inbox; the descriptors are the caller's to close."""
     try:
         data = os.read(inbox, _BATCH * _number.size)
     except BlockingIOError:
         return []
-    return [fd for (fd,) in _number.iter_unpack(data)]
+    return [number for (number,) in _number.iter_unpack(data)]

@@ -142,6 +142,17 @@ def test_a_full_inbox_refuses_and_loses_nothing(workers: Workers) -> None:
     assert found == list(range(count))
 
 
+def test_one_that_is_left_is_known_to_have_been_counted(workers: Workers) -> None:
+    """Else it would be counted twice, or not at all for a moment, and counts never shrink."""
+    workers.pass_on(0, 3, 1)  # which sets how many they have
+    assert handover.leave(workers.meter, 77)
+    assert handover.receive(workers.inboxes[1][0]) == []
+    (number,) = handover.receive(workers.inboxes[2][0])
+    assert number < 0
+    assert handover.descriptor(number) == 77
+    assert handover.descriptor(77) == 77
+
+
 def test_an_empty_inbox_has_nothing(workers: Workers) -> None:
     assert handover.receive(workers.inboxes[0][0]) == []
 
