@@ -182,6 +182,10 @@ class Fleet:
         self.removed += reversed(gone)
         return gone
 
+    def slot_of(self, handle: WorkerHandle) -> Slot | None:
+        """Return the slot that a worker fills or will, if there is one."""
+        return next((slot for slot in self.slots if handle in slot.handles), None)
+
     # --- workers
 
     def start(self, slot: Slot, generation: int) -> WorkerHandle:

@@ -144,7 +144,7 @@ class Keeper:
 
     def _give_up(self, handle: WorkerHandle, now: float) -> None:
         """See to the replacement of one that has died; its end may still take its time."""
-        slot = next((s for s in self._fleet.slots if handle in s.handles), None)
+        slot = self._fleet.slot_of(handle)
         if slot is not None and handle is slot.incoming and self.paused:
             return  # who paused looks after those it has started
         self._note_death(handle, slot, now)
@@ -157,7 +157,7 @@ class Keeper:
 
     def _bury(self, handle: WorkerHandle, now: float) -> None:
         """Release a worker that has exited; if nobody had asked it to, see to its replacement."""
-        slot = next((s for s in self._fleet.slots if handle in s.handles), None)
+        slot = self._fleet.slot_of(handle)
         if slot is not None and handle is slot.incoming and self.paused:
             return  # who paused looks after those it has started
         if handle.retiring:
@@ -378,7 +378,7 @@ class Keeper:
             self._unreplaced.discard(handle)
             self._sharing.forget(handle)  # which slots are to be shared may have changed meanwhile
         for handle in self._stuck:  # those too that could not be replaced before
-            slot = next((s for s in self._fleet.slots if s.current is handle), None)
+            slot = self._fleet.slot_of(handle)
             if slot is not None and not self.paused and slot.replaceable:
                 self._replace_stuck(handle, slot, now)
         return next_look

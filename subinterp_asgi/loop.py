@@ -16,14 +16,14 @@ from math import ceil
 from time import monotonic_ns
 
 from . import scoreboard
-from .poller import EpollPoller, LoopPoller
+from .poller import EpollPoller, EpollRegistry, LoopPoller
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
 
     from .meter import Meter
-    from .poller import EventHandler, Poller
+    from .poller import Poller
 
 _BATCH = 256  # events taken at once; the loop's callbacks get their turn in between
 
@@ -110,8 +110,7 @@ class EpollSelector(selectors.EpollSelector):
         super().__init__()
         self._heart = _Heart(meter)
         self._epoll = select.epoll.fromfd(os.dup(self.fileno()))  # the same one, by another name
-        self._handlers: dict[int, EventHandler] = {}
-        self.poller = SelectorPoller(self._epoll, self._handlers)
+        self.poller = SelectorPoller(self._epoll)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
@@ -126,7 +125,7 @@ class EpollSelector(selectors.EpollSelector):
         finally:
             self._heart.beat()
         ready = []
-        handlers = self._handlers
+        handlers = self.poller.handlers
         for fd, event in events:
             # A handler earlier in the batch may have closed this one. If its number was reused at
             # once the event is stale; handlers take events as hints, so that does no harm.
@@ -145,24 +144,9 @@ class EpollSelector(selectors.EpollSelector):
         super().close()
 
 
-class SelectorPoller:
+class SelectorPoller(EpollRegistry):
     """Descriptors in the epoll of a loop's selector, which calls their handlers."""
 
-    def __init__(self, epoll: select.epoll, handlers: dict[int, EventHandler]) -> None:
-        self._epoll = epoll
-        self._handlers = handlers
-
-    def add(self, fd: int, events: int, handler: EventHandler) -> None:
-        self._epoll.register(fd, events)
-        self._handlers[fd] = handler
-
-    def modify(self, fd: int, events: int) -> None:
-        self._epoll.modify(fd, events)
-
-    def remove(self, fd: int) -> None:
-        if self._handlers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
-
     def close(self) -> None:
-        for fd in list(self._handlers):
+        for fd in list(self.handlers):
             self.remove(fd)

@@ -45,33 +45,40 @@ type EventHandler = Callable[[int], None]
 _BATCH = 128  # events taken at once; the loop gets its turn in between
 
 
-class EpollPoller:
-    """All descriptors in one epoll, which is the only one that the loop watches."""
+class EpollRegistry:
+    """Descriptors in an epoll, and their handlers, which are called by whoever polls it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._epoll = select.epoll()
-        self._handlers: dict[int, EventHandler] = {}
-        loop.add_reader(self._epoll.fileno(), self._dispatch)
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+        self.handlers: dict[int, EventHandler] = {}
 
     def add(self, fd: int, events: int, handler: EventHandler) -> None:
         self._epoll.register(fd, events)
-        self._handlers[fd] = handler
+        self.handlers[fd] = handler
 
     def modify(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)
 
     def remove(self, fd: int) -> None:
-        if self._handlers.pop(fd, None) is not None:
+        if self.handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+
+
+class EpollPoller(EpollRegistry):
+    """All descriptors in one epoll, which is the only one that the loop watches."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(select.epoll())
+        self._loop = loop
+        loop.add_reader(self._epoll.fileno(), self._dispatch)
 
     def close(self) -> None:
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
-        self._handlers.clear()
+        self.handlers.clear()
 
     def _dispatch(self) -> None:
-        handlers = self._handlers
+        handlers = self.handlers
         for fd, events in self._epoll.poll(0, _BATCH):
             # A handler earlier in the batch may have closed this one. If its number was reused at
             # once the event is stale; handlers take events as hints, so that does no harm.

@@ -170,7 +170,7 @@ class Service:
         """Call once for each ``request_started()``, with the status that the client saw."""
         meter = self.meter
         meter.in_flight -= 1
-        meter.statuses[status // 100] += 1
+        meter.responded(status)
 
     def log_failure(self, exc: BaseException, *, gone: bool) -> None:
         """Log an exception that left the application.

@@ -122,8 +122,7 @@ class Supervisor:
         self._rollouts = threading.Lock()  # one reload or scaling at a time
         self._generations = Generations(self._emit)
         self._stop_requested = False
-        self._busy = False  # a thread is in start(), or ends the workers
-        self._busy_thread: threading.Thread | None = None  # this one
+        self._busy: threading.Thread | None = None  # it is in start(), or ends the workers
         self._rolling: threading.Thread | None = None  # it reloads or scales
         self._ending = Ending(self.config, self._changed, self._handles)
         self._incomplete: tuple[str, ...] = ()
@@ -215,7 +214,7 @@ class Supervisor:
             if self._state is not SupervisorState.NEW:
                 raise StateError(f"can't start: the supervisor is {self._state.value}")
             self._hub.start()
-            self._busy, self._busy_thread = True, threading.current_thread()
+            self._busy = threading.current_thread()
             self._enter(SupervisorState.STARTING)
         try:
             self._listeners = Listeners(self.config, self._sockets)
@@ -235,7 +234,7 @@ class Supervisor:
         with self._changed:
             self._generations.enter(1, GenerationState.SERVING)
             self._enter(SupervisorState.SERVING)
-            self._busy = False
+            self._busy = None
             self._changed.notify_all()
             self._ring()  # a worker may have died after it was last looked at
         if self._stop_requested:  # by another thread, meanwhile
@@ -337,9 +336,8 @@ class Supervisor:
         """Workers die too often: end, in a thread of its own, since the monitor is needed."""
         self._failure = reason
         if self._failing is None and not self._stop_requested:
-            self._busy, self._busy_thread = True, None
             self._enter(SupervisorState.STOPPING)
-            self._failing = threading.Thread(
+            self._busy = self._failing = threading.Thread(
                 target=self._tear_down,
                 args=(SupervisorState.FAILED,),
                 name="asgi-supervisor-end",
@@ -562,7 +560,7 @@ class Supervisor:
             self._stop_requested = True
             self._ending.limit(timeout)
             self._changed.notify_all()
-            if self._busy and self._busy_thread is threading.current_thread():
+            if self._busy is threading.current_thread():
                 return  # a signal handler, which interrupts what will see to it
             if interrupts:  # a signal handler, and others could not get the lock meanwhile
                 threading.Thread(
@@ -577,7 +575,7 @@ class Supervisor:
             self._changed.wait_for(lambda: self._state in _ENDED or not self._busy)
             ours = self._state not in _ENDED
             if ours:
-                self._busy, self._busy_thread = True, threading.current_thread()
+                self._busy = threading.current_thread()
                 if self._state is not SupervisorState.STOPPING:  # as if another one was interrupted
                     self._enter(SupervisorState.STOPPING)
         if ours:
@@ -614,7 +612,7 @@ class Supervisor:
                 self._enter(final)
         finally:
             with self._changed:
-                self._busy = False
+                self._busy = None
                 self._changed.notify_all()
         self._hub.close()
 

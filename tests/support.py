@@ -149,6 +149,28 @@ def run_script(
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
+def run_module(
+    module: str, *arguments: str, source: str = "", timeout: float = 110.0
+) -> subprocess.CompletedProcess[str]:
+    """Run a module as a process that may not hang.
+
+    Args:
+        module: Its name.
+        arguments: Command-line arguments.
+        source: Code to run in its place, such as one that spoils something first.
+        timeout: Seconds.
+    """
+    return subprocess.run(
+        [sys.executable, *(["-c", source] if source else ["-m", module]), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
 # --- leaks
 
 

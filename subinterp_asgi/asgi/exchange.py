@@ -202,14 +202,12 @@ class HTTPExchange:
                 raise ASGIProtocolError(f"{kind!r} was sent after the response was complete")
             raise ClientDisconnected("the client is gone")
         if kind == "http.response.body":
-            if not writer.status or writer.body_complete or self.sending_file:
-                self.check_body_expected()
+            self.check_body_expected()
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = _as_bytes(body)
             more = message.get("more_body", False)
-            if not writer.head_sent:
-                self._session.decide_keep_alive(self, final=not more)
+            self.announce(final=not more)
             if len(body) < APART_FROM:
                 data = writer.send(body, more=more)
                 parts = None
@@ -272,8 +270,7 @@ class HTTPExchange:
         if not self._ended:
             self._ended = True
             self._count(self.writer.status)
-            if self._waiters:
-                self.wake()
+            self.wake()
             self._session.exchange_ended(self)
 
     def fail(self) -> None:

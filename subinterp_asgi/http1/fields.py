@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .errors import ProtocolError
 from .grammar import CONTENT_LENGTH, FIELD_BLOCK, FIELD_LINE, TOKEN
+from .memory import Memory
 from .target import check_host
 
 CHUNKED = -1
@@ -157,7 +158,7 @@ class FieldCache:
         limit_fields, limit_field_size: As ``split_fields()``.
     """
 
-    __slots__ = ("_blocks", "_limit_field_size", "_limit_fields", "_size")
+    __slots__ = ("_blocks", "_limit_field_size", "_limit_fields")
 
     MAX_BLOCK = 2048
     MAX_SIZE = 262144
@@ -165,8 +166,7 @@ class FieldCache:
     def __init__(self, limit_fields: int, limit_field_size: int) -> None:
         self._limit_fields = limit_fields
         self._limit_field_size = limit_field_size
-        self._blocks: dict[bytes, FieldBlock] = {}
-        self._size = 0
+        self._blocks = Memory(self.MAX_SIZE)
 
     def parse(self, block: bytes) -> FieldBlock:
         """Split and read a field block.
@@ -174,15 +174,11 @@ class FieldCache:
         Raises:
             ProtocolError: As ``split_fields()`` and ``read_fields()``.
         """
-        found = self._blocks.get(block)
+        found: FieldBlock | None = self._blocks.get(block)
         if found is None:
             found = read_fields(split_fields(block, self._limit_fields, self._limit_field_size))
             if len(block) <= self.MAX_BLOCK:
-                self._size += len(block)
-                if self._size > self.MAX_SIZE:
-                    self._blocks.clear()
-                    self._size = len(block)
-                self._blocks[block] = found
+                self._blocks.remember(block, found, len(block))
         return found
 
 

@@ -8,6 +8,7 @@ from ..types import TYPE_CHECKING
 from .errors import ProtocolError
 from .fields import FieldCache
 from .grammar import REQUEST_LINE
+from .memory import Memory
 from .target import decode_path, split_target
 
 if TYPE_CHECKING:
@@ -89,18 +90,15 @@ class HeadParser:
         limits: The bounds.
     """
 
-    __slots__ = ("_fields", "_heads", "_seen", "_size", "limits")
+    __slots__ = ("_fields", "_heads", "limits")
 
     MAX_HEAD = 2048
     MAX_SIZE = 262144
-    MAX_SEEN = 2048
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits = limits or Limits()
         self._fields = FieldCache(limits.limit_request_fields, limits.limit_request_field_size)
-        self._seen: set[int] = set()
-        self._heads: dict[bytes, Request] = {}
-        self._size = 0
+        self._heads = Memory(self.MAX_SIZE)
 
     def parse(self, head: bytes) -> Request:
         """Parse a head, from its first octet to the empty line at its end.
@@ -108,25 +106,12 @@ class HeadParser:
         Raises:
             ProtocolError: It is malformed or beyond a limit.
         """
-        request = self._heads.get(head)
+        request: Request | None = self._heads.get(head)
         if request is None:
             request = self._parse(head)
-            if hash(head) in self._seen:
-                self._remember(head, request)
-            else:
-                if len(self._seen) >= self.MAX_SEEN:
-                    self._seen.clear()
-                self._seen.add(hash(head))
+            if len(head) <= self.MAX_HEAD and self._heads.seen_before(head):
+                self._heads.remember(head, request, len(head))
         return request
-
-    def _remember(self, head: bytes, request: Request) -> None:
-        size = len(head)
-        if size <= self.MAX_HEAD:
-            self._size += size
-            if self._size > self.MAX_SIZE:
-                self._heads.clear()
-                self._size = size
-            self._heads[head] = request
 
     def _parse(self, head: bytes) -> Request:
         limits = self.limits

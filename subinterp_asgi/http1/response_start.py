@@ -8,6 +8,7 @@ from http import HTTPStatus
 from ..errors import ASGIProtocolError
 from .fields import split_list
 from .grammar import FIELD_NAME, TOKEN
+from .memory import Memory
 
 ANY_LENGTH = -1
 """The ``length`` of a response without Content-Length."""
@@ -102,11 +103,9 @@ class ResponseStart:
 
 # Those that applications have sent twice of late; most begin all responses of a kind alike.
 # To find one saves a tenth of the time of a small request. Bounded in number and in size.
-_starts: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], ResponseStart] = {}
-_seen: set[int] = set()
 _MAX_STARTS = 512
-_MAX_SEEN = 2048
 _MAX_BLOCK = 512
+_starts = Memory(_MAX_STARTS)
 
 
 def read_start(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseStart:
@@ -117,20 +116,14 @@ def read_start(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseSt
     """
     try:
         fields = tuple(fields)  # it may be an iterator, which gives them once
-        start = _starts.get((status, fields))
+        key = status, fields
+        start: ResponseStart | None = _starts.get(key)
     except TypeError:  # there are lists instead of tuples, or it is not iterable at all
         return ResponseStart(status, fields)
     if start is None:
         start = ResponseStart(status, fields)
-        digest = hash(fields)
-        if digest not in _seen:
-            if len(_seen) >= _MAX_SEEN:
-                _seen.clear()
-            _seen.add(digest)
-        elif len(start.block) <= _MAX_BLOCK:
-            if len(_starts) >= _MAX_STARTS:
-                _starts.clear()
-            _starts[status, fields] = start
+        if len(start.block) <= _MAX_BLOCK and _starts.seen_before(key):
+            _starts.remember(key, start, 1)
     return start
 
 

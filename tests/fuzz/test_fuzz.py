@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from random import Random
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import run_module
 
 from .corpus import SEEDS, cut
 from .responses import Malformed, check_responses
@@ -17,16 +15,7 @@ from .responses import Malformed, check_responses
 
 def run(*arguments: str, source: str = "") -> subprocess.CompletedProcess[str]:
     """Run the fuzzer, after some other code if there is any, as a process that may not hang."""
-    program = ["-c", source] if source else ["-m", "tests.fuzz"]
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return run_module("tests.fuzz", *arguments, source=source, timeout=100.0)
 
 
 def test_a_few_seconds() -> None:

@@ -45,7 +45,7 @@ def test_size_is_bounded() -> None:
     for number in range(2000):
         cache.parse(b"host: x\r\nx-number: %d\r\nx-pad: %s\r\n" % (number, b"p" * 500))
         assert sum(map(len, cache._blocks)) <= cache.MAX_SIZE
-        assert cache._size == sum(map(len, cache._blocks))
+        assert cache._blocks.size == sum(map(len, cache._blocks))
 
 
 def test_large_blocks_are_not_kept() -> None:
@@ -66,8 +66,8 @@ def test_heads_are_bounded() -> None:
     heads = HeadParser()
     for number in range(4000):
         heads.parse(b"GET /%d HTTP/1.1\r\nHost: x\r\nx-pad: %s\r\n\r\n" % (number // 2, b"p" * 500))
-        assert len(heads._seen) <= heads.MAX_SEEN
-        assert heads._size == sum(map(len, heads._heads)) <= heads.MAX_SIZE
+        assert len(heads._heads._seen) <= heads._heads.MAX_SEEN
+        assert heads._heads.size == sum(map(len, heads._heads)) <= heads.MAX_SIZE
     assert heads._heads
     for _ in range(2):
         heads.parse(b"GET / HTTP/1.1\r\nHost: x\r\nx-pad: %s\r\n\r\n" % (b"p" * heads.MAX_HEAD))

@@ -482,7 +482,7 @@ def test_starts_that_are_remembered_are_bounded_and_never_mixed_up() -> None:
             assert b"y" * 1000 in render(200, [large])[0]
         assert (200, (large,)) not in response_start._starts
         assert 0 < len(response_start._starts) <= 512
-        assert 0 < len(response_start._seen) <= 2048
+        assert 0 < len(response_start._starts._seen) <= 2048
         for _ in range(3):
             assert render(404, [(b"x", b"7")])[0].startswith(b"HTTP/1.1 404 ")
             assert render(201, [(b"x", b"7")])[0].startswith(b"HTTP/1.1 201 ")

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.soak.clients import Attempt, Link, Records
 from tests.soak.journal import Journal, Totals, judge
-from tests.support import ROOT
+from tests.support import run_module
 
 
 def run(*arguments: str, source: str = "") -> subprocess.CompletedProcess[str]:
     """Run it, after some other code if there is any, as a process that may not hang."""
-    program = ["-c", source] if source else ["-m", "tests.soak"]
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    return run_module("tests.soak", *arguments, source=source)
 
 
 @pytest.mark.parametrize("kind", ["interpreter", "thread", "command"])

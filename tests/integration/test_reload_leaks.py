@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import run_module
 
 # CPython 3.13 keeps the memory of interpreters: some megabytes for each worker and reload.
 COUNTS = (
@@ -20,16 +19,7 @@ COUNTS = (
 
 def run(source: str = "") -> subprocess.CompletedProcess[str]:
     """Reload a bare application, after some other code if there is any."""
-    program = ["-c", source] if source else ["-m", "tests.soak"]
-    return subprocess.run(
-        [sys.executable, *program, "reloads", "--app", "bare", *COUNTS],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    return run_module("tests.soak", "reloads", "--app", "bare", *COUNTS, source=source)
 
 
 def test_nothing_is_left_of_the_generations_before() -> None:
