@@ -24,9 +24,10 @@ from collections.abc import Iterator
 from queue import Empty
 from typing import Any
 
-from subinterp_asgi import Config, interpreters
-from subinterp_asgi.control import Runtime
-from subinterp_asgi.log_receiver import LogReceiver
+from subinterp_asgi import Config
+from subinterp_asgi.control import interpreters
+from subinterp_asgi.control.messages import Runtime
+from subinterp_asgi.supervisor.log_receiver import LogReceiver
 
 RECORDS = 20  # that the application logs for one request, if it is asked to
 _BODY = b"Hello, world!"

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from subinterp_asgi import Supervisor
-from subinterp_asgi.events import EventStream, WorkerChanged
-from subinterp_asgi.states import WorkerState
+from subinterp_asgi.supervisor.events import EventStream, WorkerChanged
+from subinterp_asgi.supervisor.states import WorkerState
 
 _PATIENCE = 60.0
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from .bootstrap import bootstrap as bootstrap
     from .config import Config as Config
-    from .supervisor import Supervisor as Supervisor
-    from .worker import Worker as Worker
+    from .supervisor.supervisor import Supervisor as Supervisor
+    from .worker.worker import Worker as Worker
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Supervisor", "Worker", "bootstrap"]

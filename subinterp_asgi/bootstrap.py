@@ -22,9 +22,10 @@ from inspect import signature
 from time import monotonic, monotonic_ns
 from types import ModuleType
 
-from . import daemon_threads, logs, scoreboard
 from .config import Config
-from .control import (
+from .control import scoreboard
+from .control.counters import Meter
+from .control.messages import (
     CMD_ADOPT,
     CMD_DISOWN,
     CMD_DRAIN,
@@ -47,17 +48,18 @@ from .control import (
     WatchdogLine,
 )
 from .errors import SubinterpASGIError
-from .importer import import_app
-from .loop import ServerLoop
-from .meter import Meter
 from .types import TYPE_CHECKING
-from .worker import Worker
+from .worker import access_log
+from .worker.interpreter import daemon_threads
+from .worker.interpreter.importer import import_app
+from .worker.net.loop import ServerLoop
+from .worker.worker import Worker
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from .log_forwarding import LogForwarder
-    from .watchdog import Watchdog
+    from .worker.interpreter.watchdog import Watchdog
+    from .worker.log_forwarder import LogForwarder
 else:
     Any = object  # for those who ask bootstrap() for its type hints
 
@@ -116,7 +118,7 @@ def bootstrap(
         state = json.loads(lifespan_state_json)
         meter = Meter(*scoreboard.attached())
         if runtime.log_fd is not None:
-            from .log_forwarding import LogForwarder
+            from .worker.log_forwarder import LogForwarder
 
             log_forwarder = LogForwarder(runtime.log_fd, config.log_level, meter)
             log_forwarder.attach()
@@ -131,7 +133,7 @@ def bootstrap(
             )
             if log_forwarder is not None:
                 log_forwarder.attach()  # which the application may have taken off
-            logs.configure_interpreter(config)
+            access_log.configure_interpreter(config)
             return app
 
         run_worker(
@@ -214,7 +216,7 @@ def run_worker(
     try:
         meter.flush(monotonic_ns())  # importing an application may hold things up as well
         if runtime.watchdog is not None:
-            from .watchdog import Watchdog
+            from .worker.interpreter.watchdog import Watchdog
 
             line = WatchdogLine(runtime.watchdog)
             watchdog = Watchdog(line, meter, status_queue, daemon=not own_interpreter)
@@ -253,7 +255,7 @@ def run_worker(
             meter=meter,
             inbox=None if inbox == -1 else inbox,
             metrics_sock=metrics_sockets,
-            access_log=logs.choose_access_log(own_interpreter, log_forwarder),
+            access_log=access_log.choose_access_log(own_interpreter, log_forwarder),
             on_serving=on_serving,
             **hooks,
         )

@@ -17,10 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
 from time import monotonic, perf_counter
 
-from . import __version__, exit_guard
+from . import __version__
 from .config import Config
 from .errors import BindError, ConfigError, ShutdownIncompleteError, SubinterpASGIError
-from .supervisor import Supervisor
+from .supervisor import exit_guard
+from .supervisor.supervisor import Supervisor
 from .types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path.insert(0, os.path.abspath(app_dir))
     if server.in_threads:
         # Workers in threads log through this interpreter's logging.
-        from . import logs
+        from .worker import access_log
 
-        logs.configure_interpreter(server.config)
+        access_log.configure_interpreter(server.config)
     with _Inbox() as inbox:
         return _Command(server, inbox).run()
 

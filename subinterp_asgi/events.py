@@ -1,244 +1,33 @@
-"""What happens to a supervisor and its workers, as typed events.
-
-They are delivered in the host's interpreter: to ``on_event`` in a thread of the supervisor's, to
-iterators in whichever thread asks them. Never in a signal handler, and never while the supervisor
-holds a lock.
-"""
-
-from __future__ import annotations
-
-import queue
-import threading
-import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from time import monotonic
-
-from . import host_log
-from .states import GenerationState, SupervisorState, WorkerState
-from .types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Self
-
-
-_CALLBACK_TIME = 5.0  # seconds that a callback may still take once the supervisor has ended
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something happened.
-
-    Attributes:
-        at: When, by ``time.monotonic()``.
-    """
-
-    at: float = field(default_factory=monotonic)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorChanged(Event):
-    """The supervisor has another state."""
-
-    state: SupervisorState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationChanged(Event):
-    """A generation has another state; the reason says why, if it failed."""
-
-    generation: int
-    state: GenerationState
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerEvent(Event):
-    """Something happened to a worker."""
-
-    worker_id: int
-    generation: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerChanged(WorkerEvent):
-    """A worker has another state."""
-
-    state: WorkerState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerDied(WorkerEvent):
-    """A worker ended although nobody had asked it to, or could not start.
-
-    Attributes:
-        error: What happened: a line, then a traceback where there is one.
-        restart_in: Seconds until it is replaced; ``None``: it is not.
-    """
-
-    error: str
-    restart_in: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStuck(WorkerEvent):
-    """A worker's loop has not come round for too long.
-
-    Attributes:
-        seconds: For how long.
-        stack: Where its thread is, as a Python stack; a line that says why if that is not known.
-    """
-
-    seconds: float
-    stack: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRecycled(WorkerEvent):
-    """A worker is being replaced because it has served for long enough.
-
-    Attributes:
-        reason: The option that says so.
-    """
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerAbandoned(WorkerEvent):
-    """A worker did not end. It is left alone and keeps its memory, until it ends by itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scaled(Event):
-    """The number of workers was changed."""
-
-    before: int
-    after: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReloadFailed(Event):
-    """A reload was given up; the workers that were there go on."""
-
-    generation: int
-    reason: str
-
-
-class EventStream:
-    """The events from now on, for one consumer. Iteration ends when the supervisor has ended."""
-
-    def __init__(self, hub: EventHub) -> None:
-        self._hub = hub
-        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Event:
-        event = self.get()
-        if event is None:
-            raise StopIteration
-        return event
-
-    def get(self, timeout: float | None = None) -> Event | None:
-        """Return the next event; ``None`` if there will be no more.
-
-        Args:
-            timeout: Seconds to wait for it.
-
-        Raises:
-            TimeoutError: It did not come.
-        """
-        try:
-            event = self._queue.get(timeout=timeout)
-        except queue.Empty:
-            raise TimeoutError(f"no event within {timeout:g} s") from None
-        if event is None:
-            self._queue.put(None)  # the end stays the end
-        return event
-
-    def put(self, event: Event | None) -> None:
-        """Add an event, or the end; the hub's."""
-        self._queue.put(event)
-
-    def close(self) -> None:
-        """Take no more events."""
-        self._hub.forget(self)
-        self._queue.put(None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-
-class EventHub:
-    """Passes events on. ``emit()`` never blocks.
-
-    Args:
-        callback: Called with each event, in a thread of its own; what it raises is logged.
-    """
-
-    def __init__(self, callback: Callable[[Event], object] | None) -> None:
-        self._callback = callback
-        # One that was dropped, without having been closed, is not to collect events for ever.
-        self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._ended = False
-        self._last = 0.0
-
-    def start(self) -> None:
-        """Begin to call the callback."""
-        if self._callback is not None:
-            stream = self.stream()
-            self._thread = threading.Thread(
-                target=self._deliver, args=(stream,), name="asgi-events", daemon=True
-            )
-            self._thread.start()
-
-    def stream(self) -> EventStream:
-        """Make an iterator over the events from now on."""
-        stream = EventStream(self)
-        with self._lock:
-            if self._ended:
-                stream.put(None)
-            else:
-                self._streams.add(stream)
-        return stream
-
-    def emit(self, event: Event) -> None:
-        """Pass an event on."""
-        with self._lock:
-            if event.at < self._last:  # another thread was faster
-                event = replace(event, at=self._last)
-            self._last = event.at
-            for stream in self._streams:
-                stream.put(event)
-
-    def forget(self, stream: EventStream) -> None:
-        """Pass no more events to a stream."""
-        with self._lock:
-            self._streams.discard(stream)
-
-    def close(self) -> None:
-        """End all streams, and wait until the callback has seen all."""
-        with self._lock:
-            self._ended = True
-            streams = tuple(self._streams)
-            self._streams.clear()
-        for stream in streams:
-            stream.put(None)
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_CALLBACK_TIME)
-
-    def _deliver(self, stream: EventStream) -> None:
-        assert self._callback is not None
-        for event in stream:
-            try:
-                self._callback(event)
-            except BaseException as exc:  # such as pytest.fail()'s; later events are not its
-                host_log.log("error", "on_event failed", exc)
+"""The same names as ``supervisor.events``, for those who import them from here."""
+
+from .supervisor.events import (
+    Event,
+    EventHub,
+    EventStream,
+    GenerationChanged,
+    ReloadFailed,
+    Scaled,
+    SupervisorChanged,
+    WorkerAbandoned,
+    WorkerChanged,
+    WorkerDied,
+    WorkerEvent,
+    WorkerRecycled,
+    WorkerStuck,
+)
+
+__all__ = [
+    "Event",
+    "EventHub",
+    "EventStream",
+    "GenerationChanged",
+    "ReloadFailed",
+    "Scaled",
+    "SupervisorChanged",
+    "WorkerAbandoned",
+    "WorkerChanged",
+    "WorkerDied",
+    "WorkerEvent",
+    "WorkerRecycled",
+    "WorkerStuck",
+]

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import subinterp_asgi
-from subinterp_asgi import interpreters
+from subinterp_asgi.control import interpreters
 
 # Where the package under test is imported from; scripts get it first on their path.
 ROOT = Path(subinterp_asgi.__file__).parents[1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from subinterp_asgi import budget
-from subinterp_asgi.budget import RestartBudget
+from subinterp_asgi.supervisor.policy import budget
+from subinterp_asgi.supervisor.policy.budget import RestartBudget
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subinterp_asgi import Config
-from subinterp_asgi.config import _CHECKS, option_names
+from subinterp_asgi.config.options import _CHECKS, option_names
 from subinterp_asgi.errors import ConfigError, SubinterpASGIError
 
 DEFAULTS = {

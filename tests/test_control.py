@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subinterp_asgi import Config, control
-from subinterp_asgi.control import Doorbell, RungQueue, Runtime
+from subinterp_asgi import Config
+from subinterp_asgi.control import messages
+from subinterp_asgi.control.messages import Doorbell, RungQueue, Runtime
 from subinterp_asgi.errors import ConfigError
 from tests.support import open_descriptors, run_script
 
@@ -46,20 +47,20 @@ def is_ringing(doorbell: Doorbell) -> bool:
 
 
 def test_the_words_are_those_that_are_documented() -> None:
-    commands = (control.CMD_DRAIN, control.CMD_SHUTDOWN)
+    commands = (messages.CMD_DRAIN, messages.CMD_SHUTDOWN)
     statuses = (
-        control.STATUS_STARTED,
-        control.STATUS_SERVING,
-        control.STATUS_DRAINING,
-        control.STATUS_IDLE,
-        control.STATUS_STOPPED,
-        control.STATUS_ERROR,
+        messages.STATUS_STARTED,
+        messages.STATUS_SERVING,
+        messages.STATUS_DRAINING,
+        messages.STATUS_IDLE,
+        messages.STATUS_STOPPED,
+        messages.STATUS_ERROR,
     )
     assert commands == ("drain", "shutdown")
     assert statuses == ("started", "serving", "draining", "idle", "stopped", "error")
     for word in commands + statuses[:-1]:
-        assert f'``("{word}",)``' in (control.__doc__ or "")
-    assert '``("error", text)``' in (control.__doc__ or "")
+        assert f'``("{word}",)``' in (messages.__doc__ or "")
+    assert '``("error", text)``' in (messages.__doc__ or "")
 
 
 # --- doorbells

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from subinterp_asgi.interpreters import Interpreter, InterpreterFailed
+from subinterp_asgi.control.interpreters import Interpreter, InterpreterFailed
 from tests.support import ROOT, wait_until
 
 type Run = Callable[[str], None]
 
 PRELUDE = """
 import threading, time
-from subinterp_asgi import daemon_threads
+from subinterp_asgi.worker.interpreter import daemon_threads
 release = threading.Event()
 """
 

@@ -24,7 +24,7 @@ def run(script: str) -> str:
 
 def test_asyncio_comes_without_ssl() -> None:
     out = run(
-        "from subinterp_asgi import deferred; deferred.defer_ssl()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.defer_ssl()\n"
         "import sys, asyncio, ssl, asyncio.sslproto\n"
         "async def main(): await asyncio.sleep(0)\n"
         "asyncio.run(main())\n"
@@ -37,7 +37,7 @@ def test_asyncio_comes_without_ssl() -> None:
 
 def test_missing_attributes_are_named() -> None:
     out = run(
-        "from subinterp_asgi import deferred; deferred.defer_ssl()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.defer_ssl()\n"
         "import ssl\n"
         "try: ssl.nonsense\n"
         "except AttributeError as exc: print(exc)\n"
@@ -49,7 +49,7 @@ def test_missing_attributes_are_named() -> None:
 
 def test_star_import_has_everything() -> None:
     out = run(
-        "from subinterp_asgi import deferred; deferred.defer_ssl()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.defer_ssl()\n"
         "from ssl import *\n"
         "print(create_default_context().__class__.__name__)\n"
     )
@@ -58,7 +58,7 @@ def test_star_import_has_everything() -> None:
 
 def test_threads_wait_for_the_whole_module() -> None:
     out = run(
-        "from subinterp_asgi import deferred; deferred.defer_ssl()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.defer_ssl()\n"
         "import ssl, threading\n"
         "found, barrier = [], threading.Barrier(8)\n"
         "def use():\n"
@@ -75,7 +75,7 @@ def test_what_was_imported_stays() -> None:
     out = run(
         "import ssl, asyncio\n"
         "before = ssl.SSLContext\n"
-        "from subinterp_asgi import deferred; deferred.defer_ssl()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.defer_ssl()\n"
         "import sys; print(sys.modules['ssl'] is ssl, ssl.SSLContext is before)\n"
     )
     assert out.split() == ["True", "True"]

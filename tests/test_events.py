@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from subinterp_asgi import events
-from subinterp_asgi.events import (
+from subinterp_asgi.supervisor import events
+from subinterp_asgi.supervisor.events import (
     Event,
     EventHub,
     GenerationChanged,
@@ -24,7 +24,7 @@ from subinterp_asgi.events import (
     WorkerRecycled,
     WorkerStuck,
 )
-from subinterp_asgi.states import GenerationState, SupervisorState, WorkerState
+from subinterp_asgi.supervisor.states import GenerationState, SupervisorState, WorkerState
 from tests.support import nothing_left, running_threads, wait_until
 
 EVENTS: list[Event] = [

@@ -1,4 +1,4 @@
-"""``subinterp_asgi.forwarded``: the grammar of RFC 7239, read from the end."""
+"""``subinterp_asgi.worker.proxies.forwarded``: the grammar of RFC 7239, read from the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subinterp_asgi.forwarded import Element, elements_from_end
+from subinterp_asgi.worker.proxies.forwarded import Element, elements_from_end
 
 
 def parse(value: str) -> list[Element]:

@@ -10,10 +10,10 @@ from time import monotonic_ns
 
 import pytest
 
-from subinterp_asgi import handover
-from subinterp_asgi.handover import SLACK
-from subinterp_asgi.meter import Meter
-from subinterp_asgi.scoreboard import (
+from subinterp_asgi.control import handoff
+from subinterp_asgi.control.counters import Meter
+from subinterp_asgi.control.handoff import SLACK
+from subinterp_asgi.control.scoreboard import (
     ACCEPTING,
     BUSY_SINCE,
     CONNECTIONS,
@@ -50,8 +50,8 @@ class Workers:
         self.meter.connections = connections[0]
         for worker, count in enumerate(connections):
             self.set(worker, CONNECTIONS, count)
-        passed = handover.pass_on(self.meter, 77)
-        found = [n for n, (reading, _) in enumerate(self.inboxes) if handover.receive(reading)]
+        passed = handoff.pass_on(self.meter, 77)
+        found = [n for n, (reading, _) in enumerate(self.inboxes) if handoff.receive(reading)]
         assert len(found) == passed
         return found[0] if found else None
 
@@ -120,9 +120,9 @@ def test_what_lies_in_an_inbox_counts(workers: Workers) -> None:
     """Its owner may not have had its turn; it must not be buried meanwhile."""
     workers.meter.connections = 20
     passed = 0
-    while handover.pass_on(workers.meter, 77):
+    while handoff.pass_on(workers.meter, 77):
         passed += 1
-    found = [handover.receive(reading) for reading, _ in workers.inboxes]
+    found = [handoff.receive(reading) for reading, _ in workers.inboxes]
     assert [len(fds) for fds in found] == [0, 14, 14]
     assert passed == 28
 
@@ -130,14 +130,14 @@ def test_what_lies_in_an_inbox_counts(workers: Workers) -> None:
 def test_a_full_inbox_refuses_and_loses_nothing(workers: Workers) -> None:
     _, writing = workers.inboxes[1]
     count = 0
-    while handover.send(writing, count):
+    while handoff.send(writing, count):
         count += 1
     assert count >= 1024
     workers.meter.connections = 100_000
     workers.set(2, CONNECTIONS, 100_000)
-    assert not handover.pass_on(workers.meter, 77)
+    assert not handoff.pass_on(workers.meter, 77)
     found: list[int] = []
-    while more := handover.receive(workers.inboxes[1][0]):
+    while more := handoff.receive(workers.inboxes[1][0]):
         found += more
     assert found == list(range(count))
 
@@ -145,24 +145,24 @@ def test_a_full_inbox_refuses_and_loses_nothing(workers: Workers) -> None:
 def test_one_that_is_left_is_known_to_have_been_counted(workers: Workers) -> None:
     """Else it would be counted twice, or not at all for a moment, and counts never shrink."""
     workers.pass_on(0, 3, 1)  # which sets how many they have
-    assert handover.leave(workers.meter, 77)
-    assert handover.receive(workers.inboxes[1][0]) == []
-    (number,) = handover.receive(workers.inboxes[2][0])
+    assert handoff.leave(workers.meter, 77)
+    assert handoff.receive(workers.inboxes[1][0]) == []
+    (number,) = handoff.receive(workers.inboxes[2][0])
     assert number < 0
-    assert handover.descriptor(number) == 77
-    assert handover.descriptor(77) == 77
+    assert handoff.descriptor(number) == 77
+    assert handoff.descriptor(77) == 77
 
 
 def test_an_empty_inbox_has_nothing(workers: Workers) -> None:
-    assert handover.receive(workers.inboxes[0][0]) == []
+    assert handoff.receive(workers.inboxes[0][0]) == []
 
 
 def test_a_socket_arrives_as_what_it_was(workers: Workers) -> None:
     reading, writing = workers.inboxes[0]
     ours, theirs = socket.socketpair()
     with ours:
-        assert handover.send(writing, theirs.detach())
-        (fd,) = handover.receive(reading)
+        assert handoff.send(writing, theirs.detach())
+        (fd,) = handoff.receive(reading)
         with socket.socket(fileno=fd) as received:
             ours.sendall(b"hello")
             assert received.recv(9) == b"hello"

@@ -20,7 +20,7 @@ from subinterp_asgi.errors import (
     AppPathError,
     AppTypeError,
 )
-from subinterp_asgi.importer import import_app
+from subinterp_asgi.worker.interpreter.importer import import_app
 
 _numbers = itertools.count()
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import interpreters
-from subinterp_asgi.interpreters import Interpreter, InterpreterFailed
+from subinterp_asgi.control import interpreters
+from subinterp_asgi.control.interpreters import Interpreter, InterpreterFailed
 from tests.support import ROOT, run_script, wait_until
 
 
@@ -154,7 +154,7 @@ def test_threads_are_seen_without_assert_statements(tmp_path: Path) -> None:
         tmp_path,
         """
         import sys
-        from subinterp_asgi.interpreters import Interpreter
+        from subinterp_asgi.control.interpreters import Interpreter
         assert False, "not run with -O"
         other = Interpreter()
         other.adopt_path(tuple(sys.path))
@@ -233,7 +233,7 @@ def test_an_empty_queue_does_not_import_cpythons_test_package(tmp_path: Path) ->
         tmp_path,
         """
         import queue, sys
-        from subinterp_asgi import interpreters
+        from subinterp_asgi.control import interpreters
         try:
             interpreters.create_queue(1).get_nowait()
         except queue.Empty:

@@ -15,7 +15,7 @@ import pytest
 
 from subinterp_asgi import Config
 from subinterp_asgi.errors import BindError, ConfigError
-from subinterp_asgi.listeners import Listeners
+from subinterp_asgi.supervisor.listeners import Listeners
 from tests.support import open_descriptors
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import log_forwarding, log_records, logs
-from subinterp_asgi.log_forwarding import MAX_WAITING, LogForwarder
-from subinterp_asgi.meter import Meter
-from subinterp_asgi.scoreboard import LOGS_DROPPED, new_board, slot_of
+from subinterp_asgi.control import log_records
+from subinterp_asgi.control.counters import Meter
+from subinterp_asgi.control.scoreboard import LOGS_DROPPED, new_board, slot_of
+from subinterp_asgi.worker import access_log, log_forwarder
+from subinterp_asgi.worker.log_forwarder import MAX_WAITING, LogForwarder
 from tests.support import nothing_left, wait_until
 
 LINE = "x" * 100
@@ -427,16 +428,16 @@ REQUEST = (("192.0.2.7", 4711), "GET", "/a?b=%20c", "1.1", 404, 0.01234)
 def access(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
     """The loggers of the access log, among others that nobody else has heard of."""
     root.setLevel(logging.INFO)
-    monkeypatch.setattr(logs, "package_logger", logging.getLogger("subinterp_asgi"))
-    monkeypatch.setattr(logs, "access_logger", logging.getLogger("subinterp_asgi.access"))
-    return logs.access_logger
+    monkeypatch.setattr(access_log, "package_logger", logging.getLogger("subinterp_asgi"))
+    monkeypatch.setattr(access_log, "access_logger", logging.getLogger("subinterp_asgi.access"))
+    return access_log.access_logger
 
 
 def test_access_records_that_are_made_by_the_host_are_the_same(
     access: logging.Logger, forwarder: LogForwarder, pipe: Pipe
 ) -> None:
     forwarder.attach()
-    logs.log_access(*REQUEST)
+    access_log.log_access(*REQUEST)
     forwarder.log_access(*REQUEST)
     pipe.read()
     made, forwarded = (dict(vars(record)) for record in pipe.records)
@@ -515,10 +516,10 @@ def test_any_configuration_of_the_applications_has_access_records_made(
 ) -> None:
     access.root.handlers.clear()  # of pytest's
     forwarder.attach()
-    assert logs.choose_access_log(True, forwarder) == forwarder.log_access
-    assert logs.choose_access_log(False, forwarder) == logs.log_access
+    assert access_log.choose_access_log(True, forwarder) == forwarder.log_access
+    assert access_log.choose_access_log(False, forwarder) == access_log.log_access
     configure(access)
-    assert logs.choose_access_log(True, forwarder) == logs.log_access
+    assert access_log.choose_access_log(True, forwarder) == access_log.log_access
 
 
 # --- what the application does wrong
@@ -661,7 +662,7 @@ def test_a_host_that_makes_no_room_does_not_hold_up_the_end(
     meter: Meter,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(log_forwarding, "_END_TIMEOUT", 0.05)
+    monkeypatch.setattr(log_forwarder, "_END_TIMEOUT", 0.05)
     for number in range(15_000):
         logger.info("%d %s", number, LINE)
     forwarder.end()

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import log_records
-from subinterp_asgi.log_receiver import LogReceiver
+from subinterp_asgi.control import log_records
+from subinterp_asgi.supervisor.log_receiver import LogReceiver
 from tests.support import nothing_left, run_script, wait_until
 
 
@@ -304,9 +304,9 @@ def test_what_it_imports(tmp_path: Any) -> None:
         tmp_path,
         """
         import sys
-        import subinterp_asgi.log_receiver
+        import subinterp_asgi.supervisor.log_receiver
         assert "asyncio" not in sys.modules
-        assert "subinterp_asgi.log_forwarding" not in sys.modules
+        assert "subinterp_asgi.worker.log_forwarder" not in sys.modules
         """,
     )
     assert (done.returncode, done.stderr) == (0, "")

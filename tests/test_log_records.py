@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subinterp_asgi import log_records
+from subinterp_asgi.control import log_records
 
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))  # surrogates and NULs too
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from subinterp_asgi import Config, logs
+from subinterp_asgi import Config
+from subinterp_asgi.worker import access_log
 from tests.support import run_script
 
 REQUEST = (("192.0.2.7", 4711), "GET", "/a?b=%20c", "1.1", 404, 0.01234)
@@ -20,8 +21,8 @@ LINE = '192.0.2.7:4711 - "GET /a?b=%20c HTTP/1.1" 404 Not Found 12.3ms'
 def manager(monkeypatch: pytest.MonkeyPatch) -> logging.Manager:
     """Loggers as in a fresh interpreter: pytest's handlers would count as an application's."""
     manager = logging.Manager(logging.RootLogger(logging.WARNING))
-    monkeypatch.setattr(logs, "package_logger", manager.getLogger("subinterp_asgi"))
-    monkeypatch.setattr(logs, "access_logger", manager.getLogger("subinterp_asgi.access"))
+    monkeypatch.setattr(access_log, "package_logger", manager.getLogger("subinterp_asgi"))
+    monkeypatch.setattr(access_log, "access_logger", manager.getLogger("subinterp_asgi.access"))
     return manager
 
 
@@ -38,24 +39,26 @@ class Collector(logging.Handler):
 
 
 def test_a_fresh_interpreter_gets_a_level_and_a_handler(manager: logging.Manager) -> None:
-    logs.configure_interpreter(Config(log_level="warning"))
-    assert logs.package_logger.level == logging.WARNING
-    assert [type(handler) for handler in logs.package_logger.handlers] == [logs.StderrHandler]
-    assert not logs.package_logger.propagate
+    access_log.configure_interpreter(Config(log_level="warning"))
+    assert access_log.package_logger.level == logging.WARNING
+    assert [type(handler) for handler in access_log.package_logger.handlers] == [
+        access_log.StderrHandler
+    ]
+    assert not access_log.package_logger.propagate
     assert manager.root.handlers == []  # which is the application's
 
 
 def test_configuring_twice_adds_nothing() -> None:
-    logs.configure_interpreter(Config())
-    logs.configure_interpreter(Config(log_level="error"))
-    assert len(logs.package_logger.handlers) == 1
-    assert logs.package_logger.level == logging.INFO
+    access_log.configure_interpreter(Config())
+    access_log.configure_interpreter(Config(log_level="error"))
+    assert len(access_log.package_logger.handlers) == 1
+    assert access_log.package_logger.level == logging.INFO
 
 
 def test_records_appear_on_standard_error(
     manager: logging.Manager, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    logs.configure_interpreter(Config())
+    access_log.configure_interpreter(Config())
     logger = manager.getLogger("subinterp_asgi.error")
     logger.info("from %s", "here")
     logger.debug("too fine")
@@ -65,7 +68,7 @@ def test_records_appear_on_standard_error(
 def test_a_traceback_is_part_of_the_record(
     manager: logging.Manager, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    logs.configure_interpreter(Config())
+    access_log.configure_interpreter(Config())
     try:
         raise LookupError("words")
     except LookupError:
@@ -81,17 +84,17 @@ def test_a_traceback_is_part_of_the_record(
 def test_an_applications_handler_gets_the_records_instead(manager: logging.Manager) -> None:
     handler = Collector()
     manager.root.addHandler(handler)
-    logs.configure_interpreter(Config())
-    assert logs.package_logger.handlers == []
-    assert logs.package_logger.propagate
+    access_log.configure_interpreter(Config())
+    assert access_log.package_logger.handlers == []
+    assert access_log.package_logger.propagate
     manager.getLogger("subinterp_asgi.error").info("words")
     assert [record.getMessage() for record in handler.records] == ["words"]
 
 
 def test_an_applications_level_is_kept() -> None:
-    logs.package_logger.setLevel(logging.CRITICAL)
-    logs.configure_interpreter(Config(log_level="debug"))
-    assert logs.package_logger.level == logging.CRITICAL
+    access_log.package_logger.setLevel(logging.CRITICAL)
+    access_log.configure_interpreter(Config(log_level="debug"))
+    assert access_log.package_logger.level == logging.CRITICAL
 
 
 # --- the access log
@@ -99,9 +102,9 @@ def test_an_applications_level_is_kept() -> None:
 
 def test_the_access_line() -> None:
     handler = Collector()
-    logs.access_logger.addHandler(handler)
-    logs.access_logger.setLevel(logging.INFO)
-    logs.log_access(*REQUEST)
+    access_log.access_logger.addHandler(handler)
+    access_log.access_logger.setLevel(logging.INFO)
+    access_log.log_access(*REQUEST)
     (record,) = handler.records
     assert record.getMessage() == LINE
     assert record.levelno == logging.INFO
@@ -110,17 +113,17 @@ def test_the_access_line() -> None:
 
 def test_a_client_without_an_address_and_a_status_without_a_name() -> None:
     handler = Collector()
-    logs.access_logger.addHandler(handler)
-    logs.access_logger.setLevel(logging.INFO)
-    logs.log_access(None, "PURGE", "*", "1.0", 299, 1.5)
+    access_log.access_logger.addHandler(handler)
+    access_log.access_logger.setLevel(logging.INFO)
+    access_log.log_access(None, "PURGE", "*", "1.0", 299, 1.5)
     assert handler.records[0].getMessage() == '- - "PURGE * HTTP/1.0" 299 - 1500.0ms'
 
 
 def test_a_logger_that_is_off_is_not_bothered() -> None:
     handler = Collector()
-    logs.access_logger.addHandler(handler)
-    logs.access_logger.setLevel(logging.WARNING)
-    logs.log_access(*REQUEST)
+    access_log.access_logger.addHandler(handler)
+    access_log.access_logger.setLevel(logging.WARNING)
+    access_log.log_access(*REQUEST)
     assert handler.records == []
 
 
@@ -129,41 +132,41 @@ def test_a_logger_that_is_off_is_not_bothered() -> None:
 def test_the_direct_way_writes_the_same_line(
     client: tuple[str, int | None] | None, status: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    logs.configure_interpreter(Config())
-    logs.log_access(client, "GET", "/", "1.1", status, 0.5)
+    access_log.configure_interpreter(Config())
+    access_log.log_access(client, "GET", "/", "1.1", status, 0.5)
     through_logging = capfd.readouterr().err
-    logs.log_access_directly(client, "GET", "/", "1.1", status, 0.5)
+    access_log.log_access_directly(client, "GET", "/", "1.1", status, 0.5)
     assert capfd.readouterr().err == through_logging != ""
 
 
 def test_the_direct_way_is_taken_where_nobody_can_tell_the_difference() -> None:
-    logs.configure_interpreter(Config())
-    assert logs.choose_access_log(own_interpreter=True) is logs.log_access_directly
-    assert logs.choose_access_log(own_interpreter=False) is logs.log_access
+    access_log.configure_interpreter(Config())
+    assert access_log.choose_access_log(own_interpreter=True) is access_log.log_access_directly
+    assert access_log.choose_access_log(own_interpreter=False) is access_log.log_access
 
 
 def test_any_configuration_of_the_applications_takes_the_records_way(
     manager: logging.Manager,
 ) -> None:
     manager.root.addHandler(Collector())
-    logs.configure_interpreter(Config())
-    assert logs.choose_access_log(own_interpreter=True) is logs.log_access
+    access_log.configure_interpreter(Config())
+    assert access_log.choose_access_log(own_interpreter=True) is access_log.log_access
 
 
 def test_a_handler_or_level_of_the_access_logger_takes_the_records_way() -> None:
-    logs.configure_interpreter(Config())
-    logs.access_logger.setLevel(logging.ERROR)
-    assert logs.choose_access_log(own_interpreter=True) is logs.log_access
-    logs.access_logger.setLevel(logging.NOTSET)
-    logs.access_logger.addHandler(Collector())
-    assert logs.choose_access_log(own_interpreter=True) is logs.log_access
+    access_log.configure_interpreter(Config())
+    access_log.access_logger.setLevel(logging.ERROR)
+    assert access_log.choose_access_log(own_interpreter=True) is access_log.log_access
+    access_log.access_logger.setLevel(logging.NOTSET)
+    access_log.access_logger.addHandler(Collector())
+    assert access_log.choose_access_log(own_interpreter=True) is access_log.log_access
 
 
 def test_a_log_level_above_info_silences_the_access_log(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    logs.configure_interpreter(Config(log_level="warning"))
-    logs.choose_access_log(own_interpreter=True)(*REQUEST)
+    access_log.configure_interpreter(Config(log_level="warning"))
+    access_log.choose_access_log(own_interpreter=True)(*REQUEST)
     assert capfd.readouterr().err == ""
 
 
@@ -174,7 +177,7 @@ def test_a_line_is_one_system_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of several workers would mix otherwise."""
     calls: list[tuple[int, bytes]] = []
     monkeypatch.setattr(os, "write", lambda fd, data: calls.append((fd, data)))
-    logs.write_line("höst \ud800 " + "x" * 100_000)
+    access_log.write_line("höst \ud800 " + "x" * 100_000)
     assert calls == [(2, "höst \\ud800 ".encode() + b"x" * 100_000 + b"\n")]
 
 
@@ -183,10 +186,10 @@ def test_a_closed_standard_error_is_nobodys_problem(tmp_path: Path) -> None:
         tmp_path,
         """
         import logging, os
-        from subinterp_asgi import Config, logs
-        logs.configure_interpreter(Config())
+        from subinterp_asgi import Config; from subinterp_asgi.worker import access_log
+        access_log.configure_interpreter(Config())
         os.close(2)
-        logs.write_line("lost")
+        access_log.write_line("lost")
         logging.getLogger("subinterp_asgi.error").error("lost too")
         print("still here")
         """,

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from subinterp_asgi import loop as loop_module
-from subinterp_asgi import scoreboard
-from subinterp_asgi.loop import MeteredSelector, ServerLoop, make_poller
-from subinterp_asgi.meter import Meter
-from subinterp_asgi.poller import READ, WRITE, EpollPoller, LoopPoller
-from subinterp_asgi.scoreboard import BUSY_SINCE, LAG, REQUESTS
+from subinterp_asgi.control import scoreboard
+from subinterp_asgi.control.counters import Meter
+from subinterp_asgi.control.scoreboard import BUSY_SINCE, LAG, REQUESTS
+from subinterp_asgi.worker.net import loop as loop_module
+from subinterp_asgi.worker.net.loop import MeteredSelector, ServerLoop, make_poller
+from subinterp_asgi.worker.net.poller import READ, WRITE, EpollPoller, LoopPoller
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import sys
 import threading
 from time import monotonic
 
-from subinterp_asgi import scoreboard
-from subinterp_asgi.interpreters import Interpreter
-from subinterp_asgi.meter import Meter
-from subinterp_asgi.scoreboard import BUSY_SINCE, LATENCY_SUM, REQUESTS, SLOT_WORDS, slot_of
+from subinterp_asgi.control import scoreboard
+from subinterp_asgi.control.counters import Meter
+from subinterp_asgi.control.interpreters import Interpreter
+from subinterp_asgi.control.scoreboard import BUSY_SINCE, LATENCY_SUM, REQUESTS, SLOT_WORDS, slot_of
 
 FLUSH = """
-from subinterp_asgi.meter import Meter
+from subinterp_asgi.control.counters import Meter
 meter = Meter(board, 1)
 while not board[0]:  # the test says so
     for _ in range(100):

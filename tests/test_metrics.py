@@ -8,9 +8,9 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from subinterp_asgi import metrics, scoreboard
-from subinterp_asgi.meter import Meter
-from subinterp_asgi.scoreboard import GENERATION, LATENCY_BOUNDS, SLOTS_USED, WORKER, Slot
+from subinterp_asgi.control import prometheus, scoreboard
+from subinterp_asgi.control.counters import Meter
+from subinterp_asgi.control.scoreboard import GENERATION, LATENCY_BOUNDS, SLOTS_USED, WORKER, Slot
 
 type Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -60,7 +60,7 @@ def test_counters_are_those_of_all_workers_that_are_and_that_were(board: Slot) -
         for _ in range(slot):
             meter.responded(200 + 100 * slot)
         meter.flush()
-    samples = parse(metrics.render(board))
+    samples = parse(prometheus.render(board))
     # The second slot is free: whatever stands there is nobody's.
     assert samples["requests_total", ()] == 1011
     assert samples["connections_accepted_total", ()] == 1011
@@ -83,7 +83,7 @@ def test_gauges_are_those_of_workers_that_are(board: Slot) -> None:
         meter.connections, meter.websockets, meter.in_flight = 5 * slot, 2 * slot, 3 * slot
         meter.flush()
     Meter(board, 3).accepting(True)
-    samples = parse(metrics.render(board))
+    samples = parse(prometheus.render(board))
     assert samples["connections", ()] == 20
     assert samples["websockets", ()] == 8
     assert samples["requests_in_flight", ()] == 12
@@ -99,7 +99,7 @@ def test_durations_are_a_histogram(board: Slot) -> None:
         second.took(seconds)
     first.flush()
     second.flush()
-    samples = parse(metrics.render(board))
+    samples = parse(prometheus.render(board))
     buckets = {
         float(dict(labels)["le"]): value
         for labels, value in labelled(samples, "request_duration_seconds_bucket").items()
@@ -116,7 +116,7 @@ def test_who_is_held_up_is_told_apart(board: Slot) -> None:
     stuck.lag = 250_000_000
     stuck.flush(time.monotonic_ns() - 5_000_000_000)
     new.flush()
-    samples = parse(metrics.render(board))
+    samples = parse(prometheus.render(board))
     old_labels, new_labels = (
         (("generation", "2"), ("slot", slot), ("worker", "0")) for slot in ("1", "3")
     )
@@ -127,13 +127,13 @@ def test_who_is_held_up_is_told_apart(board: Slot) -> None:
 
 
 def test_a_worker_without_a_supervisor_is_the_only_one() -> None:
-    samples = parse(metrics.render(scoreboard.private_board()[0]))
+    samples = parse(prometheus.render(scoreboard.private_board()[0]))
     assert samples["workers", ()] == 1
     assert samples["requests_total", ()] == 0
 
 
 def test_the_page_is_lines_of_ascii(board: Slot) -> None:
-    page = metrics.render(board)
+    page = prometheus.render(board)
     assert page.isascii()
     assert page.endswith(b"\n")
     assert b"\n\n" not in page

@@ -6,7 +6,7 @@ import pytest
 
 from subinterp_asgi.http1 import RequestParser
 from subinterp_asgi.http1.parser import Request
-from subinterp_asgi.pages import Page, Pages
+from subinterp_asgi.worker.asgi.endpoints import Page, Pages
 
 FOUND: Page = (200, [], b"found")
 LOST: Page = (404, [], b"lost")

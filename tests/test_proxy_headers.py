@@ -1,4 +1,4 @@
-"""``subinterp_asgi.proxy_headers``: who is believed, and what is then believed of X-Forwarded-*."""
+"""``worker.proxies.headers``: who is believed, and what is then believed of X-Forwarded-*."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from subinterp_asgi.errors import ConfigError
-from subinterp_asgi.proxy_headers import ProxyHeaders, RequestFacts, TrustedProxies
 from subinterp_asgi.types import Address
+from subinterp_asgi.worker.proxies.headers import ProxyHeaders, RequestFacts, TrustedProxies
 from tests.support import ROOT
 
 PROXY: Address = ("10.0.0.1", 50000)
@@ -581,9 +581,9 @@ def test_any_fields_give_sound_facts(
 
 def test_workers_do_not_pay_for_what_they_do_not_use() -> None:
     script = (
-        "import sys, subinterp_asgi.proxy_headers as p\n"
+        "import sys, subinterp_asgi.worker.proxies.headers as p\n"
         "p.ProxyHeaders(p.TrustedProxies('127.0.0.1,::1,10.0.0.0/8'))\n"
-        "unwanted = {'ipaddress', 'typing', 'subinterp_asgi.forwarded'}\n"
+        "unwanted = {'ipaddress', 'typing', 'subinterp_asgi.worker.proxies.forwarded'}\n"
         "print(sorted(unwanted.intersection(sys.modules)))"
     )
     done = subprocess.run(

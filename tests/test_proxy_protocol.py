@@ -1,4 +1,4 @@
-"""``subinterp_asgi.proxy_protocol``: headers of versions 1 and 2, whole and in pieces."""
+"""``worker.proxies.proxy_protocol``: headers of versions 1 and 2, whole and in pieces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from subinterp_asgi.errors import SubinterpASGIError
-from subinterp_asgi.proxy_protocol import (
+from subinterp_asgi.types import Address
+from subinterp_asgi.worker.proxies.proxy_protocol import (
     ProxiedConnection,
     ProxyProtocolError,
     ProxyProtocolParser,
 )
-from subinterp_asgi.types import Address
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from subinterp_asgi import interpreters, scoreboard
-from subinterp_asgi.meter import Meter
-from subinterp_asgi.scoreboard import (
+from subinterp_asgi.control import interpreters, scoreboard
+from subinterp_asgi.control.counters import Meter
+from subinterp_asgi.control.scoreboard import (
     BUSY_SINCE,
     BYTES_OUT,
     CONNECTIONS,
@@ -141,7 +141,7 @@ def test_interpreters_share_the_board() -> None:
         other.adopt_path((str(ROOT), *sys.path))
         other.prepare({"board": board})
         other.execute(
-            "from subinterp_asgi import scoreboard\n"
+            "from subinterp_asgi.control import scoreboard\n"
             "scoreboard.attach(board, 2)\n"
             "slot = scoreboard.slot_of(*scoreboard.attached())\n"
             "slot[scoreboard.CONNECTIONS] += 5\n"

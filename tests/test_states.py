@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from subinterp_asgi.errors import StateError
-from subinterp_asgi.states import (
+from subinterp_asgi.supervisor.states import (
     GenerationState,
     SupervisorState,
     WorkerState,

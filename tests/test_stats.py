@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from subinterp_asgi.scoreboard import (
+from subinterp_asgi.control.scoreboard import (
     ACCEPTED,
     BYTES_IN,
     BYTES_OUT,
@@ -26,7 +26,7 @@ from subinterp_asgi.scoreboard import (
     new_board,
     slot_of,
 )
-from subinterp_asgi.stats import Stats, WorkerStats
+from subinterp_asgi.control.stats import Stats, WorkerStats
 
 
 def fill(board: Slot, index: int, **words: int) -> None:

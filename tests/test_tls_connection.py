@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi.loop import make_poller
-from subinterp_asgi.meter import Meter
-from subinterp_asgi.scoreboard import new_board
-from subinterp_asgi.tls_connection import WRITE_SIZE, TLSConnection
+from subinterp_asgi.control.counters import Meter
+from subinterp_asgi.control.scoreboard import new_board
+from subinterp_asgi.worker.net.loop import make_poller
+from subinterp_asgi.worker.net.tls_socket import WRITE_SIZE, TLSConnection
 from tests.integration.pki import Pki
 
 

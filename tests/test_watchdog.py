@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi.control import Runtime, WatchdogLine
+from subinterp_asgi.control.counters import Meter
+from subinterp_asgi.control.messages import Runtime, WatchdogLine
+from subinterp_asgi.control.scoreboard import new_board
 from subinterp_asgi.errors import SubinterpASGIError, WorkerInterrupted
-from subinterp_asgi.meter import Meter
-from subinterp_asgi.scoreboard import new_board
-from subinterp_asgi.watchdog import Watchdog
+from subinterp_asgi.worker.interpreter.watchdog import Watchdog
 from tests.support import nothing_left, wait_until
 
 

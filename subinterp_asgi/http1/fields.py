@@ -7,9 +7,9 @@ the application gets, how the body is framed (RFC 9112 section 6), whether the c
 
 from __future__ import annotations
 
+from .cache import Memory
 from .errors import ProtocolError
 from .grammar import CONTENT_LENGTH, FIELD_BLOCK, FIELD_LINE, TOKEN
-from .memory import Memory
 from .target import check_host
 
 CHUNKED = -1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..types import TYPE_CHECKING
+from .cache import Memory
 from .errors import ProtocolError
 from .fields import FieldCache
 from .grammar import REQUEST_LINE
-from .memory import Memory
 from .target import decode_path, split_target
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from ..errors import ASGIProtocolError
-from .response_start import ANY_LENGTH, check_block, classify, read_start
+from .response_head import ANY_LENGTH, check_block, classify, read_start
 
 SERVER = b"subinterp-asgi"
 

@@ -21,17 +21,17 @@ import asyncio
 import time
 from time import monotonic
 
-from ..control import CMD_FAULT
+from ..control.messages import CMD_FAULT
 from ..errors import StateError, WorkerInterrupted
-from ..states import WorkerState
+from ..supervisor.states import WorkerState
 from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..control import Runtime
-    from ..handles import WorkerInfo
-    from ..supervisor import Supervisor
+    from ..control.messages import Runtime
+    from ..supervisor.pool.handle import WorkerInfo
+    from ..supervisor.supervisor import Supervisor
 
 CRASH = "crash"
 FREEZE = "freeze"

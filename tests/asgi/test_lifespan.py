@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi.asgi.lifespan import Lifespan
 from subinterp_asgi.errors import ASGIProtocolError, LifespanError
+from subinterp_asgi.worker.asgi.lifespan import Lifespan
 
 type App = Callable[[Any, Any, Any], Awaitable[None]]
 

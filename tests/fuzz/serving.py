@@ -12,9 +12,9 @@ from random import Random
 from typing import Any
 
 from subinterp_asgi import Config, Worker
-from subinterp_asgi.connection import HIGH_WATER, READ_SIZE
 from subinterp_asgi.errors import ASGIProtocolError
 from subinterp_asgi.http1 import RequestParser
+from subinterp_asgi.worker.net.connection import HIGH_WATER, READ_SIZE
 from tests.http1.messages import drive
 
 from .app import Refusal, app

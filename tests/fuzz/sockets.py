@@ -7,12 +7,12 @@ import zlib
 from random import Random
 from typing import Any
 
-from subinterp_asgi.asgi import websocket as served
-from subinterp_asgi.asgi.websocket import WebSocketSession
-from subinterp_asgi.connection import READ_SIZE
 from subinterp_asgi.websocket import Close, MessageParser
 from subinterp_asgi.websocket.deflate import TAIL, Inflater
 from subinterp_asgi.websocket.frames import parse_close
+from subinterp_asgi.worker.asgi import websocket as served
+from subinterp_asgi.worker.asgi.websocket import WebSocketSession
+from subinterp_asgi.worker.net.connection import READ_SIZE
 from tests.integration.wsclient import DEFLATE, handshake
 from tests.websocket.client import BINARY, CLOSE, PONG, RSV1, TEXT, Outcome, drive
 

@@ -26,9 +26,9 @@ def test_a_few_seconds() -> None:
 
 BREAK_AND_RUN = """
 import sys
-from subinterp_asgi.asgi.exchange import HTTPExchange
-from subinterp_asgi.asgi.http import HTTPSession
-from subinterp_asgi.asgi.websocket import WebSocketSession
+from subinterp_asgi.worker.asgi.exchange import HTTPExchange
+from subinterp_asgi.worker.asgi.http import HTTPSession
+from subinterp_asgi.worker.asgi.websocket import WebSocketSession
 from subinterp_asgi.http1 import heads
 from subinterp_asgi.http1.parser import RequestParser
 from tests.fuzz import serving

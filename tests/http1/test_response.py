@@ -13,7 +13,7 @@ from subinterp_asgi.http1 import (
     DefaultFields,
     ResponseWriter,
     response,
-    response_start,
+    response_head,
     simple_response,
 )
 
@@ -471,7 +471,7 @@ def test_simple_response() -> None:
 
 
 def test_starts_that_are_remembered_are_bounded_and_never_mixed_up() -> None:
-    kept = response_start._starts.copy()
+    kept = response_head._starts.copy()
     try:
         for number in (number // 2 for number in range(5000)):
             length = (b"content-length", b"%d" % (number % 3))
@@ -480,17 +480,17 @@ def test_starts_that_are_remembered_are_bounded_and_never_mixed_up() -> None:
         large = (b"x", b"y" * 1000)
         for _ in range(2):
             assert b"y" * 1000 in render(200, [large])[0]
-        assert (200, (large,)) not in response_start._starts
-        assert 0 < len(response_start._starts) <= 512
-        assert 0 < len(response_start._starts._seen) <= 2048
+        assert (200, (large,)) not in response_head._starts
+        assert 0 < len(response_head._starts) <= 512
+        assert 0 < len(response_head._starts._seen) <= 2048
         for _ in range(3):
             assert render(404, [(b"x", b"7")])[0].startswith(b"HTTP/1.1 404 ")
             assert render(201, [(b"x", b"7")])[0].startswith(b"HTTP/1.1 201 ")
             with pytest.raises(ASGIProtocolError):
                 render(200, [(b"x", b"7\r\n")])
     finally:
-        response_start._starts.clear()
-        response_start._starts.update(kept)
+        response_head._starts.clear()
+        response_head._starts.update(kept)
 
 
 @pytest.mark.parametrize(
@@ -508,15 +508,15 @@ def test_fields_in_every_shape(fields: Any) -> None:
 
 
 def test_names_made_of_data_are_not_kept_for_ever() -> None:
-    kept = response_start._kinds.copy()
+    kept = response_head._kinds.copy()
     try:
         for number in range(3000):
             render(200, [(b"x-%d" % number, b"1")])
-        assert len(response_start._kinds) <= 2048
+        assert len(response_head._kinds) <= 2048
         # Beyond the bound names are still checked and known.
         with pytest.raises(ASGIProtocolError):
             render(200, [(b"x y", b"1")])
         assert render(200, [(b"CONTENT-length", b"0")])[0] == OK + b"CONTENT-length: 0\r\n\r\n"
     finally:
-        response_start._kinds.clear()
-        response_start._kinds.update(kept)
+        response_head._kinds.clear()
+        response_head._kinds.update(kept)

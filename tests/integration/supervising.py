@@ -10,16 +10,22 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Supervisor, exit_guard
+from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import SubinterpASGIError
-from subinterp_asgi.events import (
+from subinterp_asgi.supervisor import exit_guard
+from subinterp_asgi.supervisor.events import (
     Event,
     EventStream,
     GenerationChanged,
     SupervisorChanged,
     WorkerChanged,
 )
-from subinterp_asgi.states import GenerationState, SupervisorState, WorkerState, may_follow
+from subinterp_asgi.supervisor.states import (
+    GenerationState,
+    SupervisorState,
+    WorkerState,
+    may_follow,
+)
 from tests.support import Pending, get, wait_until
 
 from .apps.fleet import App

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Config, interpreters
+from subinterp_asgi import Config
 from subinterp_asgi.bootstrap import (
     _iic_bridge,
     _noop_receive,
@@ -27,7 +27,8 @@ from subinterp_asgi.bootstrap import (
     _try_get,
     report_error,
 )
-from subinterp_asgi.control import Doorbell, RungQueue, Runtime
+from subinterp_asgi.control import interpreters
+from subinterp_asgi.control.messages import Doorbell, RungQueue, Runtime
 from tests.support import (
     ROOT,
     Pending,

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Supervisor, rollout
+from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import ReloadError, StateError
-from subinterp_asgi.events import GenerationChanged, ReloadFailed, WorkerChanged
-from subinterp_asgi.handles import WorkerHandle
-from subinterp_asgi.rollout import Rollout
-from subinterp_asgi.states import GenerationState, SupervisorState, WorkerState
+from subinterp_asgi.supervisor.events import GenerationChanged, ReloadFailed, WorkerChanged
+from subinterp_asgi.supervisor.policy import rollout
+from subinterp_asgi.supervisor.policy.rollout import Rollout
+from subinterp_asgi.supervisor.pool.handle import WorkerHandle
+from subinterp_asgi.supervisor.states import GenerationState, SupervisorState, WorkerState
 from subinterp_asgi.testing import faults
 from tests.support import get, wait_until
 

@@ -26,10 +26,10 @@ def test_a_few_seconds(kind: str) -> None:
 
 BREAK_AND_RUN = """
 import sys
-from subinterp_asgi import fleet
-from subinterp_asgi.acceptor import Acceptor
-from subinterp_asgi.connections import Connections
-from subinterp_asgi.service import Service
+from subinterp_asgi.supervisor.pool import pool
+from subinterp_asgi.worker.net.acceptor import Acceptor
+from subinterp_asgi.worker.net.connections import Connections
+from subinterp_asgi.worker.asgi.state import Service
 from tests.soak.__main__ import main
 
 def replace(owner, name, make):
@@ -54,7 +54,7 @@ DEFECTS = {
         "is broken: ",
     ),
     "workers leave a descriptor behind": (
-        "replace(fleet.Fleet, 'release', lambda old: lambda self, handle:"
+        "replace(pool.Fleet, 'release', lambda old: lambda self, handle:"
         " (__import__('os').dup(1), old(self, handle)))",
         "AssertionError",
     ),

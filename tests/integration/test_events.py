@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 
 from subinterp_asgi import Supervisor
+from subinterp_asgi.control.stats import Stats
 from subinterp_asgi.errors import BindError, StartupError, StateError
-from subinterp_asgi.events import (
+from subinterp_asgi.supervisor.events import (
     Event,
     GenerationChanged,
     SupervisorChanged,
     WorkerChanged,
     WorkerDied,
 )
-from subinterp_asgi.states import GenerationState, SupervisorState, WorkerState
-from subinterp_asgi.stats import Stats
+from subinterp_asgi.supervisor.states import GenerationState, SupervisorState, WorkerState
 from tests.support import get, wait_until
 
 from .apps.fleet import App

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from subinterp_asgi.exit_guard import EXIT_STATUS
+from subinterp_asgi.supervisor.exit_guard import EXIT_STATUS
 from tests.support import run_script
 
 APP = """
@@ -48,12 +48,14 @@ APP = """
 HOST = """
     import atexit, sys, threading, time
     from pathlib import Path
-    from subinterp_asgi import Supervisor, exit_guard, ending
+    from subinterp_asgi import Supervisor
+    from subinterp_asgi.supervisor import exit_guard
+    from subinterp_asgi.supervisor.policy import shutdown
     from tests.support import Pending, get, wait_until
 
     isolation, workers, kind, end = sys.argv[1:]
     if kind in ("loop", "sleep", "executor", "thread", "daemon"):  # patience would be in vain
-        exit_guard.EXIT_GRACE, ending.STOP_MARGIN = 0.1, 0.3
+        exit_guard.EXIT_GRACE, shutdown.STOP_MARGIN = 0.1, 0.3
     elif kind in ("listen", "deaf"):
         exit_guard.EXIT_GRACE = 0.2
     server = Supervisor("served:app", port=0, isolation=isolation, workers=int(workers),
@@ -180,7 +182,7 @@ def test_the_default_timeouts_are_no_reason_to_wait_for_a_worker_that_is_stuck(
     tmp_path: Path,
 ) -> None:
     """They are for workers that end; one that does not even answer is given up soon."""
-    host = HOST.replace("exit_guard.EXIT_GRACE, ending.STOP_MARGIN = 0.1, 0.3", "pass")
+    host = HOST.replace("exit_guard.EXIT_GRACE, shutdown.STOP_MARGIN = 0.1, 0.3", "pass")
     host = host.replace("shutdown_timeout=0.2", "shutdown_timeout=3600")
     done = run_script(
         tmp_path, host, "interpreter", "2", "loop", "falls off", files={"served.py": APP}
@@ -206,7 +208,7 @@ def test_an_impatient_interrupt_at_exit_ends_it_at_once(tmp_path: Path) -> None:
         HOST
         + """
     import os, signal
-    ending.STOP_MARGIN = exit_guard.EXIT_GRACE = 3600
+    shutdown.STOP_MARGIN = exit_guard.EXIT_GRACE = 3600
     def interrupt():
         wait_until(lambda: server.state.value == "stopping")
         time.sleep(0.1)

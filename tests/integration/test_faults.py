@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Supervisor, errors, events
-from subinterp_asgi.states import SupervisorState, WorkerState
+from subinterp_asgi import Supervisor, errors
+from subinterp_asgi.supervisor import events
+from subinterp_asgi.supervisor.states import SupervisorState, WorkerState
 from subinterp_asgi.testing import faults
 from tests.support import Pending, get, nothing_left, run_script, wait_until
 
@@ -255,7 +256,7 @@ def test_a_delay_that_is_over(isolation: str) -> None:
 
 @both
 def test_a_delay_beyond_the_timeout_fails(isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subinterp_asgi.rollout.START_MARGIN", 0.1)
+    monkeypatch.setattr("subinterp_asgi.supervisor.policy.rollout.START_MARGIN", 0.1)
     with make(isolation, startup_timeout=0.2) as server:
         faults.delay_start(server, 3600)
         with pytest.raises(errors.ReloadError, match=r"did not start within startup_timeout=0\.2"):

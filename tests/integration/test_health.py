@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Config, Worker, states
-from subinterp_asgi.asgi.http import DISCARD_SIZE
+from subinterp_asgi import Config, Worker
 from subinterp_asgi.bootstrap import _iic_bridge, _run_worker_with_iic
-from subinterp_asgi.control import Doorbell, RungQueue
-from subinterp_asgi.events import WorkerChanged
-from subinterp_asgi.worker import WorkerState
+from subinterp_asgi.control.messages import Doorbell, RungQueue
+from subinterp_asgi.supervisor import states
+from subinterp_asgi.supervisor.events import WorkerChanged
+from subinterp_asgi.worker.asgi.http import DISCARD_SIZE
+from subinterp_asgi.worker.worker import WorkerState
 from tests.support import get, nothing_left, wait_until
 
 from .rawclient import RawClient, chunked, post, request

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from subinterp_asgi.errors import StateError
-from subinterp_asgi.events import WorkerChanged
-from subinterp_asgi.states import WorkerState
+from subinterp_asgi.supervisor.events import WorkerChanged
+from subinterp_asgi.supervisor.states import WorkerState
 from subinterp_asgi.testing import faults
 from tests.support import get, run_script
 
@@ -163,7 +163,7 @@ def test_stop_in_a_signal_handler_that_interrupts_stop(tmp_path: Path) -> None:
 def test_stop_in_a_signal_handler_that_interrupts_reload(tmp_path: Path, locked: bool) -> None:
     """Whether that waits for its workers or is about to start them, with the lock."""
     source = """
-    from subinterp_asgi.fleet import Fleet
+    from subinterp_asgi.supervisor.pool.pool import Fleet
 
     def stop():
         wait_until(reached.exists)

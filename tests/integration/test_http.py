@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from subinterp_asgi import Supervisor, worker
-from subinterp_asgi.poller import LoopPoller
+from subinterp_asgi import Supervisor
+from subinterp_asgi.worker import worker
+from subinterp_asgi.worker.net.poller import LoopPoller
 
 from .apps.http import app
 from .rawclient import RawClient, chunked, post, request

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi.asgi.http import DISCARD_SIZE
+from subinterp_asgi.worker.asgi.http import DISCARD_SIZE
 
 from .rawclient import RawClient, chunked, post, request
 from .serving import Gate, Notes, read_body, respond, serving
@@ -317,7 +317,7 @@ def test_client_that_goes_on_sending_after_the_close_is_cut_off() -> None:
 
 
 def test_client_that_never_closes_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subinterp_asgi.connection.LINGER_TIME", 0.05)
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 0.05)
     options = {"timeout_keep_alive": 0.1}  # so that the clock ticks often enough
     with serving(early, **options) as served, served.connect() as client:
         client.send(b"nonsense\r\n")

@@ -254,7 +254,7 @@ def test_shutdown_does_not_wait_for_clients_to_close(
     when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their answer is out; how long they keep their end open is not the worker's business."""
-    monkeypatch.setattr("subinterp_asgi.connection.LINGER_TIME", 3600.0)
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 3600.0)
     gate = Gate()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi.connection import HIGH_WATER, READ_SIZE, Connection
+from subinterp_asgi.worker.net.connection import HIGH_WATER, READ_SIZE, Connection
 from tests.support import wait_until
 
 from .rawclient import RawClient, chunked, post, request

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi.connection import NEVER, Connection
-from subinterp_asgi.worker import WorkerState
+from subinterp_asgi.worker.net.connection import NEVER, Connection
+from subinterp_asgi.worker.worker import WorkerState
 from tests.support import wait_until
 
 from .rawclient import chunked, post, request

@@ -15,7 +15,9 @@ APPS = "tests.integration.apps.lifecycle"
 
 PRELUDE = f"""
     import gc, os, sys, threading
-    from subinterp_asgi import Supervisor, errors, exit_guard, interpreters
+    from subinterp_asgi import Supervisor, errors
+    from subinterp_asgi.supervisor import exit_guard
+    from subinterp_asgi.control import interpreters
     from tests.support import get, open_descriptors, wait_until
 
     kind = sys.argv[1]

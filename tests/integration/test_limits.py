@@ -78,7 +78,7 @@ def test_limit_connections() -> None:
 
 def test_connections_that_were_turned_away_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """They stay until their clients have read the answer, which some never do."""
-    monkeypatch.setattr("subinterp_asgi.connection.LINGER_TIME", 600.0)
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 600.0)
     with serving(Gates(), limit_connections=1) as server, contextlib.ExitStack() as stack:
         first = server.connect()
         first.assert_open()

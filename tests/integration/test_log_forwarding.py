@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from subinterp_asgi import Config, Supervisor
-from subinterp_asgi.control import Runtime
-from subinterp_asgi.log_receiver import LogReceiver
-from subinterp_asgi.log_records import rebuild, take
+from subinterp_asgi.control.log_records import rebuild, take
+from subinterp_asgi.control.messages import Runtime
+from subinterp_asgi.supervisor.log_receiver import LogReceiver
 from tests.support import get, nothing_left, wait_until
 
 from .test_bootstrap import Drive

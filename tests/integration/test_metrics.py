@@ -9,9 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from subinterp_asgi import Config, scoreboard
-from subinterp_asgi.control import Runtime
-from subinterp_asgi.scoreboard import ACCEPTED, BYTES_IN, BYTES_OUT, CONNECTIONS, GENERATION, WORKER
+from subinterp_asgi import Config
+from subinterp_asgi.control import scoreboard
+from subinterp_asgi.control.messages import Runtime
+from subinterp_asgi.control.scoreboard import (
+    ACCEPTED,
+    BYTES_IN,
+    BYTES_OUT,
+    CONNECTIONS,
+    GENERATION,
+    WORKER,
+)
 from tests.support import get, nothing_left, wait_until
 from tests.test_metrics import Samples, labelled, parse
 
@@ -271,7 +279,7 @@ def two_workers(config: Config, *, beside: bool = False) -> Iterator[tuple[list[
             board[scoreboard.SLOTS_USED] = slot + 1
             self._interpreter.prepare({"board": board, "slot": slot})
 
-    attach = "from subinterp_asgi import scoreboard\nscoreboard.attach(board, slot)\n"
+    attach = "from subinterp_asgi.control import scoreboard\nscoreboard.attach(board, slot)\n"
     try:
         with nothing_left():
             drives = [

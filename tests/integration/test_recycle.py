@@ -10,9 +10,16 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Supervisor, keeper
-from subinterp_asgi.events import Event, WorkerAbandoned, WorkerChanged, WorkerDied, WorkerRecycled
-from subinterp_asgi.states import SupervisorState, WorkerState
+from subinterp_asgi import Supervisor
+from subinterp_asgi.supervisor.events import (
+    Event,
+    WorkerAbandoned,
+    WorkerChanged,
+    WorkerDied,
+    WorkerRecycled,
+)
+from subinterp_asgi.supervisor.policy import reconciler
+from subinterp_asgi.supervisor.states import SupervisorState, WorkerState
 from subinterp_asgi.testing import faults
 from tests.support import get, wait_until
 
@@ -100,7 +107,7 @@ def test_the_jitter_is_drawn_for_each(servers: Servers, monkeypatch: pytest.Monk
         asked.append((low, high))
         return next(drawn)
 
-    monkeypatch.setattr("subinterp_asgi.fleet.randint", randint)
+    monkeypatch.setattr("subinterp_asgi.supervisor.pool.pool.randint", randint)
     heard = Heard()
     server = servers.start(limit_max_requests=1, limit_max_requests_jitter=5, on_event=heard)
     for number, requests in enumerate([3, 1], 1):
@@ -148,8 +155,8 @@ class Memory:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.mebibytes: int | None = 100
         self.looks = 0
-        monkeypatch.setattr(keeper, "resident_memory", self)
-        monkeypatch.setattr(keeper, "RSS_INTERVAL", 0.01)
+        monkeypatch.setattr(reconciler, "resident_memory", self)
+        monkeypatch.setattr(reconciler, "RSS_INTERVAL", 0.01)
 
     def __call__(self) -> int | None:
         self.looks += 1
@@ -218,7 +225,7 @@ def test_a_system_that_does_not_tell_its_memory(
 
 
 def test_resident_memory_is_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = keeper.resident_memory()
+    found = reconciler.resident_memory()
     assert found is not None
     assert 5 * MEBIBYTE < found < 100_000 * MEBIBYTE
 
@@ -226,7 +233,7 @@ def test_resident_memory_is_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr("builtins.open", fail)
-    assert keeper.resident_memory() is None
+    assert reconciler.resident_memory() is None
 
 
 def test_no_other_is_recycled_while_one_retires(servers: Servers, tmp_path: Path) -> None:

@@ -11,11 +11,16 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import rollout
-from subinterp_asgi.ending import Ending
 from subinterp_asgi.errors import ConfigError, ReloadError, StateError
-from subinterp_asgi.events import GenerationChanged, ReloadFailed, WorkerChanged, WorkerDied
-from subinterp_asgi.states import GenerationState, SupervisorState, WorkerState
+from subinterp_asgi.supervisor.events import (
+    GenerationChanged,
+    ReloadFailed,
+    WorkerChanged,
+    WorkerDied,
+)
+from subinterp_asgi.supervisor.policy import rollout
+from subinterp_asgi.supervisor.policy.shutdown import Ending
+from subinterp_asgi.supervisor.states import GenerationState, SupervisorState, WorkerState
 from tests.support import get, wait_until
 
 from .apps.fleet import App

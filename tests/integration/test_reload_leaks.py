@@ -30,7 +30,7 @@ def test_nothing_is_left_of_the_generations_before() -> None:
 
 BREAK_AND_RUN = """
 import os, sys, threading
-from subinterp_asgi.fleet import Fleet
+from subinterp_asgi.supervisor.pool.pool import Fleet
 from tests.soak import reloads
 from tests.soak.__main__ import main
 

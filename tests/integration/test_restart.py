@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import fleet, keeper
-from subinterp_asgi.budget import RestartBudget
 from subinterp_asgi.errors import ReloadError, StateError, WorkerDiedError
-from subinterp_asgi.events import SupervisorChanged, WorkerChanged, WorkerDied
-from subinterp_asgi.states import SupervisorState, WorkerState
+from subinterp_asgi.supervisor.events import SupervisorChanged, WorkerChanged, WorkerDied
+from subinterp_asgi.supervisor.policy import reconciler
+from subinterp_asgi.supervisor.policy.budget import RestartBudget
+from subinterp_asgi.supervisor.pool import pool
+from subinterp_asgi.supervisor.states import SupervisorState, WorkerState
 from subinterp_asgi.testing import faults
 from tests.support import get, nothing_left, run_script, wait_until
 
@@ -279,7 +280,7 @@ def test_replacements_that_can_not_start_count_too(servers: Servers) -> None:
 def test_a_replacement_that_hangs_is_replaced(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(keeper, "START_MARGIN", 0.0)
+    monkeypatch.setattr(reconciler, "START_MARGIN", 0.0)
     gate = tmp_path / "gate"
 
     def make(number: int) -> App:
@@ -336,14 +337,14 @@ def test_a_defect_of_ours_does_not_end_the_supervision(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = servers.start(restart_delay=0.01)
-    start, calls = fleet.Fleet.start, iter([LookupError("who would have thought of that?")])
+    start, calls = pool.Fleet.start, iter([LookupError("who would have thought of that?")])
 
     def failing_once(*arguments: Any) -> Any:
         for exc in calls:
             raise exc
         return start(*arguments)
 
-    monkeypatch.setattr(fleet.Fleet, "start", failing_once)
+    monkeypatch.setattr(pool.Fleet, "start", failing_once)
     faults.crash_worker(server)
     wait_until(lambda: "who would have thought of that?" in caplog.text)
     wait_until(lambda: [w.state for w in server.workers] == [WorkerState.SERVING])
@@ -403,7 +404,9 @@ HANGING = """
     import ctypes  # libffi opens a descriptor, once, when it is first loaded
     import sys
     from pathlib import Path
-    from subinterp_asgi import Supervisor, errors, rollout, supervisor
+    from subinterp_asgi import Supervisor, errors
+    from subinterp_asgi.supervisor import supervisor
+    from subinterp_asgi.supervisor.policy import rollout
     from tests.support import nothing_left, wait_until
 
     when, timeout = sys.argv[1:]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import preflight
-from subinterp_asgi.events import WorkerChanged
-from subinterp_asgi.states import WorkerState
+from subinterp_asgi.supervisor import preflight
+from subinterp_asgi.supervisor.events import WorkerChanged
+from subinterp_asgi.supervisor.states import WorkerState
 from tests.support import wait_until
 
 from .rawclient import RawClient, request

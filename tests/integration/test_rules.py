@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 import subinterp_asgi
-from subinterp_asgi import Config, control, interpreters, runners, scoreboard
-from subinterp_asgi.control import Doorbell
-from subinterp_asgi.exit_guard import EXIT_STATUS
+from subinterp_asgi import Config
+from subinterp_asgi.control import interpreters, messages, scoreboard
+from subinterp_asgi.control.messages import Doorbell
+from subinterp_asgi.supervisor.exit_guard import EXIT_STATUS
+from subinterp_asgi.supervisor.pool import isolation
 from tests.support import run_script
 
 APPS = "tests.integration.apps.lifecycle"
@@ -25,7 +27,10 @@ APPS = "tests.integration.apps.lifecycle"
 PREAMBLE = """
     import os, sys, threading, time
     from pathlib import Path
-    from subinterp_asgi import Supervisor, errors, exit_guard, interpreters, ending
+    from subinterp_asgi import Supervisor, errors
+    from subinterp_asgi.supervisor import exit_guard
+    from subinterp_asgi.control import interpreters
+    from subinterp_asgi.supervisor.policy import shutdown
     from tests.support import Pending, get, wait_until
 """
 
@@ -130,7 +135,7 @@ def test_the_process_is_not_finalized_under_a_running_worker(tmp_path: Path) -> 
         tmp_path,
         PREAMBLE
         + """
-    exit_guard.EXIT_GRACE, ending.STOP_MARGIN = 0.05, 0.2
+    exit_guard.EXIT_GRACE, shutdown.STOP_MARGIN = 0.05, 0.2
     server = Supervisor("served:app", port=0, workers=4, lifespan="off", shutdown_timeout=0.1)
     server.start()
     Pending(server.url, "/")
@@ -173,7 +178,7 @@ def test_no_interpreter_is_closed_under_its_threads(
         tmp_path,
         PREAMBLE
         + """
-    ending.STOP_MARGIN = 0.2
+    shutdown.STOP_MARGIN = 0.2
     closed = []
     close = interpreters.Interpreter.close
     interpreters.Interpreter.close = lambda self: (closed.append(1), close(self))
@@ -273,7 +278,7 @@ def test_other_ways_to_start_a_process_work_and_are_not_warned_of(tmp_path: Path
 
 
 def test_queues_are_bounded_well_below_what_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert control.QUEUE_SIZE <= 256
+    assert messages.QUEUE_SIZE <= 256
     sizes: list[int] = []
     create = interpreters.create_queue
 
@@ -284,11 +289,11 @@ def test_queues_are_bounded_well_below_what_leaks(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(interpreters, "create_queue", watched)
     with subinterp_asgi.Supervisor(f"{APPS}:app", port=0, workers=2, lifespan="off"):
         pass
-    assert sizes == [control.QUEUE_SIZE] * 4
+    assert sizes == [messages.QUEUE_SIZE] * 4
 
 
 def test_statuses_are_taken_before_the_interpreter_is_closed() -> None:
-    statuses = interpreters.create_queue(control.QUEUE_SIZE)
+    statuses = interpreters.create_queue(messages.QUEUE_SIZE)
     taken: list[tuple[str, ...]] = []
 
     def take() -> None:
@@ -300,7 +305,7 @@ def test_statuses_are_taken_before_the_interpreter_is_closed() -> None:
 
     command_bell, status_bell = Doorbell(), Doorbell()
     sock = socket.create_server(("127.0.0.1", 0))
-    job = runners.Job(
+    job = isolation.Job(
         app="nonsense",
         config=Config(),
         state_json="{}",
@@ -309,14 +314,14 @@ def test_statuses_are_taken_before_the_interpreter_is_closed() -> None:
         path=tuple(sys.path),
         board=scoreboard.new_board(1),
         slot=1,
-        ctrl_queue=interpreters.create_queue(control.QUEUE_SIZE),
+        ctrl_queue=interpreters.create_queue(messages.QUEUE_SIZE),
         status_queue=statuses,
         command_bell=command_bell,
         status_bell=status_bell,
         before_close=take,
     )
     before = interpreters.alive()
-    runners.run_in_interpreter(job)  # nobody else looks at the queue meanwhile
+    isolation.run_in_interpreter(job)  # nobody else looks at the queue meanwhile
     assert interpreters.alive() == before
     assert [status[0] for status in taken] == ["started", "error"]
     assert "Invalid app path" in taken[-1][1]

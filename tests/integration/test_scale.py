@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import fleet as fleet_module
-from subinterp_asgi import listeners
 from subinterp_asgi.errors import BindError, ConfigError, StartupError, StateError
-from subinterp_asgi.events import GenerationChanged, Scaled, WorkerChanged, WorkerDied
-from subinterp_asgi.states import GenerationState, WorkerState
+from subinterp_asgi.supervisor import listeners
+from subinterp_asgi.supervisor.events import GenerationChanged, Scaled, WorkerChanged, WorkerDied
+from subinterp_asgi.supervisor.pool import pool as fleet_module
+from subinterp_asgi.supervisor.states import GenerationState, WorkerState
 from tests.support import get, wait_until
 
 from .apps.fleet import App

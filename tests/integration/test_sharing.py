@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Supervisor, handover
+from subinterp_asgi import Supervisor
+from subinterp_asgi.control import handoff
 from subinterp_asgi.errors import BindError
-from subinterp_asgi.events import WorkerChanged, WorkerDied
-from subinterp_asgi.states import WorkerState
+from subinterp_asgi.supervisor.events import WorkerChanged, WorkerDied
+from subinterp_asgi.supervisor.states import WorkerState
 from tests.support import get, wait_until
 
 from .rawclient import RawClient, request
@@ -178,7 +179,7 @@ def hand_over(slot: Any) -> Iterator[RawClient]:
         client = RawClient(listener.getsockname())
         accepted, _ = listener.accept()
     with client:
-        assert handover.send(slot.inbox[1], accepted.detach())
+        assert handoff.send(slot.inbox[1], accepted.detach())
         yield client
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import interpreters, keeper
+from subinterp_asgi.control import interpreters
 from subinterp_asgi.errors import ReloadError, WorkerDiedError
-from subinterp_asgi.events import WorkerChanged, WorkerDied
-from subinterp_asgi.states import SupervisorState, WorkerState
+from subinterp_asgi.supervisor.events import WorkerChanged, WorkerDied
+from subinterp_asgi.supervisor.policy import reconciler
+from subinterp_asgi.supervisor.states import SupervisorState, WorkerState
 from tests.support import get, wait_until
 
 from .apps.fleet import App
@@ -247,7 +248,7 @@ def test_a_spare_that_does_not_come_to_serve(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It was quick to be ready, and holds its loop up now; another takes its place."""
-    monkeypatch.setattr(keeper, "START_MARGIN", 0.0)
+    monkeypatch.setattr(reconciler, "START_MARGIN", 0.0)
     made, heard = Made(), Heard()
     path = tmp_path / "file"
 
@@ -272,7 +273,7 @@ def test_a_spare_that_does_not_come_to_serve(
 def test_a_spare_that_hangs_in_its_import(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "START_MARGIN", 0.0)
+    monkeypatch.setattr(reconciler, "START_MARGIN", 0.0)
     made, heard, released = Made(), Heard(), threading.Event()
 
     def make() -> App:

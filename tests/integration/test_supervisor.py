@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Config, Supervisor, exit_guard, interpreters
-from subinterp_asgi.ending import Ending
+from subinterp_asgi import Config, Supervisor
+from subinterp_asgi.control import interpreters
 from subinterp_asgi.errors import (
     BindError,
     ConfigError,
@@ -28,7 +28,9 @@ from subinterp_asgi.errors import (
     StateError,
     WorkerDiedError,
 )
-from subinterp_asgi.states import SupervisorState, WorkerState
+from subinterp_asgi.supervisor import exit_guard
+from subinterp_asgi.supervisor.policy.shutdown import Ending
+from subinterp_asgi.supervisor.states import SupervisorState, WorkerState
 from tests.integration.apps import lifecycle
 from tests.support import Pending, get, nothing_left, run_script, wait_until
 
@@ -532,7 +534,7 @@ def test_a_system_that_has_no_descriptor_left(tmp_path: Path) -> None:
         tmp_path,
         f"""
         import gc, os, resource, sys, threading
-        from subinterp_asgi import Supervisor, interpreters
+        from subinterp_asgi import Supervisor; from subinterp_asgi.control import interpreters
         kind = sys.argv[1]
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
@@ -827,7 +829,7 @@ def test_a_worker_thread_cannot_stop_its_own_supervisor() -> None:
 def test_a_worker_that_does_not_end_is_named_and_forgiven_once_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("subinterp_asgi.ending.STOP_MARGIN", 0.05)
+    monkeypatch.setattr("subinterp_asgi.supervisor.policy.shutdown.STOP_MARGIN", 0.05)
     gate = tmp_path / "gate"
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -1187,8 +1189,10 @@ THREADS = """
 THREADS_HOST = """
     import sys, threading, time, urllib.request
     from pathlib import Path
-    from subinterp_asgi import Supervisor, errors, interpreters, ending
-    ending.STOP_MARGIN = 0.3
+    from subinterp_asgi import Supervisor, errors
+    from subinterp_asgi.control import interpreters
+    from subinterp_asgi.supervisor.policy import shutdown
+    shutdown.STOP_MARGIN = 0.3
     kind, when = sys.argv[1:]
     server = Supervisor("left:app", port=0, access_log=False, lifespan="off",
                         shutdown_timeout=30 if when == "soon" else 0.2)

@@ -15,19 +15,20 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Config, interpreters
+from subinterp_asgi import Config
 from subinterp_asgi.bootstrap import run_worker
-from subinterp_asgi.control import Runtime, WatchdogLine
-from subinterp_asgi.importer import import_app
-from subinterp_asgi.meter import Meter
-from subinterp_asgi.scoreboard import BUSY_SINCE, ERRORS, IN_FLIGHT, new_board, slot_of
+from subinterp_asgi.control import interpreters
+from subinterp_asgi.control.counters import Meter
+from subinterp_asgi.control.messages import Runtime, WatchdogLine
+from subinterp_asgi.control.scoreboard import BUSY_SINCE, ERRORS, IN_FLIGHT, new_board, slot_of
+from subinterp_asgi.worker.interpreter.importer import import_app
 from tests.support import ROOT, Pending, get, nothing_left, run_script, wait_until
 
 from .rawclient import request
 from .wsclient import WSClient
 
 APPS = "tests.integration.apps.stuck"
-ATTACH = "from subinterp_asgi import scoreboard\nscoreboard.attach(board, 1)"
+ATTACH = "from subinterp_asgi.control import scoreboard\nscoreboard.attach(board, 1)"
 CALL = """
 from subinterp_asgi.bootstrap import bootstrap
 bootstrap(

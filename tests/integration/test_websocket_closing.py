@@ -333,7 +333,7 @@ def test_close_while_reading_is_paused(target: bytes, code: int) -> None:
 
 
 def test_client_that_does_not_answer_the_close_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subinterp_asgi.asgi.websocket.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("subinterp_asgi.worker.asgi.websocket.CLOSE_TIMEOUT", 0.05)
     notes = Notes()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -23,7 +23,7 @@ APP = "tests.integration.apps.websocket:app"
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Options, and constants, with which a worker waits for nobody long."""
-    monkeypatch.setattr("subinterp_asgi.worker._BREAK_OFF_TIME", 0.2)
+    monkeypatch.setattr("subinterp_asgi.worker.worker._BREAK_OFF_TIME", 0.2)
     return {"timeout_graceful_shutdown": 0.05}
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi.asgi.websocket import WebSocketSession
 from subinterp_asgi.errors import ClientDisconnected
+from subinterp_asgi.worker.asgi.websocket import WebSocketSession
 from tests.support import wait_until
 from tests.websocket.client import BINARY, PING, PONG, TEXT, frame
 
@@ -244,7 +244,7 @@ def test_pongs_come_in_the_order_of_pings() -> None:
 
 
 def test_worker_ends_with_a_pong_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subinterp_asgi.worker._BREAK_OFF_TIME", 0.05)
+    monkeypatch.setattr("subinterp_asgi.worker.worker._BREAK_OFF_TIME", 0.05)
     with (
         serving(echo, timeout_graceful_shutdown=0.05) as served,
         WSClient(served.address, receive_buffer=4096) as client,

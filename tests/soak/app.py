@@ -16,10 +16,10 @@ import threading
 import time
 from typing import Any
 
-from subinterp_asgi import handover
-from subinterp_asgi.acceptor import Acceptor
+from subinterp_asgi.control import handoff
 from subinterp_asgi.errors import WorkerInterrupted
 from subinterp_asgi.testing import faults
+from subinterp_asgi.worker.net.acceptor import Acceptor
 
 _JOURNAL = os.environ["SOAK_JOURNAL"]
 
@@ -33,7 +33,7 @@ def note(what: str, about: object = "-") -> None:
 
 
 def _watch() -> None:
-    begin, inflict, leave = Acceptor._begin, faults.inflict, handover.leave
+    begin, inflict, leave = Acceptor._begin, faults.inflict, handoff.leave
 
     def noted_begin(self: Any, sock: Any, client: Any, server: Any) -> None:
         note("took", client[1])
@@ -51,7 +51,7 @@ def _watch() -> None:
             note("left", port)
         return done
 
-    handover.leave = noted_leave
+    handoff.leave = noted_leave
     Acceptor._begin, faults.inflict = noted_begin, noted_inflict  # type: ignore[method-assign]
 
 

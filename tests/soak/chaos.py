@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from subinterp_asgi import Supervisor, events
+from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import ReloadError, StartupError, StateError
+from subinterp_asgi.supervisor import events
 from subinterp_asgi.testing import faults
 from tests.integration.command import Command
 from tests.integration.rawclient import request

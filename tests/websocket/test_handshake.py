@@ -9,12 +9,7 @@ import pytest
 
 from subinterp_asgi.errors import ASGIProtocolError
 from subinterp_asgi.http1 import DefaultFields, RequestParser
-from subinterp_asgi.websocket import (
-    Handshake,
-    HandshakeError,
-    negotiate_deflate,
-    read_handshake,
-)
+from subinterp_asgi.websocket import Handshake, HandshakeError, negotiate_deflate, read_handshake
 from subinterp_asgi.websocket.handshake import accept_value
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # section 1.3

@@ -40,7 +40,7 @@ def test_what_is_not_needed_is_not_imported(tmp_path: Path) -> None:
 
 IN_AN_INTERPRETER = """
 import sys
-from subinterp_asgi.interpreters import Interpreter
+from subinterp_asgi.control.interpreters import Interpreter
 
 CODE = '''
 import zlib

@@ -2,8 +2,9 @@
 
 import sys
 
-from subinterp_asgi import cli, ending
+from subinterp_asgi import cli
+from subinterp_asgi.supervisor.policy import shutdown
 
 if __name__ == "__main__":
-    ending.STOP_MARGIN = 0.2
+    shutdown.STOP_MARGIN = 0.2
     sys.exit(cli.main())

@@ -1,0 +1,23 @@
+"""The options of a server: their names, defaults, documentation and checks."""
+
+from .options import (
+    Config,
+    DaemonThreads,
+    ForwardedHeader,
+    Isolation,
+    LifespanMode,
+    LogLevel,
+    ReloadStrategy,
+    option_names,
+)
+
+__all__ = [
+    "Config",
+    "DaemonThreads",
+    "ForwardedHeader",
+    "Isolation",
+    "LifespanMode",
+    "LogLevel",
+    "ReloadStrategy",
+    "option_names",
+]

@@ -1,0 +1,128 @@
+"""The scoreboard as a page for Prometheus, in its text format 0.0.4.
+
+Counters are sums over all workers that are and that were, so that any worker can answer for all and
+a reload does not reset them. What another worker counted is as of the last time its loop slept.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+
+from ..types import TYPE_CHECKING
+from . import scoreboard
+from .scoreboard import LATENCY, LATENCY_BOUNDS, LATENCY_SUM, STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .scoreboard import Slot
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+_COUNTERS = {
+    scoreboard.REQUESTS: ("requests_total", "Requests begun, WebSockets included."),
+    scoreboard.ERRORS: ("app_exceptions_total", "Exceptions that left the application."),
+    scoreboard.ACCEPTED: ("connections_accepted_total", "Connections accepted."),
+    scoreboard.BYTES_IN: ("received_bytes_total", "Octets received as HTTP or WebSocket."),
+    scoreboard.BYTES_OUT: ("sent_bytes_total", "Octets sent."),
+    scoreboard.LOGS_DROPPED: ("log_records_dropped_total", "Records that were not forwarded."),
+}
+_GAUGES = {
+    scoreboard.CONNECTIONS: ("connections", "Open connections."),
+    scoreboard.WEBSOCKETS: ("websockets", "Open WebSockets."),
+    scoreboard.IN_FLIGHT: ("requests_in_flight", "Requests without a complete response."),
+    scoreboard.ACCEPTING: ("workers_accepting", "Workers that accept connections."),
+}
+
+
+def render(board: Slot) -> bytes:
+    """Render what a scoreboard says at this moment."""
+    page = _Page()
+    sums = scoreboard.counted(board)
+    workers = [  # copies, since a slot may be given up at any time
+        (index, words)
+        for index in range(1, board[scoreboard.SLOTS_USED])
+        if (words := scoreboard.slot_of(board, index).tolist())[scoreboard.WORKER]
+    ]
+    for word, (name, text) in _COUNTERS.items():
+        page.add(name, "counter", text, [("", sums[word])])
+    page.add(
+        "responses_total",
+        "counter",
+        "Responses by class of their status.",
+        [(f'{{class="{n}xx"}}', sums[STATUS + n]) for n in range(1, 6)],
+    )
+    page.add(
+        "request_duration_seconds",
+        "histogram",
+        "Time from a request's head to the end of its response.",
+        _histogram(sums[LATENCY_SUM], sums[LATENCY : LATENCY + len(LATENCY_BOUNDS) + 1]),
+    )
+    page.add("workers", "gauge", "Workers that have not ended.", [("", len(workers))])
+    for word, (name, text) in _GAUGES.items():
+        page.add(name, "gauge", text, [("", sum(words[word] for _, words in workers))])
+    _add_health(page, workers)
+    return page.render()
+
+
+def _histogram(microseconds: int, buckets: Sequence[int]) -> Iterable[tuple[str, float]]:
+    count = 0
+    for bound, responses in zip((*LATENCY_BOUNDS, "+Inf"), buckets, strict=True):
+        count += responses
+        yield f'_bucket{{le="{bound}"}}', count
+    yield "_sum", microseconds / 1e6
+    yield "_count", count
+
+
+def _add_health(page: _Page, workers: list[tuple[int, list[int]]]) -> None:
+    """Add what tells of workers that are held up; each for itself, since a sum would say nothing.
+
+    The number of the slot is among the labels because two workers may have all else in common, such
+    as one that is stuck and the one in its place.
+    """
+    now = monotonic_ns()
+    lags: list[tuple[str, float]] = []
+    busy: list[tuple[str, float]] = []
+    for index, words in workers:
+        labels = (
+            f'{{worker="{words[scoreboard.WORKER] - 1}",'
+            f'generation="{words[scoreboard.GENERATION]}",slot="{index}"}}'
+        )
+        since = words[scoreboard.BUSY_SINCE]
+        lags.append((labels, words[scoreboard.LAG] / 1e9))
+        busy.append((labels, max(0, now - since) / 1e9 if since else 0.0))
+    page.add(
+        "worker_loop_lag_seconds",
+        "gauge",
+        "How long the worker's loop was held up lately at one time.",
+        lags,
+    )
+    page.add(
+        "worker_busy_seconds",
+        "gauge",
+        "How long the worker's loop has not slept nor begun a round; it grows if it is stuck.",
+        busy,
+    )
+
+
+class _Page:
+    """Lines of the text format."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> None:
+        """Add a metric.
+
+        Args:
+            name: Its name, without the prefix that all have.
+            kind: Its type.
+            text: What it says.
+            samples: What follows the name, and the value.
+        """
+        name = f"subinterp_asgi_{name}"
+        self._lines += (f"# HELP {name} {text}", f"# TYPE {name} {kind}")
+        self._lines += (f"{name}{suffix} {value}" for suffix, value in samples)
+
+    def render(self) -> bytes:
+        return "\n".join((*self._lines, "")).encode("ascii")

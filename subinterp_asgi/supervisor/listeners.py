@@ -1,0 +1,398 @@
+"""Listening sockets: opened once by the supervisor, kept for its whole life, lent to workers.
+
+Where the system spreads connections over sockets of the same address (``SO_REUSEPORT`` on Linux),
+each worker's *slot* has a socket of its own for each TCP address. Slots are never closed before the
+end, not even if there are fewer workers than there were: whatever the kernel has queued there must
+be accepted by somebody. All other sockets are shared by all slots.
+
+A socket that this module opened it also closes, and a Unix socket's file it removes if it is still
+the one it made. Sockets that a caller handed in, as objects or by number, stay the caller's: only
+duplicates are served and closed. (Being non-blocking belongs to the socket, not to a descriptor of
+it; the caller's setting is restored at the end.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..config import Config
+from ..errors import BindError, ConfigError
+from ..types import Address
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    sock: socket.socket
+    owned: bool
+    was_blocking: bool
+    slot: int | None = None  # whose it is; None: shared
+    inode: tuple[str, int, int] | None = None  # path, device, inode of a Unix socket we made
+
+
+# Elsewhere the option means something else, or that the last socket gets all.
+_PER_SLOT = sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
+_PORT_TRIES = 20
+
+
+class Listeners:
+    """The listening sockets of a supervisor.
+
+    Args:
+        config: Says where to listen unless ``sockets`` are given.
+        sockets: Bound stream sockets of the caller's.
+
+    Attributes:
+        addresses: Where they listen, each address once.
+        slots: Number of slots that there are sockets for.
+
+    Raises:
+        BindError: An address is taken, not ours to take, or not an address.
+        ConfigError: An entry of ``bind`` can't be understood.
+    """
+
+    def __init__(self, config: Config, sockets: Sequence[socket.socket] = ()) -> None:
+        self._config = config
+        self._listeners: list[_Listener] = []
+        self.slots = 1
+        try:
+            if sockets:
+                for sock in sockets:
+                    self._adopt(sock.fileno(), f"socket {sock!r}")
+            elif config.fd is not None:
+                self._adopt(config.fd, f"fd://{config.fd}")
+            elif config.uds is not None:
+                self._open_unix(config.uds)
+            elif config.bind:
+                for entry in config.bind:
+                    self._open(entry)
+            else:
+                self._open_tcp(config.host, config.port, config.host)
+            self.grow(config.workers)
+        except BaseException:
+            self.close()
+            raise
+        self.addresses: tuple[Address, ...] = tuple(
+            _address(x.sock) for x in self._listeners if not x.slot
+        )
+
+    @property
+    def url(self) -> str:
+        """Base URL of the first TCP address, or of the Unix socket if there is no other."""
+        scheme = "https" if self._config.tls else "http"
+        for host, port in self.addresses:
+            if port is not None:
+                host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+                return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        from urllib.parse import quote  # rarely needed, and not cheap to import
+
+        return f"{scheme}+unix://{quote(self.addresses[0][0], safe='')}"
+
+    def grow(self, slots: int) -> None:
+        """Open sockets for more slots.
+
+        Raises:
+            BindError: That is not possible.
+        """
+        new: list[tuple[int, socket.socket]] = []
+        for slot in range(self.slots, slots):
+            for first in [x for x in self._listeners if x.slot == 0]:
+                try:
+                    new.append((slot, _another(first.sock)))
+                except OSError as exc:
+                    for _, sock in new:
+                        sock.close()
+                    host, port = _address(first.sock)
+                    where = f"{host}:{port}"
+                    raise BindError(where, exc.strerror or str(exc), exc.errno) from None
+        # Not before all are bound: one that listens is given connections, which somebody must want.
+        self._listeners += [self._listen(sock, slot) for slot, sock in new]
+        self.slots = max(self.slots, slots)
+
+    def of_slot(self, slot: int) -> list[int]:
+        """Descriptors of the sockets that are this slot's alone."""
+        return [x.sock.fileno() for x in self._listeners if x.slot == slot]
+
+    def duplicate(self, slot: int = 0, *, shared: bool = True) -> list[tuple[int, int]]:
+        """Return (descriptor, family) of a duplicate of each socket of a slot, for a worker to own.
+
+        Args:
+            slot: Number of the slot.
+            shared: Those that are shared, too.
+        """
+        duplicates: list[tuple[int, int]] = []
+        try:
+            for x in self._listeners:
+                if x.slot != slot and not (shared and x.slot is None):
+                    continue
+                duplicates.append((os.dup(x.sock.fileno()), int(x.sock.family)))
+        except OSError:
+            for fd, _ in duplicates:
+                os.close(fd)
+            raise
+        return duplicates
+
+    def discourage(self) -> None:
+        """Let nearly no connection queue up any more, so that closing breaks nearly none.
+
+        The kernel drops what does not fit, and who connects tries again, to be refused then.
+        """
+        for listener in self._listeners:
+            if listener.owned:
+                with contextlib.suppress(OSError):
+                    listener.sock.listen(0)
+
+    def refuse(self) -> None:
+        """Close what was opened here; connections that nobody accepted are refused.
+
+        What is the caller's stays as it is, since a worker that still accepts must not block there.
+        """
+        own = [x for x in self._listeners if x.owned]
+        self._listeners = [x for x in self._listeners if not x.owned]
+        while own:
+            listener = own.pop()
+            # A worker that could not be stopped has a duplicate; nobody shall wait for it.
+            with contextlib.suppress(OSError):
+                listener.sock.shutdown(socket.SHUT_RDWR)
+            listener.sock.close()
+            if listener.inode is not None:
+                _unlink_own(*listener.inode)
+
+    def close(self) -> None:
+        """Close all; only when no worker accepts from it any more."""
+        self.refuse()
+        while self._listeners:
+            listener = self._listeners.pop()
+            listener.sock.setblocking(listener.was_blocking)
+            listener.sock.close()
+
+    # --- opening
+
+    def _open(self, entry: str) -> None:
+        """Open one entry of ``bind``."""
+        if entry.startswith("unix:"):
+            self._open_unix(entry.removeprefix("unix:"))
+        elif entry.startswith("fd://"):
+            number = entry.removeprefix("fd://")
+            if not number.isdecimal():
+                raise ConfigError("bind", f"{entry!r} must be fd:// and a number")
+            self._adopt(int(number), entry)
+        else:
+            host, colon, port = entry.rpartition(":")
+            if not colon or "]" in port:
+                host, port = entry, str(self._config.port)
+            if host.startswith("[") and host.endswith("]"):
+                host = host[1:-1]
+            elif ":" in host:
+                raise ConfigError("bind", f"{entry!r}: an IPv6 address needs brackets")
+            if not port.isdecimal() or int(port) > 65535:
+                raise ConfigError("bind", f"{entry!r} has no valid port")
+            self._open_tcp(host, int(port), entry)
+
+    def _open_tcp(self, host: str, port: int, name: str) -> None:
+        """Open all addresses of a host, with the same port."""
+        where = name if ":" in name.rpartition("]")[2] else f"{name}:{port}"
+        try:
+            found = socket.getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except (socket.gaierror, UnicodeError) as exc:
+            raise BindError(where, f"{host!r} is not the address of a host ({exc})") from None
+        failure: OSError | None = None
+        slot = 0 if _PER_SLOT else None
+        opened = 0
+        for family, kind, proto, _, address in dict.fromkeys(found):
+            if opened and not port:
+                # The port that the kernel chose for the first of the host's addresses.
+                port = self._listeners[-1].sock.getsockname()[1]
+            address = (address[0], port, *address[2:])
+            try:
+                self._listeners.append(self._bind_first(family, kind, proto, address, slot))
+            except OSError as exc:
+                if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise BindError(where, exc.strerror or str(exc), exc.errno) from None
+                failure = exc  # such as ::1 for localhost where there is no IPv6
+            else:
+                opened += 1
+        if not opened and failure is not None:
+            raise BindError(where, failure.strerror or str(failure), failure.errno) from None
+
+    def _bind_first(
+        self, family: int, kind: int, proto: int, address: tuple[object, ...], slot: int | None
+    ) -> _Listener:
+        """Bind the first socket of an address, if nobody else listens there.
+
+        With ``SO_REUSEPORT`` set it would share the port with another server of the same user's.
+        """
+        # "::" alone serves IPv4 too; beside an IPv4 address it must leave that to it.
+        only = any(x.sock.family == socket.AF_INET for x in self._listeners)
+        if slot is None:
+            return self._listen(_bound(family, kind, proto, address, only=only), None)
+        tries = 1 if address[1] else _PORT_TRIES
+        while True:
+            with _bound(family, kind, proto, address, only=only) as probe:
+                found = probe.getsockname()
+            try:
+                sock = _bound(family, kind, proto, found, only=only, shared_port=True)
+                return self._listen(sock, slot)
+            except OSError:  # somebody was faster
+                tries -= 1
+                if not tries:
+                    raise
+
+    def _listen(self, sock: socket.socket, slot: int | None) -> _Listener:
+        try:
+            sock.listen(self._config.backlog)
+            sock.setblocking(False)
+        except BaseException:
+            sock.close()
+            raise
+        return _Listener(sock, owned=True, was_blocking=True, slot=slot)
+
+    def _open_unix(self, path: str) -> None:
+        name = f"unix:{path}"
+        if not path:
+            raise ConfigError("bind", "unix: needs a path")
+        abstract = path.startswith("@")  # Linux: a name without a file
+        if not abstract:
+            _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        inode = None
+        try:
+            sock.bind(b"\0" + path[1:].encode() if abstract else path)
+            if not abstract:
+                made = os.stat(path)
+                inode = (os.path.abspath(path), made.st_dev, made.st_ino)
+                # Nobody can connect before listen(), so that no other mode is ever in force.
+                os.chmod(path, self._config.uds_permissions)
+            sock.listen(self._config.backlog)
+            sock.setblocking(False)
+        except OSError as exc:
+            sock.close()
+            if inode is not None:
+                _unlink_own(*inode)
+            raise BindError(name, exc.strerror or str(exc), exc.errno) from None
+        self._listeners.append(_Listener(sock, owned=True, was_blocking=True, inode=inode))
+
+    def _adopt(self, fd: int, name: str) -> None:
+        """Take a duplicate of a socket that is somebody else's."""
+        try:
+            duplicate = os.dup(fd)
+        except OSError as exc:
+            raise BindError(name, exc.strerror or str(exc), exc.errno) from None
+        try:
+            sock = socket.socket(fileno=duplicate)
+        except OSError as exc:
+            os.close(duplicate)
+            raise BindError(name, f"not a socket ({exc.strerror})", exc.errno) from None
+        try:
+            if sock.type != socket.SOCK_STREAM:
+                raise BindError(name, "not a stream socket")
+            if _address(sock) in (("", None), ("0.0.0.0", 0), ("::", 0)):
+                raise BindError(name, "the socket is not bound to an address")
+            was_blocking = os.get_blocking(duplicate)
+            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                sock.listen(self._config.backlog)
+            sock.setblocking(False)
+        except OSError as exc:
+            sock.close()
+            if isinstance(exc, BindError):
+                raise
+            raise BindError(name, exc.strerror or str(exc), exc.errno) from None
+        self._listeners.append(_Listener(sock, owned=False, was_blocking=was_blocking))
+
+
+def _bound(
+    family: int,
+    kind: int,
+    proto: int,
+    address: tuple[object, ...],
+    *,
+    only: bool,
+    shared_port: bool = False,
+) -> socket.socket:
+    """Return a socket that is bound and does not listen yet.
+
+    Args:
+        family: Its address family.
+        kind: Its type.
+        proto: Its protocol.
+        address: Where to bind it.
+        only: Don't serve IPv4 too.
+        shared_port: Set ``SO_REUSEPORT``.
+    """
+    sock = socket.socket(family, kind, proto)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
+        if shared_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _another(sock: socket.socket) -> socket.socket:
+    """Bind another socket to the address of one that shares its port."""
+    only = sock.family == socket.AF_INET6 and bool(
+        sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    )
+    return _bound(
+        sock.family, sock.type, sock.proto, sock.getsockname(), only=only, shared_port=True
+    )
+
+
+def _address(sock: socket.socket) -> Address:
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        return (name[0], name[1])
+    if isinstance(name, bytes):
+        return ("@" + name[1:].decode("utf-8", "surrogateescape"), None)
+    return (name, None)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the file of a Unix socket that nobody listens on any more.
+
+    Raises:
+        BindError: Somebody does, or it is something else.
+    """
+    name = f"unix:{path}"
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise BindError(name, exc.strerror or str(exc), exc.errno) from None
+    if not stat.S_ISSOCK(mode):
+        raise BindError(name, "the file exists and is not a socket", errno.EADDRINUSE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass  # a full queue, or no permission: somebody's all the same
+    raise BindError(name, "another server listens there", errno.EADDRINUSE)
+
+
+def _unlink_own(path: str, device: int, inode: int) -> None:
+    with contextlib.suppress(OSError):
+        now = os.stat(path)
+        if (now.st_dev, now.st_ino) == (device, inode):
+            os.unlink(path)

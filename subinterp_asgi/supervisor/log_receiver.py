@@ -1,0 +1,193 @@
+"""Gives the host's ``logging`` what workers log in interpreters of their own.
+
+The other end of ``log_forwarding``, and all that a host pays for it: one thread, which sleeps
+unless something is logged. To the host's loggers, handlers and filters the records are as if they
+had been logged here, with ``worker_id`` and ``generation`` beside what else a record has; but
+message and traceback are text already, so that ``args`` and ``exc_info`` are empty.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import threading
+from enum import Enum
+
+from ..control import log_records
+from ..control.messages import Doorbell
+from . import host_log
+
+_READ_SIZE = 64 * 1024  # what a pipe holds
+
+
+class _Pipe:
+    """A worker's pipe. Its reading end is closed by the last of those who may need it open.
+
+    That is the thread which watches it, and also the worker: who writes to a pipe without a reader
+    is sent SIGPIPE, and a host may have chosen to die of that.
+    """
+
+    def __init__(self, worker_id: int, generation: int) -> None:
+        self.worker_id = worker_id
+        self.generation = generation
+        self.buffer = bytearray()
+        self.watched = True
+        self.ended = False
+        self.read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.read_fd, False)
+        os.set_blocking(self.write_fd, False)
+
+
+class LogReceiver:
+    """Hands records of workers to the host's loggers, in a thread of its own.
+
+    The methods may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pipes: dict[int, _Pipe] = {}  # by writing descriptor, until their worker has ended
+        self._new: list[_Pipe] = []
+        self._bell = Doorbell()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def open(self, worker_id: int, generation: int) -> int:
+        """Make a pipe for a worker and return its writing end, a non-blocking descriptor.
+
+        The worker borrows it; ``worker_ended()`` closes it.
+        """
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("the receiver is closed")
+            if self._thread is None:
+                self._thread = self._start_thread()
+            pipe = _Pipe(worker_id, generation)
+            self._pipes[pipe.write_fd] = pipe
+            self._new.append(pipe)
+            self._bell.ring()
+        return pipe.write_fd
+
+    def became(self, fd: int, worker_id: int) -> None:
+        """Note that a spare (-1) has become a worker."""
+        with self._lock:
+            self._pipes[fd].worker_id = worker_id
+
+    def worker_ended(self, fd: int) -> None:
+        """Close a worker's pipe; what is in it is still read.
+
+        Only when nothing is left of the worker that could write: another file may get the number.
+        """
+        with self._lock:
+            pipe = self._pipes.pop(fd)
+            pipe.ended = True
+            os.close(fd)  # behind what was written the thread will find the end
+            if not pipe.watched:
+                os.close(pipe.read_fd)
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Hand over what has come, and end the thread; return whether it has ended.
+
+        A pipe whose worker has not ended stays open, though nobody reads it any more, until
+        ``worker_ended()`` is called. Don't hold a lock that one of the host's handlers may want.
+
+        Args:
+            timeout: How long the host's handlers may take. After that, and if one of them is what
+                calls this, the thread ends when they are done.
+        """
+        with self._lock:
+            if not self._closing:
+                self._closing = True
+                self._bell.ring()
+                if self._thread is None:
+                    self._bell.close()
+        thread = self._thread
+        if thread is None:
+            return True
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+        return not thread.is_alive()
+
+    # --- the thread
+
+    def _start_thread(self) -> threading.Thread:
+        selector = selectors.DefaultSelector()
+        try:
+            selector.register(self._bell, selectors.EVENT_READ)
+            thread = threading.Thread(
+                target=self._run, args=(selector,), name="asgi-logs", daemon=True
+            )
+            thread.start()
+        except BaseException:
+            selector.close()
+            raise
+        return thread
+
+    def _run(self, selector: selectors.BaseSelector) -> None:
+        with selector:
+            while not self._closing:
+                for key, _ in selector.select():
+                    if key.data is None:
+                        self._bell.silence()
+                    elif _read(key.data) is _Read.END:
+                        selector.unregister(key.fd)
+                        self._unwatch(key.data)
+                for pipe in self._take_new():
+                    selector.register(pipe.read_fd, selectors.EVENT_READ, pipe)
+            watched = [key.data for key in selector.get_map().values() if key.data is not None]
+        for pipe in (*watched, *self._take_new()):
+            # A worker that has not ended may log without end; what it has sent by now is enough.
+            while _read(pipe) is _Read.MORE and pipe.ended:
+                pass
+            self._unwatch(pipe)
+        with self._lock:
+            self._bell.close()
+
+    def _take_new(self) -> list[_Pipe]:
+        with self._lock:
+            new, self._new = self._new, []
+        return new
+
+    def _unwatch(self, pipe: _Pipe) -> None:
+        with self._lock:
+            pipe.watched = False
+            if pipe.ended:
+                os.close(pipe.read_fd)
+
+
+class _Read(Enum):
+    MORE = 1
+    NOTHING = 2
+    END = 3
+
+
+def _read(pipe: _Pipe) -> _Read:
+    """Read once and hand over what has come; tell whether there was something."""
+    try:
+        data = os.read(pipe.read_fd, _READ_SIZE)
+    except BlockingIOError:
+        return _Read.NOTHING
+    if not data:
+        return _Read.END
+    pipe.buffer += data
+    try:
+        frames = log_records.take(pipe.buffer)
+    except ValueError as exc:
+        # Somebody else has written to the descriptor; where the next frame is nobody knows.
+        text = "worker %d: its log is not forwarded any more: %s"
+        host_log.call(logging.getLogger("subinterp_asgi.error").error, text, pipe.worker_id, exc)
+        return _Read.END
+    for fields in frames:
+        host_log.call(_hand_over, fields, pipe)
+    return _Read.MORE
+
+
+def _hand_over(fields: log_records.Fields, pipe: _Pipe) -> None:
+    logger = logging.getLogger(fields[log_records.NAME])
+    if logger.isEnabledFor(fields[log_records.LEVELNO]):
+        own_name = f"asgi-worker-{pipe.worker_id}" if pipe.worker_id >= 0 else "asgi-spare"
+        record = log_records.rebuild(fields, own_name)
+        record.worker_id = pipe.worker_id
+        record.generation = pipe.generation
+        logger.handle(record)

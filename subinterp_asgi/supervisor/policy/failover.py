@@ -1,0 +1,125 @@
+"""Queues that nobody looks at: connections to slots whose worker is dead, starting or frozen.
+
+Each slot has listeners of its own. Those of a slot that no worker serves are adopted by all others
+at once. A worker may also be frozen without anybody's knowledge, so that listeners where something
+is queued are watched for a moment, until their worker has accepted something or let it wait.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+
+from ...types import TYPE_CHECKING
+from ..pool.selector import NEVER
+from ..states import WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..pool.handle import WorkerHandle
+    from ..pool.pool import Fleet, Slot
+    from ..pool.selector import Watch
+
+PATIENCE = 0.05
+"""Seconds that a connection may stay in a slot's queue while the slot's worker is busy; then the
+neighbours accept there too."""
+
+
+class QueueSharing:
+    """Decides who accepts from whose listeners.
+
+    Args:
+        fleet: The workers.
+        watch: Where listeners are watched.
+        log: Takes a level and a line.
+    """
+
+    def __init__(self, fleet: Fleet, watch: Watch, log: Callable[[str, str], None]) -> None:
+        self._fleet = fleet
+        self._watch = watch
+        self._log = log
+        self._told: set[WorkerHandle] = set()  # which slots they are to accept for
+        self._armed: set[int] = set()
+        self._probes: dict[int, tuple[float, int]] = {}  # by slot: when to look, accepted so far
+        self._frozen: set[int] = set()
+
+    def forget(self, handle: WorkerHandle) -> None:
+        """That one has ended, or is to be told anew what to accept."""
+        self._told.discard(handle)
+
+    def step(self, ready: Iterable[int], now: float) -> float:
+        """Have neighbours accept for slots whose worker can't.
+
+        Args:
+            ready: Listeners where connections are queued.
+            now: The time (``time.monotonic()``).
+
+        Returns:
+            When to look again; ``NEVER``: when something happens.
+        """
+        fleet = self._fleet
+        for handle in fleet.handles:
+            if handle.state is WorkerState.SERVING and handle not in self._told:
+                try:
+                    fleet.adopt_all(handle)
+                except OSError as exc:
+                    return self._try_later(exc, now)
+                self._told.add(handle)
+        next_look = NEVER
+        for slot in (*fleet.slots, *fleet.removed):
+            if len(fleet.slots) > 1 or slot in fleet.removed:
+                next_look = min(next_look, self._probe(slot, ready, now))
+            handles = [h for h in slot.handles if h.state is WorkerState.SERVING]
+            served = bool(handles) and slot.index not in self._frozen
+            if served and slot.adopted:
+                fleet.disown(slot)
+            elif not served and not slot.adopted and fleet.listening(slot):
+                try:
+                    fleet.adopt(slot)
+                except OSError as exc:
+                    next_look = self._try_later(exc, now)
+            if not served:
+                fleet.forward_inbox(slot, self._frozen)
+        return next_look
+
+    def _try_later(self, exc: OSError, now: float) -> float:
+        """No descriptor is left to share a queue by, perhaps because it is long: be patient."""
+        self._log("error", f"connections wait for a worker that can't accept them: {exc.strerror}")
+        return now + 1.0
+
+    def _probe(self, slot: Slot, ready: Iterable[int], now: float) -> float:
+        """Find out whether a slot's worker leaves connections waiting; return when to look again.
+
+        A worker that is held up leaves its heartbeat as it is, and accepts nothing meanwhile.
+        """
+        index, handle = slot.index, slot.current
+        listening = self._fleet.watched(slot)
+        if handle is None or handle.state is not WorkerState.SERVING:
+            self._probes.pop(index, None)
+            self._frozen.discard(index)
+            self._armed.difference_update(listening)
+            return NEVER
+        since = handle.busy_since
+        held_up = bool(since) and monotonic_ns() - since > PATIENCE * 1e9
+        if index in self._frozen:
+            if held_up:
+                return now + PATIENCE
+            self._frozen.remove(index)
+            self._armed.difference_update(listening)
+        if index in self._probes:
+            at, accepted = self._probes[index]
+            if now < at:
+                return at
+            del self._probes[index]
+            if held_up and handle.accepted == accepted:
+                self._frozen.add(index)
+                return now + PATIENCE
+            self._armed.difference_update(listening)
+        if any(fd in ready for fd in listening):
+            self._probes[index] = (now + PATIENCE, handle.accepted)
+            return now + PATIENCE
+        if not self._armed.issuperset(listening):
+            self._armed.update(listening)
+            for fd in listening:
+                self._watch.arm(fd)
+        return NEVER

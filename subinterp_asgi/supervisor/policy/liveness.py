@@ -1,0 +1,128 @@
+"""Workers whose loop does not come round: noticed, reported with their stack, interrupted."""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+
+from ...types import TYPE_CHECKING
+from ..events import Event, WorkerStuck
+from ..pool.selector import NEVER
+from ..states import WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ...config import Config
+    from ..pool.handle import WorkerHandle
+    from ..pool.pool import Fleet
+
+STACK_TIME = 1.0
+"""Seconds to wait for the stack of a worker that is stuck."""
+_MAY_BE_STUCK = (
+    WorkerState.SERVING,
+    WorkerState.DRAINING,
+    WorkerState.IDLE,
+    WorkerState.FAILED,  # its last turns of the loop may call the application as well
+)
+
+
+class StuckWorkers:
+    """Finds the workers that are stuck; iterating over it gives them.
+
+    Args:
+        config: The options.
+        fleet: The workers.
+        emit: Takes events.
+        log: Takes a level and a line.
+
+    Attributes:
+        recovered: Those that the last step found to have recovered.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        emit: Callable[[Event], None],
+        log: Callable[[str, str], None],
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._emit = emit
+        self._log = log
+        self._report_at: dict[WorkerHandle, float] = {}  # or when to interrupt them once more
+        self._reported: set[WorkerHandle] = set()
+        self.recovered: list[WorkerHandle] = []
+
+    def __iter__(self) -> Iterator[WorkerHandle]:
+        return iter(tuple(self._report_at))
+
+    def forget(self, handle: WorkerHandle) -> None:
+        """That one has ended."""
+        self._report_at.pop(handle, None)
+        self._reported.discard(handle)
+
+    def step(self, now: float, *, at_end: bool) -> float:
+        """Look at all workers.
+
+        Args:
+            now: The time (``time.monotonic()``).
+            at_end: All workers are to end, those included that start.
+
+        Returns:
+            When to look again; ``NEVER``: it is not wanted.
+        """
+        self.recovered.clear()
+        timeout = self._config.timeout_worker_healthcheck
+        if not timeout:
+            return NEVER
+        next_look = now + min(5.0, timeout / 4)
+        for handle in self._fleet.handles:
+            since = handle.busy_since
+            held_up = (monotonic_ns() - since) / 1e9 if since else 0.0
+            if handle not in self._report_at:
+                if held_up >= timeout and _may_be_stuck(handle, at_end):
+                    handle.become(WorkerState.STUCK)
+                    self._report_at[handle] = now + STACK_TIME
+                    next_look = min(next_look, now + STACK_TIME)
+                    handle.ask_for_stack(since)
+            elif held_up < timeout:
+                self._recover(handle)
+            elif now >= self._report_at[handle] or (
+                handle.stack is not None and handle not in self._reported
+            ):
+                self._report(handle, since, held_up)
+                # The next one may hold it up as well, in the same turn of the loop.
+                self._report_at[handle] = now + timeout
+            else:
+                next_look = min(next_look, self._report_at[handle])
+        return next_look
+
+    def _recover(self, handle: WorkerHandle) -> None:
+        self.forget(handle)
+        self.recovered.append(handle)
+        handle.stack = None
+        handle.become(WorkerState.SERVING if not handle.retiring else WorkerState.DRAINING)
+
+    def _report(self, handle: WorkerHandle, since: int, held_up: float) -> None:
+        if handle not in self._reported:
+            self._reported.add(handle)
+            stack = handle.stack or "(its watchdog does not run: C code lets no other thread run)"
+            self._emit(
+                WorkerStuck(
+                    worker_id=handle.worker_id,
+                    generation=handle.generation,
+                    seconds=held_up,
+                    stack=stack,
+                )
+            )
+            self._log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
+        if self._config.worker_interrupt:
+            handle.interrupt(since)
+
+
+def _may_be_stuck(handle: WorkerHandle, at_end: bool) -> bool:
+    # One that starts has startup_timeout; what hangs beyond that keeps it from ending.
+    return handle.state in _MAY_BE_STUCK or (
+        handle.state is WorkerState.STARTING and (handle.retiring or at_end)
+    )

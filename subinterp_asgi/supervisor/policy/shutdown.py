@@ -1,0 +1,107 @@
+"""Ending all workers: gracefully, as long as that may take, and then not."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN
+from ...types import TYPE_CHECKING
+from ..states import WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ...config import Config
+    from ..listeners import Listeners
+    from ..pool.handle import WorkerHandle
+
+STOP_MARGIN = 5.0
+"""Seconds for a worker to end beyond the timeouts it keeps itself."""
+
+
+class Ending:
+    """How the workers of a supervisor are ended.
+
+    Args:
+        config: The options.
+        changed: The supervisor's lock, notified when something has changed.
+        handles: Returns the workers that there are.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        changed: threading.Condition,
+        handles: Callable[[], Sequence[WorkerHandle]],
+    ) -> None:
+        self._config = config
+        self._changed = changed
+        self._handles = handles
+        # That is what a worker gives requests by itself once it was told to shut down.
+        self._patience = config.timeout_graceful_shutdown + config.drain_delay
+        self._grace_ends = float("inf")
+
+    def limit(self, timeout: float | None) -> None:
+        """Break off requests in flight after as many seconds, or earlier if that was said before.
+
+        Args:
+            timeout: Seconds from now on; ``None``: as the options say.
+        """
+        grace = self._patience if timeout is None else timeout
+        self._grace_ends = min(self._grace_ends, monotonic() + grace)
+
+    def run(self, listeners: Sequence[Listeners]) -> None:
+        """Tell the workers to end and wait as long as that may take; called again, it forces them.
+
+        Args:
+            listeners: What to close as soon as nobody accepts any more.
+        """
+        if not self._config.drain_delay:
+            for each in listeners:
+                each.discourage()
+        patient = self._grace_ends - monotonic() > self._patience
+        self._send(CMD_DRAIN if patient else CMD_SHUTDOWN)
+        self._wait_within_grace(self._none_accepts)
+        # Who connects from now on is refused rather than left waiting for nobody.
+        with self._changed:
+            for each in listeners:
+                each.refuse()
+        if patient:
+            self._wait_within_grace(self._all_idle)
+            self._send(CMD_SHUTDOWN)
+        self._wait_within_grace(self._all_exited)
+        if not self._all_exited():
+            self._send(CMD_SHUTDOWN, again=True)  # the second one forces
+            with self._changed:
+                self._changed.wait_for(self._all_exited, STOP_MARGIN)
+                # One that is at it has the time it was given. One that has not even answered is
+                # stuck in the application, and more patience would be in vain.
+                self._changed.wait_for(self._none_is_ending, 2 * self._config.shutdown_timeout)
+
+    def _wait_within_grace(self, condition: Callable[[], bool]) -> None:
+        with self._changed:
+            # Another call of limit() may shorten the time meanwhile.
+            while not condition() and (left := self._grace_ends - monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _send(self, command: str, *, again: bool = False) -> None:
+        """Send a command to all that have not ended; to those that retire only ``again``."""
+        for handle in self._handles():
+            if not handle.exited and (again or not handle.retiring):
+                handle.command(command)
+
+    def _none_accepts(self) -> bool:
+        accepting = (WorkerState.STARTING, WorkerState.SERVING)
+        return all(handle.exited or handle.state not in accepting for handle in self._handles())
+
+    def _none_is_ending(self) -> bool:
+        mute = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.STUCK)
+        return all(handle.exited or handle.state in mute for handle in self._handles())
+
+    def _all_idle(self) -> bool:
+        ended = (WorkerState.IDLE, WorkerState.SPARE)
+        return all(handle.exited or handle.state in ended for handle in self._handles())
+
+    def _all_exited(self) -> bool:
+        return all(handle.exited for handle in self._handles())

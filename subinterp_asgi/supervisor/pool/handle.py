@@ -1,0 +1,266 @@
+"""A worker as its supervisor sees it: a thread, two queues and what was last heard."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue as stdlib_queue
+import threading
+from dataclasses import dataclass
+from time import monotonic
+
+from ...control.messages import (
+    CMD_ADOPT,
+    CMD_DISOWN,
+    CMD_SERVE,
+    STATUS_DRAINING,
+    STATUS_ERROR,
+    STATUS_EXHAUSTED,
+    STATUS_IDLE,
+    STATUS_SERVING,
+    STATUS_SPARE,
+    STATUS_STARTED,
+    STATUS_STOPPED,
+    STATUS_STUCK,
+)
+from ...control.scoreboard import ACCEPTED, BUSY_SINCE, CONNECTIONS, REQUESTS, slot_of
+from ...types import TYPE_CHECKING
+from ..states import WorkerState, may_follow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...control.messages import WatchdogLine
+    from .isolation import Job, Runner
+
+
+_STATES = {
+    STATUS_STARTED: WorkerState.STARTING,
+    STATUS_SPARE: WorkerState.SPARE,
+    STATUS_SERVING: WorkerState.SERVING,
+    STATUS_DRAINING: WorkerState.DRAINING,
+    STATUS_IDLE: WorkerState.IDLE,
+    STATUS_STOPPED: WorkerState.STOPPED,
+    STATUS_ERROR: WorkerState.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker at one moment.
+
+    Attributes:
+        id: Number of the worker, from 0; that which replaces it has the same. -1: a spare.
+        generation: Generation that it belongs to, from 1; each reload begins another.
+        state: What it was doing.
+        thread_name: Name of the thread of this process that runs it.
+        requests: Requests it had begun to serve.
+        connections: Connections it had open.
+    """
+
+    id: int
+    generation: int
+    state: WorkerState
+    thread_name: str
+    requests: int
+    connections: int
+
+
+class WorkerHandle:
+    """Runs one job in a thread of its own and keeps track of it.
+
+    ``collect()`` may be called from any thread; all else is the supervisor's.
+
+    Args:
+        job: What the worker is to do.
+        runner: Runs it.
+        generation: Generation of the worker.
+        on_change: Called with the handle when its state has changed, while it is locked.
+        watchdog: Reaches the worker's watchdog, if it has one.
+
+    Attributes:
+        worker_id: Number of the worker; -1: it is a spare.
+        state: What the worker was last known to do.
+        error: What went wrong, if something did: a line, then a traceback.
+        exited: The thread has nothing left to do.
+        retiring: It was told to end.
+        exhausted: It has begun as many requests as it may.
+        stack: Where its thread was when that was asked for, once that is known.
+        since: When it was started, and since it serves, when it began to (``time.monotonic()``).
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        runner: Runner,
+        generation: int,
+        on_change: Callable[[WorkerHandle], None],
+        watchdog: WatchdogLine | None = None,
+    ) -> None:
+        self.worker_id = job.worker_id
+        self.generation = generation
+        self.state = WorkerState.STARTING
+        self.error: str | None = None
+        self.exited = False
+        self.retiring = False
+        self.exhausted = False
+        self.stack: str | None = None
+        self.since = monotonic()
+        self.job = job
+        self._runner = runner
+        self._on_change = on_change
+        self._watchdog = watchdog
+        self._lock = threading.RLock()
+        self._slot = slot_of(job.board, job.slot)
+        self._last: tuple[int, int] | None = None  # requests and connections, once it has ended
+        job.before_close = self.collect
+        # A daemon: the interpreter must never wait for it at exit, which it would do for ever.
+        self.thread = threading.Thread(target=self._run, name=self._thread_name(), daemon=True)
+
+    def _thread_name(self) -> str:
+        return f"asgi-worker-{self.worker_id}" if self.worker_id >= 0 else "asgi-spare"
+
+    def start(self) -> None:
+        """Start the worker's thread."""
+        try:
+            self.thread.start()
+        except (RuntimeError, MemoryError) as exc:
+            # There is no thread. (Any other exception interrupts only the wait for its start.)
+            self.job.close_listeners()
+            self.error = f"{type(exc).__name__}: {exc}"
+            self.exited = True
+            self.become(WorkerState.FAILED)
+            raise
+
+    # --- commands
+
+    def command(self, *command: str | int) -> bool:
+        """Send a command; a worker that has ended does not mind. ``False`` if it reads none."""
+        try:
+            self.job.ctrl_queue.put_nowait(command)
+        except stdlib_queue.Full:
+            return False
+        finally:
+            self.job.command_bell.ring()
+        return True
+
+    def serve(self, worker_id: int, inbox: int, listeners: list[tuple[int, int]]) -> None:
+        """Make a spare this worker; the listeners are its to close."""
+        self.worker_id = worker_id
+        self.since = monotonic()
+        self.thread.name = self._thread_name()
+        self._send_listeners(CMD_SERVE, worker_id, inbox, listeners=listeners)
+
+    def adopt(self, slot: int, listeners: list[tuple[int, int]]) -> None:
+        """Have it accept for another slot too; the listeners are its to close."""
+        self._send_listeners(CMD_ADOPT, slot, listeners=listeners)
+
+    def disown(self, slot: int) -> None:
+        """Undo ``adopt()``."""
+        self.command(CMD_DISOWN, slot)
+
+    def _send_listeners(self, *command: str | int, listeners: list[tuple[int, int]]) -> None:
+        numbers = [number for listener in listeners for number in listener]
+        if self.exited or not self.command(*command, *numbers):
+            for fd, _ in listeners:
+                os.close(fd)
+
+    def ask_for_stack(self, busy_since: int) -> None:
+        """Have ``stack`` set, if the worker has been held up since then."""
+        if self._watchdog is not None:
+            self._watchdog.report(busy_since)
+
+    def interrupt(self, busy_since: int) -> None:
+        """Break off what has held it up since then, if that is Python code."""
+        if self._watchdog is not None:
+            self._watchdog.interrupt(busy_since)
+
+    # --- what it says
+
+    def collect(self) -> None:
+        """Take in the statuses that have come."""
+        with self._lock:
+            while True:
+                try:
+                    status = self.job.status_queue.get_nowait()
+                except stdlib_queue.Empty:
+                    return
+                if isinstance(status, tuple):  # not the remains of a closed interpreter's item
+                    self._take(status)
+
+    def _take(self, status: tuple[str, ...]) -> None:
+        if status[0] == STATUS_EXHAUSTED:
+            self.exhausted = True
+        elif status[0] == STATUS_STUCK:
+            self.stack = status[1]
+        elif status[0] in _STATES:
+            if status[0] == STATUS_ERROR:
+                self.error = status[1]
+            self.become(_STATES[status[0]])  # last: who sees it may ask for the error
+
+    def become(self, state: WorkerState) -> None:
+        """Change the state, if it may follow the present one.
+
+        (A worker that is told to drain while it starts says first that, then that it serves.)
+        """
+        with self._lock:
+            if may_follow(self.state, state):
+                if state is WorkerState.SERVING and self.state is not WorkerState.STUCK:
+                    self.since = monotonic()
+                self.state = state
+                self._on_change(self)
+
+    # --- what it has counted
+
+    @property
+    def requests(self) -> int:
+        """Requests it had begun when its loop last had nothing left to do."""
+        return self._slot[REQUESTS] if self._last is None else self._last[0]
+
+    @property
+    def accepted(self) -> int:
+        """Connections it had accepted."""
+        return self._slot[ACCEPTED]
+
+    @property
+    def busy_since(self) -> int:
+        """Time (``time.monotonic_ns()``) since which its loop has not come round; 0: it sleeps."""
+        return self._slot[BUSY_SINCE] if self._last is None else 0
+
+    def info(self) -> WorkerInfo:
+        """The worker at this moment."""
+        requests, connections = self._last or (self._slot[REQUESTS], self._slot[CONNECTIONS])
+        return WorkerInfo(
+            self.worker_id, self.generation, self.state, self.thread.name, requests, connections
+        )
+
+    # --- its end
+
+    def close(self) -> None:
+        """Release what it was lent; only after ``exited`` is set, and once."""
+        self._last = (self._slot[REQUESTS], 0)
+        if self.thread.ident is not None:  # it was started
+            self.thread.join()
+        with contextlib.suppress(stdlib_queue.Empty):
+            while True:  # listeners in commands that it has not read are nobody's
+                name, *numbers = self.job.ctrl_queue.get_nowait()
+                if name in (CMD_ADOPT, CMD_SERVE):
+                    for fd in numbers[1 if name == CMD_ADOPT else 2 :: 2]:
+                        os.close(fd)
+        self.job.command_bell.close()
+        if self._watchdog is not None:
+            self._watchdog.close()
+
+    def _run(self) -> None:
+        try:
+            self._runner(self.job)
+        except BaseException as exc:
+            self.error = f"{type(exc).__name__}: {exc}"
+            self.become(WorkerState.FAILED)
+        self.collect()
+        if self.state not in (WorkerState.STOPPED, WorkerState.FAILED):
+            # Neither "stopped" nor "error": it could not even say so, as when out of memory.
+            self.error = "the worker ended without saying why; it may have run out of memory"
+            self.become(WorkerState.FAILED)
+        self.exited = True
+        self.job.status_bell.ring()

@@ -1,0 +1,180 @@
+"""The two kinds of place a worker can run in: an interpreter of its own, or a thread of ours.
+
+A runner blocks its thread for as long as the worker lives. It is given everything as a ``Job`` and
+owns the job's listeners until the worker does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ...config import Config
+from ...control.interpreters import Interpreter
+from ...control.messages import Doorbell, Runtime
+from ...control.scoreboard import Slot
+from ...types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from ...control.interpreters import Queue
+
+    class Runner(Protocol):
+        """Runs a job in the calling thread until its worker has ended."""
+
+        def __call__(self, job: Job, /) -> None: ...
+
+
+_THREAD_POLL_INTERVAL = 0.05  # seconds between looks at threads that keep an interpreter open
+
+
+@dataclass(kw_only=True, slots=True)
+class Job:
+    """What a worker is to do.
+
+    Attributes:
+        app: Import path of the application, or (in threads) the application.
+        config: The options.
+        state_json: Initial lifespan state.
+        worker_id: Number of the worker.
+        listeners: (descriptor, family) of duplicates that are the worker's to close.
+        metrics_listeners: As ``listeners``, for metrics and health only.
+        path: Import path for the interpreter.
+        board: The scoreboard.
+        slot: Number of the worker's slot on it.
+        ctrl_queue: Queue of commands.
+        status_queue: Queue of statuses.
+        command_bell: Rung for commands.
+        status_bell: Rung for statuses.
+        runtime: What else the worker is told; listeners and bells are added.
+    """
+
+    app: Any
+    config: Config
+    state_json: str
+    worker_id: int
+    listeners: list[tuple[int, int]]
+    path: tuple[str, ...]
+    board: Slot
+    slot: int
+    ctrl_queue: Queue
+    status_queue: Queue
+    command_bell: Doorbell
+    status_bell: Doorbell
+    metrics_listeners: list[tuple[int, int]] = field(default_factory=list)
+    runtime: Runtime = field(default_factory=Runtime)
+    before_close: Callable[[], None] = field(default=lambda: None)
+
+    def close_listeners(self) -> None:
+        """Close the duplicates that no worker has taken."""
+        for listeners in (self.listeners, self.metrics_listeners):
+            while listeners:
+                os.close(listeners.pop()[0])
+
+
+_ATTACH_SLOT = "from subinterp_asgi.control import scoreboard\nscoreboard.attach(board, slot)"
+_DEFER_SSL = "from subinterp_asgi.worker.interpreter import lazy_ssl\nlazy_ssl.defer_ssl()"
+_BOOTSTRAP = """\
+from subinterp_asgi.bootstrap import bootstrap
+bootstrap(
+    ctrl_queue, status_queue, config_json, lifespan_state_json, app_import_path,
+    sock_fd, sock_family, worker_id, parent_sys_path,
+)
+"""
+
+
+def run_in_interpreter(job: Job) -> None:
+    """Run a worker in a new interpreter and close that when no thread is left in it.
+
+    Raises:
+        InterpreterFailed: The worker could not even be begun.
+    """
+    try:
+        interpreter = Interpreter()
+    except BaseException:
+        job.close_listeners()
+        raise
+    try:
+        _bootstrap_in(interpreter, job)
+    finally:
+        # Items of a closed interpreter vanish from its queues.
+        job.before_close()
+        while interpreter.has_threads():
+            time.sleep(_THREAD_POLL_INTERVAL)
+        job.before_close()
+        interpreter.close()
+
+
+def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
+    try:
+        interpreter.adopt_path(job.path)
+        interpreter.prepare({"board": job.board, "slot": job.slot})
+        interpreter.execute(_ATTACH_SLOT)
+        if not job.config.tls:
+            interpreter.execute(_DEFER_SSL)
+        (sock_fd, sock_family), *more = job.listeners or [(-1, 0)]
+        runtime = replace(
+            job.runtime,
+            listeners=tuple(more),
+            metrics_listeners=tuple(job.metrics_listeners),
+            command_bell=job.command_bell.numbers,
+            status_bell=job.status_bell.numbers,
+        )
+        interpreter.prepare(
+            {
+                "ctrl_queue": job.ctrl_queue,
+                "status_queue": job.status_queue,
+                "config_json": runtime.join(job.config),
+                "lifespan_state_json": job.state_json,
+                "app_import_path": job.app,
+                "sock_fd": sock_fd,
+                "sock_family": sock_family,
+                "worker_id": job.worker_id,
+                "parent_sys_path": job.path,
+            }
+        )
+        interpreter.execute("import subinterp_asgi.bootstrap")
+    except BaseException:
+        job.close_listeners()
+        raise
+    job.listeners.clear()  # bootstrap() owns them from its first line on
+    job.metrics_listeners.clear()
+    interpreter.execute(_BOOTSTRAP)
+
+
+def run_in_thread(job: Job) -> None:
+    """Run a worker in this thread of the main interpreter."""
+    import json
+
+    from ...bootstrap import report_error, run_worker
+    from ...control.counters import Meter
+    from ...control.messages import RungQueue
+    from ...worker.interpreter.importer import import_app
+
+    def load_app() -> Any:
+        if isinstance(job.app, str):
+            return import_app(job.app, factory=job.config.factory)
+        return job.app() if job.config.factory else job.app
+
+    status_queue = RungQueue(job.status_queue, job.status_bell)
+    try:
+        run_worker(
+            load_app,
+            job.config,
+            job.listeners,
+            RungQueue(job.ctrl_queue, job.command_bell),
+            status_queue,
+            worker_id=job.worker_id,
+            state=json.loads(job.state_json),
+            meter=Meter(job.board, job.slot),
+            own_interpreter=False,
+            runtime=job.runtime,
+            metrics_listeners=job.metrics_listeners,
+        )
+    except BaseException as exc:
+        report_error(status_queue, exc)
+    finally:
+        job.close_listeners()

@@ -1,0 +1,384 @@
+"""The workers of a supervisor and the slots that they serve.
+
+A slot is a worker's place: its number, its listeners, its inbox. It outlives the workers that fill
+it, one after the other, and two while one is being replaced. All of this is called with the
+supervisor's lock held, and nothing here blocks for longer than a thread takes to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+from random import randint
+
+from ...control import handoff, interpreters, scoreboard
+from ...control.messages import (
+    CMD_DRAIN,
+    CMD_SHUTDOWN,
+    DRAIN_RESTART,
+    QUEUE_SIZE,
+    Doorbell,
+    Runtime,
+    WatchdogLine,
+)
+from ...control.scoreboard import GENERATION, INBOX, SLOTS_USED, WORKER
+from ...errors import StateError
+from ...types import TYPE_CHECKING
+from ..states import WorkerState
+from . import isolation
+from .handle import WorkerHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+    from typing import Any
+
+    from ...config import Config
+    from ...control.scoreboard import Slot as Words
+    from ..listeners import Listeners
+    from ..log_receiver import LogReceiver
+
+SPARE = -1
+"""The worker number of a spare."""
+_POSIX = os.name == "posix"
+
+
+class Slot:
+    """A worker's place.
+
+    Attributes:
+        index: Its number, which is its worker's.
+        current: The worker that fills it, which may have died.
+        incoming: The worker that will replace that one once it serves.
+        restart_at: When the next replacement is due (``time.monotonic()``), or ``None``.
+        adopted: The neighbours accept for it.
+        inbox: Pipe through which other workers hand sockets over, reading and writing end.
+    """
+
+    __slots__ = ("adopted", "current", "inbox", "incoming", "index", "restart_at")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.current: WorkerHandle | None = None
+        self.incoming: WorkerHandle | None = None
+        self.restart_at: float | None = None
+        self.adopted = False
+        self.inbox: tuple[int, int] | None = None
+        if _POSIX:
+            self.inbox = os.pipe()
+            for fd in self.inbox:
+                os.set_blocking(fd, False)
+
+    @property
+    def handles(self) -> list[WorkerHandle]:
+        """Those that fill it or will."""
+        return [handle for handle in (self.current, self.incoming) if handle is not None]
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether no replacement is on its way or due."""
+        return self.incoming is None and self.restart_at is None
+
+    def close(self) -> None:
+        """Release the inbox and what is left in it."""
+        if self.inbox is not None:
+            while left := handoff.receive(self.inbox[0]):
+                for number in left:
+                    os.close(handoff.descriptor(number))
+            for fd in self.inbox:
+                os.close(fd)
+            self.inbox = None
+
+
+class Fleet:
+    """Starts workers, tells them to end and releases what they held.
+
+    Args:
+        app: The application, or its import path.
+        config: The options.
+        state_json: Initial lifespan state.
+        in_threads: Workers are threads of this interpreter.
+        listeners: The sockets.
+        metrics_listeners: Those for metrics and health only, if there are any.
+        logs: Receives what workers log, if that is forwarded.
+        bell: Rung when a worker has something to say.
+        on_change: Called when a worker's state has changed.
+
+    Attributes:
+        slots: The slots that are to be filled, by number.
+        removed: Slots that need no worker of their own any more; their listeners are still open.
+        spares: Workers that wait to be needed.
+        handles: All workers that were not released, retiring ones too.
+        generation: Number of the newest generation that serves.
+        board: The scoreboard.
+        start_delay: Seconds that workers wait before they serve; for tests.
+        start_failure: Generation whose workers fail to start, and why, or ``None``; for tests.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        config: Config,
+        state_json: str,
+        *,
+        in_threads: bool,
+        listeners: Listeners,
+        metrics_listeners: Listeners | None,
+        logs: LogReceiver | None,
+        bell: Doorbell,
+        on_change: Callable[[WorkerHandle], None],
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._state_json = state_json
+        self._in_threads = in_threads
+        self._listeners = listeners
+        self._metrics_listeners = metrics_listeners
+        self._logs = logs
+        self._bell = bell
+        self._on_change = on_change
+        capacity = max(256, 4 * config.workers)
+        self.board = scoreboard.new_board(capacity)
+        self._free = list(range(capacity, 0, -1))
+        self._path = tuple(entry or os.getcwd() for entry in sys.path)
+        self.slots: list[Slot] = []
+        self.removed: list[Slot] = []
+        self.spares: list[WorkerHandle] = []
+        self.handles: list[WorkerHandle] = []
+        self.generation = 1
+        self.start_delay = 0.0
+        self.start_failure: tuple[int, str] | None = None
+        try:
+            self.grow(config.workers)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- slots
+
+    def grow(self, count: int) -> list[Slot]:
+        """Add slots until there are so many; return the new ones, which are empty.
+
+        Raises:
+            BindError: There can be no listeners for them.
+        """
+        before = len(self.slots)
+        made: list[Slot] = []
+        try:
+            for index in range(before + len(self.removed), count):
+                made.append(Slot(index))
+            self._listeners.grow(count)
+        except OSError:  # all or none: what listens must be served
+            for slot in made:
+                slot.close()
+            raise
+        while len(self.slots) < count:
+            self.slots.append(self.removed.pop() if self.removed else made.pop(0))
+        return self.slots[before:]
+
+    def shrink(self, count: int) -> list[Slot]:
+        """Remove slots until there are so many; return them."""
+        gone, self.slots = self.slots[count:], self.slots[:count]
+        self.removed += reversed(gone)
+        return gone
+
+    def slot_of(self, handle: WorkerHandle) -> Slot | None:
+        """Return the slot that a worker fills or will, if there is one."""
+        return next((slot for slot in self.slots if handle in slot.handles), None)
+
+    # --- workers
+
+    def start(self, slot: Slot, generation: int) -> WorkerHandle:
+        """Start a worker for a slot, or let a spare become it.
+
+        Raises:
+            OSError: Descriptors have run out.
+            StateError: There are too many workers.
+        """
+        listeners = self._listeners.duplicate(slot.index)
+        for spare in self.spares:
+            if spare.state is WorkerState.SPARE and spare.generation == generation:
+                self.spares.remove(spare)
+                self._mark(spare, slot)
+                reading = -1 if slot.inbox is None else slot.inbox[0]
+                spare.serve(slot.index, reading, listeners)
+                if self._logs is not None and spare.job.runtime.log_fd is not None:
+                    self._logs.became(spare.job.runtime.log_fd, slot.index)
+                return spare
+        handle = self._start(slot.index, generation, listeners, slot.inbox)
+        self._mark(handle, slot)
+        return handle
+
+    def start_spare(self) -> WorkerHandle:
+        """Start a worker that imports the application and waits.
+
+        Raises:
+            OSError: Descriptors have run out.
+            StateError: There are too many workers.
+        """
+        handle = self._start(SPARE, self.generation, [], None)
+        self.spares.append(handle)
+        return handle
+
+    def _start(
+        self,
+        worker_id: int,
+        generation: int,
+        listeners: list[tuple[int, int]],
+        inbox: tuple[int, int] | None,
+    ) -> WorkerHandle:
+        limit = self._config.limit_max_requests
+        if limit is not None:
+            limit += randint(0, self._config.limit_max_requests_jitter)
+        failure = self.start_failure
+        with contextlib.ExitStack() as cleanup:
+            for fd, _ in listeners:
+                cleanup.callback(os.close, fd)
+            if not self._free:
+                raise StateError("too many workers: others have not ended yet")
+            bell = Doorbell()
+            cleanup.callback(bell.close)
+            metrics = self._metrics_listeners
+            metrics_listeners = [] if metrics is None else metrics.duplicate()
+            for fd, _ in metrics_listeners:
+                cleanup.callback(os.close, fd)
+            watchdog = None
+            if self._config.timeout_worker_healthcheck:
+                watchdog = WatchdogLine()
+                cleanup.callback(watchdog.close)
+            log_fd = None
+            if self._logs is not None:
+                log_fd = self._logs.open(worker_id, generation)
+                cleanup.callback(self._logs.worker_ended, log_fd)
+            job = isolation.Job(
+                app=self._app,
+                config=self._config,
+                state_json=self._state_json,
+                worker_id=worker_id,
+                listeners=listeners,
+                metrics_listeners=metrics_listeners,
+                path=self._path,
+                board=self.board,
+                slot=self._free[-1],
+                ctrl_queue=self._new_queue(),
+                status_queue=self._new_queue(),
+                command_bell=bell,
+                status_bell=self._bell,
+                runtime=Runtime(
+                    inbox=inbox and inbox[0],
+                    request_limit=limit,
+                    spare=worker_id == SPARE,
+                    watchdog=None if watchdog is None else watchdog.numbers,
+                    log_fd=log_fd,
+                    start_delay=self.start_delay,
+                    start_failure=failure[1] if failure and failure[0] == generation else None,
+                ),
+            )
+            cleanup.pop_all()  # from here on they are the job's
+        index = self._free.pop()
+        self.board[SLOTS_USED] = max(self.board[SLOTS_USED], index + 1)
+        words = self._words(index)
+        words[GENERATION] = generation
+        runner = isolation.run_in_thread if self._in_threads else isolation.run_in_interpreter
+        handle = WorkerHandle(job, runner, generation, self._on_change, watchdog)
+        self.handles.append(handle)
+        self._on_change(handle)
+        try:
+            handle.start()
+        except (RuntimeError, MemoryError):
+            self.release(handle)  # it never was one
+            raise
+        return handle
+
+    def _mark(self, handle: WorkerHandle, slot: Slot) -> None:
+        """Write on the board whose words these are."""
+        words = self._words(handle.job.slot)
+        words[WORKER] = slot.index + 1
+        words[INBOX] = 0 if slot.inbox is None else slot.inbox[1] + 1
+
+    def _words(self, index: int) -> Words:
+        return scoreboard.slot_of(self.board, index)
+
+    def _new_queue(self) -> interpreters.Queue:
+        return queue.Queue() if self._in_threads else interpreters.create_queue(QUEUE_SIZE)
+
+    def retire(self, handle: WorkerHandle) -> None:
+        """Tell a worker to finish what it has, and to end."""
+        if not handle.retiring:
+            handle.retiring = True
+            handle.command(CMD_DRAIN, DRAIN_RESTART)
+            handle.command(CMD_SHUTDOWN)
+
+    def release(self, handle: WorkerHandle) -> None:
+        """Release what a worker held that has exited."""
+        self.handles.remove(handle)
+        if handle in self.spares:
+            self.spares.remove(handle)
+        handle.close()
+        if self._logs is not None and handle.job.runtime.log_fd is not None:
+            self._logs.worker_ended(handle.job.runtime.log_fd)
+        scoreboard.fold(self.board, handle.job.slot)
+        self._free.append(handle.job.slot)
+
+    # --- slots that nobody serves
+
+    def adopt(self, slot: Slot) -> None:
+        """Have the neighbours accept for a slot, and take what is in its inbox."""
+        for neighbour in self._serving():
+            if neighbour.worker_id != slot.index:
+                neighbour.adopt(slot.index, self._listeners.duplicate(slot.index, shared=False))
+        slot.adopted = True
+
+    def disown(self, slot: Slot) -> None:
+        """Leave a slot to its own worker again."""
+        slot.adopted = False
+        for handle in self.handles:
+            # (One that is stuck will read it when it comes round.)
+            serves = handle.state in (WorkerState.SERVING, WorkerState.STUCK)
+            if serves and not handle.retiring and handle.worker_id != slot.index:
+                handle.disown(slot.index)
+
+    def adopt_all(self, handle: WorkerHandle) -> None:
+        """Have a worker that has just begun to serve accept for all slots that need it."""
+        for slot in (*self.slots, *self.removed):
+            if slot.adopted and slot.index != handle.worker_id:
+                handle.adopt(slot.index, self._listeners.duplicate(slot.index, shared=False))
+
+    def forward_inbox(self, slot: Slot, frozen: Container[int] = ()) -> None:
+        """Give what lies in the inbox of a slot whose worker can't take it to others.
+
+        Args:
+            slot: The slot.
+            frozen: Numbers of slots whose workers can't either.
+        """
+        if slot.inbox is None:
+            return
+        others = [
+            other.inbox[1]
+            for other in self.slots
+            if other.inbox is not None
+            and other is not slot
+            and other.index not in frozen
+            and other.current in self._serving()
+        ]
+        if others:
+            for turn, number in enumerate(handoff.receive(slot.inbox[0])):
+                if not handoff.send(others[turn % len(others)], number):
+                    os.close(handoff.descriptor(number))
+
+    def _serving(self) -> list[WorkerHandle]:
+        return [h for h in self.handles if h.state is WorkerState.SERVING and not h.retiring]
+
+    def listening(self, slot: Slot) -> list[int]:
+        """Descriptors that only this slot's worker accepts from."""
+        return self._listeners.of_slot(slot.index)
+
+    def watched(self, slot: Slot) -> list[int]:
+        """Descriptors that are readable when something waits for this slot's worker."""
+        return self.listening(slot) + ([] if slot.inbox is None else [slot.inbox[0]])
+
+    def close(self) -> None:
+        """Release the slots; for workers that can't be stopped nothing is released."""
+        for slot in (*self.slots, *self.removed):
+            slot.close()

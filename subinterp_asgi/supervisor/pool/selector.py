@@ -1,0 +1,70 @@
+"""What the supervisor's thread waits for: the workers' bell, connections that queue up, time."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+
+from ...types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...control.messages import Doorbell
+
+NEVER = float("inf")
+"""A time that does not come."""
+
+
+class Watch:
+    """Waits for a doorbell and, where there is epoll, for listeners that have connections queued.
+
+    Each listener is reported once and must be armed again, so that one which is busy costs nothing
+    as long as it is not.
+
+    Args:
+        bell: The doorbell.
+    """
+
+    def __init__(self, bell: Doorbell) -> None:
+        self._bell = bell
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        if self._epoll is not None:
+            self._epoll.register(bell.fileno(), select.EPOLLIN)
+        self._known: set[int] = set()
+
+    def arm(self, fd: int) -> None:
+        """Report a listener the next time that a connection is queued there, or is already."""
+        if self._epoll is not None:
+            events = select.EPOLLIN | select.EPOLLONESHOT
+            if fd in self._known:
+                self._epoll.modify(fd, events)
+            else:
+                self._epoll.register(fd, events)
+                self._known.add(fd)
+
+    def wait(self, timeout: float | None) -> list[int]:
+        """Wait until something happens; return the listeners where it did.
+
+        Args:
+            timeout: Seconds to wait at most.
+        """
+        if self._epoll is None:
+            self._bell.wait(timeout)
+            self._bell.silence()
+            return []
+        ready = [fd for fd, _ in self._epoll.poll(timeout)]
+        if self._bell.fileno() in ready:
+            ready.remove(self._bell.fileno())
+            self._bell.silence()
+        return ready
+
+    def queued(self, fd: int) -> bool:
+        """Whether a connection is queued at a listener now."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Release the epoll."""
+        if self._epoll is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.close()

@@ -1,0 +1,92 @@
+"""What is found out before anything is started: what can't work, and what is better known first."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+
+from ..config import Config
+from ..errors import ConfigError
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_warned_of_memory = False
+
+
+def choose_isolation(app: object, config: Config) -> bool:
+    """Whether workers run in threads of this interpreter.
+
+    Raises:
+        ConfigError: The application can't be served with this isolation.
+    """
+    if not isinstance(app, str) and not callable(app):
+        raise ConfigError("app", f"must be an import path or an ASGI application, not {app!r}")
+    if config.isolation == "auto":
+        return not isinstance(app, str)
+    if config.isolation == "interpreter" and not isinstance(app, str):
+        raise ConfigError(
+            "app",
+            "an application object can't be passed to another interpreter; pass its import path "
+            "'module:attribute', or isolation='thread' to serve it from threads",
+        )
+    return config.isolation == "thread"
+
+
+def check_tls(config: Config) -> None:
+    """Refuse what would leave a server less protected than its options seem to say.
+
+    Raises:
+        ConfigError: An option about TLS has no effect.
+    """
+    for name in ("keyfile", "keyfile_password", "ca_certs", "cert_reqs", "ciphers"):
+        if not config.tls and getattr(config, f"ssl_{name}"):
+            raise ConfigError(f"ssl_{name}", "has no effect: TLS is off without ssl_certfile")
+    if config.ssl_cert_reqs and not (config.ssl_ca_certs or config.ssl_context_factory):
+        raise ConfigError("ssl_cert_reqs", "needs ssl_ca_certs to verify clients by")
+
+
+def encode_state(state: Mapping[str, Any]) -> str:
+    """Encode the lifespan state.
+
+    Raises:
+        ConfigError: A value is nothing that JSON can carry unchanged.
+    """
+    for name, value in state.items():
+        try:
+            unchanged = json.loads(json.dumps(value)) == value
+        except (TypeError, ValueError):
+            unchanged = False
+        if not unchanged or not isinstance(name, str):
+            raise ConfigError("state", f"{name!r} can't be carried by JSON unchanged: {value!r}")
+    return json.dumps(dict(state))
+
+
+def warn_if_untested() -> None:
+    """Say what is known of interpreters on free-threaded builds: nothing."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        import warnings
+
+        warnings.warn(
+            "subinterpreters are untested on free-threaded builds; isolation='thread' runs the "
+            "workers in parallel there",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_memory() -> None:
+    """Say, once in a process, what reloading costs on CPython 3.13."""
+    global _warned_of_memory
+    if sys.version_info >= (3, 14) or _warned_of_memory:
+        return
+    _warned_of_memory = True
+    import logging
+
+    logging.getLogger("subinterp_asgi.error").warning(
+        "CPython 3.13 does not give back the memory of an interpreter that is closed: each reload "
+        "costs 6 to 20 MB for each worker, by what the application imports. Restart the process "
+        "instead, or use CPython 3.14"
+    )

@@ -1,0 +1,677 @@
+"""Owns the workers, from the main interpreter: starts them, hears from them, stops them.
+
+The supervisor belongs to the host's process and leaves that as it was: no signal handlers, no
+logging configuration, no change of directory, and after ``stop()`` no thread, descriptor or
+interpreter that was not there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic
+
+from ..config import Config
+from ..control.messages import CMD_RELOAD_TLS, Doorbell
+from ..control.stats import Stats
+from ..errors import ReloadError, ShutdownIncompleteError, StartupError, StateError, WorkerDiedError
+from ..types import TYPE_CHECKING, Address, ASGIApp
+from . import exit_guard, host_log
+from .events import (
+    Event,
+    EventHub,
+    EventStream,
+    ReloadFailed,
+    Scaled,
+    SupervisorChanged,
+    WorkerChanged,
+)
+from .listeners import Listeners
+from .policy.generations import Generations
+from .policy.reconciler import START_MARGIN, Keeper
+from .policy.rollout import Rollout
+from .policy.shutdown import Ending
+from .pool.handle import WorkerHandle, WorkerInfo
+from .pool.pool import Fleet
+from .pool.selector import NEVER, Watch
+from .preflight import check_tls, choose_isolation, encode_state, warn_if_untested, warn_of_memory
+from .states import GenerationState, SupervisorState, WorkerState, follow
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from .log_receiver import LogReceiver
+
+
+_AFTER_DEFECT = 0.5
+"""Seconds to wait after an exception that nobody has thought of."""
+_ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)
+
+
+class Supervisor:
+    """Serves an ASGI application from workers in interpreters of their own.
+
+    Used as a context manager it serves in the background::
+
+        with Supervisor("package.module:app", workers=2, port=0) as server:
+            print(server.url)
+
+    with ``async with`` likewise, without blocking the caller's loop; ``run()`` serves until it is
+    stopped. A supervisor starts once.
+
+    Args:
+        app: Import path ``"package.module:attribute"``, imported by each worker. An application
+            object can't cross interpreters and needs ``isolation="thread"`` (or ``"auto"``).
+        config: The options; by default all defaults.
+        sockets: Bound stream sockets to listen on instead of what the options say. They stay the
+            caller's, who also closes them.
+        state: Initial content of each worker's lifespan ``scope["state"]``, as JSON can carry it.
+        on_event: Called with each ``Event``, in a thread of the supervisor's.
+        options: Options by name, over those of ``config``.
+
+    Attributes:
+        config: The options in effect.
+        in_threads: Workers are threads of this interpreter rather than interpreters.
+
+    Raises:
+        ConfigError: An option is unknown or its value is bad, or ``state`` can't be carried.
+    """
+
+    def __init__(
+        self,
+        app: str | ASGIApp,
+        config: Config | None = None,
+        *,
+        sockets: Sequence[socket.socket] = (),
+        state: Mapping[str, Any] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        **options: Any,
+    ) -> None:
+        self.config = (config or Config()).with_options(**options)
+        self._app = app
+        self.in_threads = choose_isolation(app, self.config)
+        if not self.in_threads:
+            warn_if_untested()
+        check_tls(self.config)
+        self._sockets = tuple(sockets)
+        self._state_json = encode_state(state or {})
+        self._state = SupervisorState.NEW
+        self._changed = threading.Condition()  # guards everything below, and announces changes
+        self._hub = EventHub(on_event)
+        self._fleet: Fleet | None = None
+        self._keeper: Keeper | None = None
+        self._last_workers: tuple[WorkerInfo, ...] = ()
+        self._listeners: Listeners | None = None
+        self._metrics_listeners: Listeners | None = None
+        self._logs: LogReceiver | None = None
+        self._addresses: tuple[Address, ...] = ()
+        self._url = ""
+        self._bell: Doorbell | None = None
+        self._watch: Watch | None = None
+        self._monitor: threading.Thread | None = None
+        self._monitor_done = False
+        self._failing: threading.Thread | None = None
+        self._rollouts = threading.Lock()  # one reload or scaling at a time
+        self._generations = Generations(self._emit)
+        self._stop_requested = False
+        self._busy: threading.Thread | None = None  # it is in start(), or ends the workers
+        self._rolling: threading.Thread | None = None  # it reloads or scales
+        self._ending = Ending(self.config, self._changed, self._handles)
+        self._incomplete: tuple[str, ...] = ()
+        self._failure: str | None = None
+
+    # --- what it is
+
+    @property
+    def state(self) -> SupervisorState:
+        """Where in its life the supervisor is."""
+        return self._state
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Addresses listened on: (host, port), or (path, None) for a Unix socket."""
+        return self._addresses
+
+    @property
+    def url(self) -> str:
+        """Base URL of the first address; with ``port=0``, with the port that was chosen."""
+        if not self._url:
+            raise StateError("the supervisor has no address before it is started")
+        return self._url
+
+    @property
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        """The workers at this moment, by number, those included that retire or start.
+
+        After the end: those that there were at last.
+        """
+        with self._changed:
+            if self._fleet is None or not self._fleet.handles:
+                return self._last_workers
+            # (Not one that has died, although what it leaves behind may take its time to end.)
+            handles = [
+                handle
+                for handle in self._fleet.handles
+                if handle not in self._fleet.spares
+                and not (handle.retiring and handle.state is WorkerState.FAILED)
+            ]
+            return tuple(h.info() for h in sorted(handles, key=lambda h: h.worker_id))
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation that serves; each reload that succeeds begins another."""
+        return 1 if self._fleet is None else self._fleet.generation
+
+    def stats(self) -> Stats:
+        """What all workers have counted since the start, those that have ended included.
+
+        Raises:
+            StateError: The supervisor was not started.
+        """
+        if self._fleet is None:
+            raise StateError("there are no statistics before the supervisor is started")
+        with self._changed:  # so that no worker's counts are seen twice, or not at all
+            return Stats.read(self._fleet.board)
+
+    def events(self) -> EventStream:
+        """The events from now on, to be iterated over; it ends when the supervisor has ended."""
+        return self._hub.stream()
+
+    def _emit(self, event: Event) -> None:
+        self._hub.emit(event)
+
+    def _enter(self, state: SupervisorState) -> None:
+        """Go on to another state."""
+        self._state = follow(self._state, state)
+        self._emit(SupervisorChanged(state=state))
+
+    def _on_worker_change(self, handle: WorkerHandle) -> None:
+        self._emit(
+            WorkerChanged(
+                worker_id=handle.worker_id, generation=handle.generation, state=handle.state
+            )
+        )
+
+    # --- start
+
+    def start(self) -> None:
+        """Bind, start all workers and return when each of them serves.
+
+        Raises:
+            BindError: An address could not be bound.
+            StartupError: A worker could not start; its own traceback is in the message.
+            StateError: The supervisor was started before.
+        """
+        with self._changed:
+            if self._state is not SupervisorState.NEW:
+                raise StateError(f"can't start: the supervisor is {self._state.value}")
+            self._hub.start()
+            self._busy = threading.current_thread()
+            self._enter(SupervisorState.STARTING)
+        try:
+            self._listeners = Listeners(self.config, self._sockets)
+            self._addresses, self._url = self._listeners.addresses, self._listeners.url
+            if self.config.metrics_bind is not None:
+                options = {"bind": self.config.metrics_bind, "uds": None, "fd": None, "workers": 1}
+                self._metrics_listeners = Listeners(self.config.with_options(**options))
+            self._start_workers()
+            self._wait_for_start()
+        except BaseException as exc:
+            self._failure = str(exc)
+            self._ending.limit(0)
+            self._ring()  # a worker that hangs is to be interrupted
+            self._generations.enter(1, GenerationState.FAILED, str(exc))
+            self._tear_down(SupervisorState.FAILED)
+            raise
+        with self._changed:
+            self._generations.enter(1, GenerationState.SERVING)
+            self._enter(SupervisorState.SERVING)
+            self._busy = None
+            self._changed.notify_all()
+            self._ring()  # a worker may have died after it was last looked at
+        if self._stop_requested:  # by another thread, meanwhile
+            self.stop()
+
+    def _start_workers(self) -> None:
+        exit_guard.watch(self)
+        assert self._listeners is not None
+        self._bell = Doorbell()
+        self._watch = Watch(self._bell)
+        if self.config.log_forwarding and not self.in_threads:
+            from .log_receiver import LogReceiver
+
+            self._logs = LogReceiver()
+        with self._changed:
+            fleet = self._fleet = Fleet(
+                self._app,
+                self.config,
+                self._state_json,
+                in_threads=self.in_threads,
+                listeners=self._listeners,
+                metrics_listeners=self._metrics_listeners,
+                logs=self._logs,
+                bell=self._bell,
+                on_change=self._on_worker_change,
+            )
+            self._keeper = Keeper(self.config, fleet, self._watch, self._emit, self._fail)
+            self._generations.begin()
+            monitor = threading.Thread(target=self._keep, name="asgi-supervisor", daemon=True)
+            monitor.start()
+            self._monitor = monitor
+            for slot in fleet.slots:
+                slot.current = fleet.start(slot, fleet.generation)
+
+    def _wait_for_start(self) -> None:
+        deadline = monotonic() + self.config.startup_timeout + START_MARGIN
+        assert self._fleet is not None
+        handles = tuple(self._fleet.handles)
+
+        def settled() -> bool:
+            return (
+                self._stop_requested
+                or any(h.state is WorkerState.FAILED for h in handles)
+                or all(h.state is WorkerState.SERVING for h in handles)
+            )
+
+        with self._changed:
+            self._changed.wait_for(settled, timeout=deadline - monotonic())
+        for handle in handles:
+            if handle.state is WorkerState.FAILED:
+                raise StartupError(
+                    f"worker {handle.worker_id} could not start: {handle.error}", handle.worker_id
+                )
+        if self._stop_requested:
+            raise StartupError("stop() was called before the workers served")
+        for handle in handles:
+            if handle.state is not WorkerState.SERVING:
+                raise StartupError(
+                    f"worker {handle.worker_id} did not start within "
+                    f"startup_timeout={self.config.startup_timeout:g} s",
+                    handle.worker_id,
+                )
+
+    # --- serving
+
+    def _ring(self) -> None:
+        """Have the monitor look at everything."""
+        if self._bell is not None:
+            self._bell.ring()
+
+    def _keep(self) -> None:
+        """The monitor's thread: sleeps until a worker has something to say, or time has come."""
+        watch, keeper, fleet = self._watch, self._keeper, self._fleet
+        assert watch is not None
+        assert keeper is not None
+        assert fleet is not None
+        next_look = NEVER
+        while not self._monitor_done:
+            timeout = None if next_look == NEVER else max(0.0, next_look - monotonic())
+            ready = watch.wait(timeout)
+            try:
+                with self._changed:
+                    next_look = NEVER
+                    if self._state is SupervisorState.SERVING and not self._stop_requested:
+                        next_look = keeper.step(ready)
+                    elif self._state is SupervisorState.STARTING and self._failure is None:
+                        for handle in fleet.handles:
+                            handle.collect()
+                    else:
+                        next_look = keeper.step_at_end(ready)
+                    self._changed.notify_all()
+            except Exception as exc:
+                # A defect of this package. It must not cost the workers their supervisor.
+                host_log.log("error", "internal error of the supervisor, which goes on", exc)
+                next_look = monotonic() + _AFTER_DEFECT
+            keeper.write_log()  # not locked: handlers are the host's, and may want the lock
+
+    def _fail(self, reason: str) -> None:
+        """Workers die too often: end, in a thread of its own, since the monitor is needed."""
+        self._failure = reason
+        if self._failing is None and not self._stop_requested:
+            self._enter(SupervisorState.STOPPING)
+            self._busy = self._failing = threading.Thread(
+                target=self._tear_down,
+                args=(SupervisorState.FAILED,),
+                name="asgi-supervisor-end",
+                daemon=True,
+            )
+            self._ending.limit(None)
+            self._failing.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the supervisor has stopped; return whether it has.
+
+        Args:
+            timeout: Seconds; ``None`` waits as long as it takes.
+
+        Raises:
+            WorkerDiedError: Workers died more often than ``restart_limit`` allows; the message
+                has the last one's traceback.
+            StateError: The supervisor was not started.
+        """
+        if self._state is SupervisorState.NEW:
+            raise StateError("the supervisor was not started")
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._state in _ENDED, timeout)
+        if self._state is SupervisorState.FAILED:
+            raise WorkerDiedError(self._failure or "workers have died")
+        return done
+
+    def run(self) -> None:
+        """Start, serve until ``stop()`` is called by another thread, and clean up.
+
+        An exception in this thread, such as ``KeyboardInterrupt``, stops the workers and goes on.
+
+        Raises:
+            BindError, StartupError: As ``start()``.
+            WorkerDiedError: Workers died too often.
+            ShutdownIncompleteError: As ``stop()``.
+        """
+        with self:
+            self.wait()
+
+    def reload_tls(self) -> None:
+        """Have the workers read the certificates again, for new connections; old ones go on.
+
+        Raises:
+            ConfigError: The files can't be used; the workers keep what they have. (A context
+                factory is called by the workers only, which log its failures.)
+            StateError: TLS is not on, or the supervisor does not serve.
+        """
+        if not self.config.tls:
+            raise StateError("can't reload TLS: it is not on")
+        if self.config.ssl_context_factory is None:
+            from ..worker.net.tls import TLSContext  # ssl is imported only where it is needed
+
+            TLSContext(self.config)
+        with self._changed:  # stop() closes what a command goes through
+            for handle in self._serving_fleet("reload TLS").handles:
+                handle.command(CMD_RELOAD_TLS)
+
+    def _serving_fleet(self, what: str) -> Fleet:
+        """Return the fleet.
+
+        Raises:
+            StateError: The supervisor does not serve.
+        """
+        if self._state is not SupervisorState.SERVING or self._fleet is None:
+            raise StateError(f"can't {what}: the supervisor is {self._state.value}")
+        return self._fleet
+
+    # --- replacing workers
+
+    def reload(self, *, strategy: str | None = None, canary: float | None = None) -> int:
+        """Replace all workers by new ones, which import the application anew.
+
+        The new ones serve before the old ones finish what they have and end, so that no request is
+        lost. Returns once the old ones have ended, with the number of the generation that serves.
+        (Workers in threads share the modules of this interpreter, which are not imported again.)
+
+        Args:
+            strategy: ``"all"`` at once or ``"rolling"``, one by one; by default
+                ``reload_strategy``.
+            canary: Seconds for which one new worker is tried first; by default ``reload_canary``.
+
+        Raises:
+            ReloadError: The new workers could not start; the old ones go on, save those that were
+                replaced one by one already.
+            StateError: The supervisor does not serve, or was told to end meanwhile.
+            ConfigError: There is no such strategy.
+        """
+        config = self.config
+        if strategy is not None:
+            config = config.with_options(reload_strategy=strategy)
+        if canary is not None:
+            config = config.with_options(reload_canary=canary)
+        with self._rolling_out("reload") as fleet:
+            number = self._generations.begin()
+            rollout = self._rollout(fleet, number)
+            if not self.in_threads:
+                warn_of_memory()
+            try:
+                rollout.run(config.reload_strategy, config.reload_canary)
+            except BaseException as exc:
+                if fleet.generation == number:  # one by one, it got somewhere
+                    self._generations.enter(number, GenerationState.SERVING, str(exc))
+                    self._drop_spares(fleet)
+                else:
+                    self._generations.enter(number, GenerationState.FAILED, str(exc))
+                if isinstance(exc, ReloadError):
+                    self._emit(ReloadFailed(generation=number, reason=str(exc)))
+                raise
+            before = self._generations.replace(number)
+            self._drop_spares(fleet)
+        self._ring()
+        rollout.finish()
+        for old in before:
+            self._generations.enter(old, GenerationState.ENDED)
+        return number
+
+    def scale(self, workers: int) -> None:
+        """Change the number of workers; returns when new ones serve, and superfluous have ended.
+
+        Raises:
+            ConfigError: That is no number of workers.
+            StartupError: A new worker could not start; there are as many as before.
+            BindError: There can be no listeners for them.
+            StateError: The supervisor does not serve.
+        """
+        self.config.with_options(workers=workers)  # which checks it
+        with self._rolling_out("scale") as fleet:
+            before = len(fleet.slots)
+            rollout = self._rollout(fleet, fleet.generation)
+            if workers > before:
+                with self._changed:
+                    new = fleet.grow(workers)
+                try:
+                    rollout.start(new)
+                    rollout.promote(new)
+                except BaseException as exc:
+                    with self._changed:
+                        rollout.give_up(new)
+                        fleet.shrink(before)
+                    if isinstance(exc, ReloadError):
+                        raise StartupError(str(exc)) from None
+                    raise
+            else:
+                with self._changed:
+                    gone = fleet.shrink(workers)
+                rollout.retire(gone)
+            if workers != before:
+                self._emit(Scaled(before=before, after=workers))
+        self._ring()
+        rollout.finish()
+
+    def _rollout(self, fleet: Fleet, generation: int) -> Rollout:
+        return Rollout(
+            self.config,
+            fleet,
+            self._changed,
+            lambda: self._stop_requested or self._failing is not None,
+            generation,
+        )
+
+    @contextlib.contextmanager
+    def _rolling_out(self, what: str) -> Iterator[Fleet]:
+        """Keep the keeper, and other rollouts, from replacing workers meanwhile."""
+        thread = threading.current_thread()
+        if self._rolling is thread or any(thread is handle.thread for handle in self._handles()):
+            # (A signal handler, or a worker that is a thread.)
+            raise StateError(f"can't {what} here: it would wait for itself; use another thread")
+        with self._rollouts:
+            with self._changed:
+                fleet = self._serving_fleet(what)
+                assert self._keeper is not None
+                self._rolling = thread
+                self._keeper.paused = True
+                for slot in fleet.slots:
+                    if slot.incoming is not None:  # it would have replaced one of the old ones
+                        fleet.retire(slot.incoming)
+                        slot.incoming = None
+            try:
+                yield fleet
+            finally:
+                with self._changed:
+                    self._keeper.resume()
+                self._rolling = None
+                self._ring()
+
+    def _drop_spares(self, fleet: Fleet) -> None:
+        """Have the spares, which know the old code, replaced."""
+        with self._changed:
+            while fleet.spares:
+                fleet.retire(fleet.spares.pop())
+
+    # --- stop
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop gracefully and return when all is released. May be called from any thread, often.
+
+        No more connections are accepted, requests in flight are served, lifespans are shut down.
+        (A signal handler may call it, too. If it has interrupted ``start()`` or ``stop()``, whose
+        end it can't wait for, it returns at once, and those see to it; if it has interrupted
+        another method, which holds a lock, a thread does.)
+
+        Args:
+            timeout: Seconds that requests in flight may take; by default
+                ``timeout_graceful_shutdown``. After that they are broken off. A second call, while
+                the first one waits, can only shorten this.
+
+        Raises:
+            ShutdownIncompleteError: A worker did not end, even so. It is left alone.
+            StateError: Called by a worker of this supervisor that is a thread, which can't wait
+                for its own end.
+        """
+        if any(threading.current_thread() is handle.thread for handle in self._handles()):
+            raise StateError("a worker can't stop its own supervisor; do it in another thread")
+        interrupts = self._changed._is_owned()  # type: ignore[attr-defined]
+        with self._changed:
+            if self._state is SupervisorState.NEW:
+                self._enter(SupervisorState.STOPPED)
+                self._hub.close()
+            self._stop_requested = True
+            self._ending.limit(timeout)
+            self._changed.notify_all()
+            if self._busy is threading.current_thread():
+                return  # a signal handler, which interrupts what will see to it
+            if interrupts:  # a signal handler, and others could not get the lock meanwhile
+                threading.Thread(
+                    target=self._stop_apart,
+                    args=(timeout,),
+                    name="asgi-supervisor-stop",
+                    daemon=True,
+                ).start()
+                return
+            # Another thread may be at it, or starting and about to see the request. If an exception
+            # such as KeyboardInterrupt gets in its way, the rest falls to this one.
+            self._changed.wait_for(lambda: self._state in _ENDED or not self._busy)
+            ours = self._state not in _ENDED
+            if ours:
+                self._busy = threading.current_thread()
+                if self._state is not SupervisorState.STOPPING:  # as if another one was interrupted
+                    self._enter(SupervisorState.STOPPING)
+        if ours:
+            self._tear_down(SupervisorState.STOPPED)
+        if self._failing is not None and self._failing is not threading.current_thread():
+            self._failing.join()
+        if self._incomplete:  # at that time; a thread that was left may have ended since
+            with self._changed:
+                self._release()
+        if self._incomplete:
+            raise ShutdownIncompleteError(
+                f"still running: {', '.join(self._incomplete)}; a thread of the application, or "
+                "the application itself, does not end",
+                self._incomplete,
+            )
+
+    def _stop_apart(self, timeout: float | None) -> None:
+        with contextlib.suppress(ShutdownIncompleteError):  # the next call raises it, too
+            self.stop(timeout)
+
+    def _tear_down(self, final: SupervisorState) -> None:
+        """End all workers as well as can be and release everything that they don't hold."""
+        try:
+            self._ending.run(self._all_listeners())
+            self._end_monitor()
+            with self._changed:
+                self._release()
+            if self._keeper is not None:
+                self._keeper.write_log()
+            if self._logs is not None:
+                self._logs.close()  # not locked: handlers are the host's, and may want the lock
+            with self._changed:
+                self._generations.end()
+                self._enter(final)
+        finally:
+            with self._changed:
+                self._busy = None
+                self._changed.notify_all()
+        self._hub.close()
+
+    def _end_monitor(self) -> None:
+        self._monitor_done = True
+        self._ring()
+        if self._monitor is not None:
+            self._monitor.join()
+
+    def _handles(self) -> tuple[WorkerHandle, ...]:
+        return () if self._fleet is None else tuple(self._fleet.handles)
+
+    def _all_listeners(self) -> list[Listeners]:
+        return [x for x in (self._listeners, self._metrics_listeners) if x is not None]
+
+    def _release(self) -> None:
+        """Close what workers that still run, if any, don't depend on."""
+        for listeners in self._all_listeners():
+            listeners.refuse()
+        fleet = self._fleet
+        handles = self._handles()
+        if fleet is not None and handles:
+            self._last_workers = self.workers
+            for handle in handles:
+                if handle.exited:
+                    if self._state is SupervisorState.STOPPING and self._keeper is not None:
+                        self._keeper.report_end(handle)
+                    fleet.release(handle)
+        self._incomplete = tuple(h.thread.name for h in self._handles())
+        if not self._incomplete:
+            for listeners in self._all_listeners():
+                listeners.close()
+            if fleet is not None:
+                fleet.close()
+            for resource in (self._watch, self._bell):
+                if resource is not None:
+                    resource.close()
+            exit_guard.unwatch(self)
+
+    @property
+    def has_running_workers(self) -> bool:
+        """Whether threads of workers are alive."""
+        return any(handle.thread.is_alive() for handle in self._handles())
+
+    # --- context managers
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        from .blocking import in_thread  # hosts without a loop need not pay for it
+
+        try:
+            await in_thread(self.start)
+        except BaseException:
+            if self._state not in _ENDED:  # cancelled
+                await in_thread(self.stop)
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        from .blocking import in_thread
+
+        await in_thread(self.stop)

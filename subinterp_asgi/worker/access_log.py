@@ -1,0 +1,133 @@
+"""What a worker logs: the access log, and a place for records where nobody has provided one.
+
+A host's logging is never touched. An interpreter of our own begins with logging not configured at
+all, so that access lines and errors would vanish there; ``configure_interpreter()`` gives this
+package's loggers a handler unless the application has configured logging itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from http import HTTPStatus
+
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..types import Address
+    from .asgi.state import AccessLog
+    from .log_forwarder import LogForwarder
+
+package_logger = logging.getLogger("subinterp_asgi")
+access_logger = logging.getLogger("subinterp_asgi.access")
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_FORMAT = "%(levelname)s: %(message)s"
+
+
+class StderrHandler(logging.Handler):
+    """Writes each record to descriptor 2 in one piece, so that lines of workers don't mix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter(_FORMAT))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            write_line(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def write_line(line: str) -> None:
+    """Write a line to standard error with a single system call."""
+    # Nobody can be told of a closed or full standard error.
+    with contextlib.suppress(OSError):
+        os.write(2, (line + "\n").encode("utf-8", "backslashreplace"))
+
+
+def configure_interpreter(config: Config) -> None:
+    """Give this package's loggers a level and, if there is none to use, a handler.
+
+    For a worker's own interpreter (or the process of the command line), after the application was
+    imported, whose own configuration comes first.
+    """
+    if package_logger.level == logging.NOTSET:
+        package_logger.setLevel(config.log_level.upper())
+    if not package_logger.hasHandlers():
+        package_logger.addHandler(StderrHandler())
+        package_logger.propagate = False
+
+
+def log_access(
+    client: Address | None,
+    method: str,
+    target: str,
+    http_version: str,
+    status: int,
+    duration: float,
+) -> None:
+    """Log a request; ``duration`` in seconds, from its head to the end of its response."""
+    if access_logger.isEnabledFor(logging.INFO):
+        access_logger.info(
+            '%s - "%s %s HTTP/%s" %d %s %.1fms',
+            "-" if client is None else f"{client[0]}:{client[1]}",
+            method,
+            target,
+            http_version,
+            status,
+            _PHRASES.get(status, "-"),
+            duration * 1000.0,
+        )
+
+
+def log_access_directly(
+    client: Address | None,
+    method: str,
+    target: str,
+    http_version: str,
+    status: int,
+    duration: float,
+) -> None:
+    """Write the line that ``log_access()`` would come to, without a log record on the way."""
+    write_line("INFO: " + access_text(client, method, target, http_version, status, duration))
+
+
+def access_text(
+    client: Address | None,
+    method: str,
+    target: str,
+    http_version: str,
+    status: int,
+    duration: float,
+) -> str:
+    """The message of ``log_access()``."""
+    where = "-" if client is None else f"{client[0]}:{client[1]}"
+    return (
+        f'{where} - "{method} {target} HTTP/{http_version}" '
+        f"{status} {_PHRASES.get(status, '-')} {duration * 1000.0:.1f}ms"
+    )
+
+
+def choose_access_log(
+    own_interpreter: bool, log_forwarder: LogForwarder | None = None
+) -> AccessLog:
+    """Choose the cheapest way: without a record here, if it would only reach our own handler."""
+    if not own_interpreter or access_logger.handlers or access_logger.level != logging.NOTSET:
+        return log_access
+    if log_forwarder is not None:
+        alone = (
+            not package_logger.handlers
+            and logging.getLogger().handlers == [log_forwarder]
+            and package_logger.propagate
+            and access_logger.propagate
+            and not access_logger.filters
+            and not log_forwarder.filters
+            and log_forwarder.level <= logging.INFO
+        )
+        return log_forwarder.log_access if alone else log_access
+    ours_only = [type(handler) for handler in package_logger.handlers] == [StderrHandler]
+    direct = ours_only and package_logger.isEnabledFor(logging.INFO)
+    return log_access_directly if direct else log_access

@@ -1,0 +1,302 @@
+"""One HTTP request and its response, as ASGI's scope, ``receive()`` and ``send()``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter
+
+from ...errors import ASGIProtocolError, ClientDisconnected
+from ...http1.response import ResponseWriter
+from ...types import TYPE_CHECKING
+from ..net.connection import NEVER
+from . import extensions
+from .scope import make_scope
+from .state import APP_FAILURES
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...http1.heads import Request
+    from ...types import Message
+    from ..net.connection import Connection
+    from .http import HTTPSession
+    from .state import Service
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+
+APART_FROM = 32768
+"""Octets of a piece of a body from which on it is not copied to put the head before it."""
+
+
+class HTTPExchange:
+    """A request being served.
+
+    Attributes:
+        request: The request.
+        writer: The response.
+        connection: Where it came from.
+        continue_due: The client waits for ``100 Continue``, and has not been sent it.
+        sending_file: A part of a file is on its way, which takes several turns of the loop.
+    """
+
+    __slots__ = (
+        "_body_delivered",
+        "_client",
+        "_disconnected",
+        "_ended",
+        "_gone",
+        "_grace",
+        "_service",
+        "_session",
+        "_started",
+        "_task",
+        "_waiters",
+        "connection",
+        "continue_due",
+        "request",
+        "sending_file",
+        "writer",
+    )
+
+    def __init__(
+        self, session: HTTPSession, connection: Connection, service: Service, request: Request
+    ) -> None:
+        self.request = request
+        self.connection = connection
+        self._session = session
+        self._service = service
+        self.writer = ResponseWriter(
+            service.defaults,
+            request.method == "HEAD",
+            request.http_version == "1.0",
+            request.keep_alive,
+            request.fields.trailers_ok,
+        )
+        self._client = connection.client  # or whom trusted proxies name
+        self._body_delivered = False
+        self.continue_due = request.expect_continue
+        self.sending_file = False
+        self._disconnected = False  # receive() has nothing more to give
+        self._gone = False  # send() has nobody to send to
+        self._ended = False  # completed, failed or lost; counted and logged
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._started = perf_counter() if service.timed else 0.0
+
+    def run(self) -> None:
+        """Call the application; it may be done when this returns."""
+        self._service.request_started()
+        self._task = self._service.run(self._call_app())
+
+    async def _call_app(self) -> None:
+        failed = True
+        try:
+            await self._service.app(self._scope(), self.receive, self.send)
+            failed = not self.writer.complete
+            if failed and not self._gone:
+                logger.error(
+                    "the ASGI application returned without %s a response",
+                    "completing" if self.writer.status else "starting",
+                )
+        except ClientDisconnected:
+            logger.debug("the application ended because the client had gone")
+        except APP_FAILURES as exc:  # (a request must not be able to end the worker)
+            self._service.log_failure(exc, gone=self._gone)
+        finally:
+            if failed:
+                self.fail()
+
+    def _scope(self) -> dict[str, Any]:
+        service, request = self._service, self.request
+        scope = make_scope(
+            "http", service.scheme, service.extensions, request, service, self.connection
+        )
+        scope["method"] = request.method
+        self._client = scope["client"]
+        return scope
+
+    # --- ASGI's receive
+
+    async def receive(self) -> Message:
+        """Return ``http.request`` messages, then ``http.disconnect``."""
+        session = self._session
+        while not (self._disconnected or self._ended):
+            if not self._body_delivered:
+                piece = session.read_body(self)
+                if piece is None:
+                    break
+                complete = session.body_complete
+                if piece or complete:
+                    self.continue_due = False
+                    self._body_delivered = complete
+                    return {"type": "http.request", "body": piece, "more_body": not complete}
+                if self.continue_due:
+                    self.continue_due = False
+                    session.send_continue()
+                    continue
+                session.body_awaited()
+            elif session.at_eof:
+                break
+            waiter = self._service.loop.create_future()
+            if self._waiters is None:
+                self._waiters = []
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self._forget(waiter)
+                raise
+        # Who was told that nobody is there is held to it.
+        self._gone = True
+        return {"type": "http.disconnect"}
+
+    def wake(self) -> None:
+        """Something that ``receive()`` may wait for has happened."""
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _forget(self, waiter: asyncio.Future[None]) -> None:
+        """A call of ``receive()`` was cancelled."""
+        if self._waiters is not None and waiter in self._waiters:
+            self._waiters.remove(waiter)
+            if not self._waiters and not self._ended:
+                self.connection.deadline = NEVER  # nobody waits for the body
+
+    def disconnect(self) -> None:
+        """There is nobody to serve: tell the application, whatever it has read."""
+        if not self._disconnected:
+            self._disconnected = True
+            self.eof_received()
+
+    def eof_received(self) -> None:
+        """The client will send no more: tell the application, once it has read what came."""
+        self.wake()
+        if self._grace is None:
+            grace = self._service.config.timeout_disconnect_grace
+            if grace is not None and self._task is not None and not self._task.done():
+                self._grace = self._service.loop.call_later(grace, self._task.cancel)
+                self._task.add_done_callback(self._end_grace)
+
+    def _end_grace(self, task: asyncio.Task[None]) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+
+    # --- ASGI's send
+
+    async def send(self, message: Message) -> None:
+        """Take ``http.response.start`` and ``http.response.body`` messages.
+
+        Raises:
+            ASGIProtocolError: The message is not one that may come now, or is malformed.
+            ClientDisconnected: The client is gone.
+        """
+        writer, connection = self.writer, self.connection
+        kind = message["type"]
+        if self._ended or self._gone:
+            if writer.complete and not self.sending_file:
+                raise ASGIProtocolError(f"{kind!r} was sent after the response was complete")
+            raise ClientDisconnected("the client is gone")
+        if kind == "http.response.body":
+            self.check_body_expected()
+            body = message.get("body", b"")
+            if type(body) is not bytes:
+                body = _as_bytes(body)
+            more = message.get("more_body", False)
+            self.announce(final=not more)
+            if len(body) < APART_FROM:
+                data = writer.send(body, more=more)
+                parts = None
+            else:
+                before, after = writer.frame(len(body), more=more)
+                data, parts = (before, None) if writer.bodiless else (b"", (before, body, after))
+            try:
+                if parts is not None:
+                    connection.write_apart(parts)
+                elif data:
+                    if more and self._session.advancing:
+                        connection.cork()  # what is sent in one go leaves in one go
+                    connection.write(data)
+                if writer.complete:
+                    self.end()
+                elif connection.congested:
+                    await connection.drained()
+            except ClientDisconnected:
+                # A task of the application that waits in receive() hears of it first, and may
+                # cancel this one: Django closes its response on that way only.
+                for _ in range(2):
+                    await asyncio.sleep(0)
+                raise
+        elif kind == "http.response.start":
+            if writer.status:
+                raise ASGIProtocolError("'http.response.start' was sent twice")
+            try:
+                status = message["status"]
+            except KeyError:
+                raise ASGIProtocolError("'http.response.start' has no status") from None
+            trailers = message.get("trailers", False)
+            writer.start(status, message.get("headers", ()), trailers=trailers)
+        elif kind in extensions.HANDLERS:
+            await extensions.HANDLERS[kind](self, message)
+        else:
+            raise ASGIProtocolError(f"unexpected message {kind!r} for an HTTP response")
+
+    def check_body_expected(self) -> None:
+        """Check that a piece of the body may come now.
+
+        Raises:
+            ASGIProtocolError: The response was not started, or its body is complete.
+        """
+        if not self.writer.status:
+            raise ASGIProtocolError("the body of a response was sent before its start")
+        if self.sending_file:
+            raise ASGIProtocolError("a piece of the body was sent into the middle of a file")
+        if self.writer.body_complete:
+            raise ASGIProtocolError("a piece of the body was sent after the last one")
+
+    def announce(self, *, final: bool) -> None:
+        """Let the session decide on the connection before a head is rendered."""
+        if not self.writer.head_sent:
+            self._session.decide_keep_alive(self, final=final)
+
+    # --- the end
+
+    def end(self) -> None:
+        """The response is complete: the connection is free for the next request."""
+        if not self._ended:
+            self._ended = True
+            self._count(self.writer.status)
+            self.wake()
+            self._session.exchange_ended(self)
+
+    def fail(self) -> None:
+        """The application will not complete the response."""
+        if not self._ended:
+            told, self._gone = self._gone, True
+            self._ended = True
+            self._count(self._session.exchange_failed(self, told=told))
+            self.wake()
+
+    def lost(self, status: int) -> None:
+        """The session gave this exchange up: the client is gone, or was answered with a status."""
+        self._gone = True
+        if not self._ended:
+            self._ended = True
+            self._count(status)
+        self.disconnect()
+
+    def _count(self, status: int) -> None:
+        """Take note of how the request ended."""
+        self._service.request_ended(status)
+        if self._service.timed:
+            self._service.log_request(self.request, self._client, status, self._started)
+
+
+def _as_bytes(body: Any) -> bytes:
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    raise ASGIProtocolError(f"the body of a response must be bytes, not {type(body).__name__}")

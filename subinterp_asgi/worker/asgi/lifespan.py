@@ -1,0 +1,145 @@
+"""The lifespan of an application (ASGI lifespan specification 2.0), run in each worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+
+from ...errors import ASGIProtocolError, LifespanError
+from ...types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...config import LifespanMode
+    from ...types import ASGIApp, Message
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+
+class Lifespan:
+    """Runs an application's lifespan call from ``startup()`` to ``shutdown()``.
+
+    Args:
+        app: The application.
+        mode: ``"on"``: a failure is an error; ``"auto"``: an application that raises before it
+            answers the startup event is taken not to support it; ``"off"``: it is not called.
+        state: The dict that becomes ``scope["state"]``; filled by the application.
+
+    Attributes:
+        context: The context that the call runs in, with the variables that it sets.
+    """
+
+    def __init__(self, app: ASGIApp, mode: LifespanMode, state: dict[str, Any]) -> None:
+        self._app = app
+        self._mode = mode
+        self._state = state
+        self.context = contextvars.copy_context()
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._startup: asyncio.Future[None] | None = None
+        self._shutdown: asyncio.Future[None] | None = None
+
+    async def startup(self, timeout: float) -> None:
+        """Send the startup event and wait for the answer.
+
+        Raises:
+            LifespanError: The application reported a failure, raised, or took too long.
+        """
+        if self._mode == "off":
+            return
+        self._startup = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(
+            self._call_app(), name="subinterp-asgi-lifespan", context=self.context
+        )
+        self._events.put_nowait({"type": "lifespan.startup"})
+        await asyncio.wait(
+            (self._startup, self._task), timeout=timeout, return_when="FIRST_COMPLETED"
+        )
+        if self._startup.done():
+            if self._startup.exception() is not None:
+                await self._end(timeout)
+                self._task = None
+            self._startup.result()
+            return
+        if not self._task.done():
+            await self.cancel()
+            self._task = None
+            raise LifespanError(f"lifespan startup took more than startup_timeout={timeout:g} s")
+        error = None if self._task.cancelled() else self._task.exception()
+        self._task = None
+        if error is not None and (self._mode == "on" or not isinstance(error, Exception)):
+            raise LifespanError("the application raised during lifespan startup") from error
+        if self._mode == "on":
+            raise LifespanError("the application left its lifespan before startup was complete")
+        logger.info("the application does not support lifespan (it answered with %r)", error)
+
+    async def shutdown(self, timeout: float) -> None:
+        """Send the shutdown event and wait for the answer, if ``startup()`` was answered.
+
+        Raises:
+            LifespanError: The application reported a failure, raised, or took too long.
+        """
+        if self._task is None:
+            return
+        if self._startup is not None and not (
+            self._startup.done() and self._startup.exception() is None
+        ):
+            await self.cancel()  # startup() was interrupted
+            return
+        if not self._task.done():
+            self._shutdown = asyncio.get_running_loop().create_future()
+            self._events.put_nowait({"type": "lifespan.shutdown"})
+            await asyncio.wait(
+                (self._shutdown, self._task), timeout=timeout, return_when="FIRST_COMPLETED"
+            )
+            if self._shutdown.done():
+                await self._end(timeout)
+                self._shutdown.result()
+                return
+        if not self._task.done():
+            await self.cancel()
+            raise LifespanError(f"lifespan shutdown took more than shutdown_timeout={timeout:g} s")
+        error = None if self._task.cancelled() else self._task.exception()
+        if error is not None:
+            raise LifespanError("the application raised in its lifespan") from error
+
+    async def cancel(self) -> None:
+        """End the lifespan call where it stands."""
+        if self._task is None:
+            return
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait((self._task,), timeout=1.0)
+        if self._task.done() and not self._task.cancelled():
+            self._task.exception()  # nobody is interested, and asyncio need not complain of that
+
+    async def _end(self, timeout: float) -> None:
+        """Give the call the time to return after its last message; what it raises was reported."""
+        if self._task is not None:
+            await asyncio.wait((self._task,), timeout=timeout)
+            await self.cancel()
+
+    async def _call_app(self) -> None:
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self._state,
+        }
+        await self._app(scope, self._events.get, self._send)
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        event, _, result = kind.removeprefix("lifespan.").partition(".")
+        future = {"startup": self._startup, "shutdown": self._shutdown}.get(event)
+        if result not in ("complete", "failed") or future is None:
+            raise ASGIProtocolError(f"unexpected message {kind!r} in the lifespan")
+        if future.done():
+            raise ASGIProtocolError(f"{kind!r} was sent after the {event} had been answered")
+        if result == "complete":
+            future.set_result(None)
+        else:
+            text = message.get("message") or "no message was given"
+            future.set_exception(LifespanError(f"lifespan {event} failed: {text}"))
+            future.exception()  # whoever has ceased to wait for it needs no complaint from asyncio

@@ -1,0 +1,237 @@
+"""What all connections of one worker share: the application, its state, the options in effect.
+
+A ``Service`` is made by the worker when it starts to serve and handed to every session. It knows
+nothing of sockets or interpreters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from time import perf_counter
+
+from ...errors import WorkerInterrupted
+from ...http1.heads import HeadParser, Limits
+from ...http1.response import DefaultFields
+from ...types import TYPE_CHECKING
+from ..proxies.headers import ProxyHeaders, TrustedProxies
+from . import extensions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from ...config import Config
+    from ...control.counters import Meter
+    from ...http1.heads import Request
+    from ...types import Address, ASGIApp
+    from .endpoints import Pages
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+APP_FAILURES = (Exception, SystemExit, WorkerInterrupted, BaseExceptionGroup)
+"""What may leave a call of the application without doing harm to other calls, or to the worker."""
+
+type AccessLog = Callable[[Address | None, str, str, str, int, float], None]
+"""Called with client, method, request target, HTTP version, status, seconds."""
+
+
+class Service:
+    """The application and how to serve it.
+
+    Attributes:
+        app: The ASGI application.
+        config: The options.
+        loop: The loop that everything runs on.
+        state: The lifespan's state; each request gets a shallow copy.
+        heads: Parses the heads of all requests.
+        defaults: Server and Date fields.
+        access_log: Where to report requests, or ``None``.
+        trusted: Peers that may speak for others.
+        proxies: What forwarded fields are believed, or ``None``.
+        scheme: ``"http"`` or ``"https"``.
+        extensions: What ``scope["extensions"]`` says.
+        measuring: Whether the time that requests take is counted.
+        meter: Where requests are counted.
+        timed: Whether anybody asks how long a request took.
+        pages: What is answered without the application, or ``None``.
+        leaving: Load balancers shall look elsewhere: the worker will drain, or does.
+        draining: The worker is ending; no connection is kept alive.
+        going_away: The close code that tells the peers of WebSockets why: 1001, or 1012 if another
+            worker takes this one's place (RFC 6455 section 7.4.1 and its registry).
+    """
+
+    __slots__ = (
+        "_context",
+        "_limit_concurrency",
+        "_on_task_end",
+        "_tasks",
+        "access_log",
+        "app",
+        "config",
+        "defaults",
+        "draining",
+        "extensions",
+        "going_away",
+        "heads",
+        "leaving",
+        "loop",
+        "measuring",
+        "meter",
+        "pages",
+        "proxies",
+        "root_path",
+        "root_path_bytes",
+        "scheme",
+        "state",
+        "timed",
+        "trusted",
+    )
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        state: dict[str, Any],
+        meter: Meter,
+        access_log: AccessLog | None,
+        on_task_end: Callable[[], None],
+        context: contextvars.Context,
+    ) -> None:
+        self.app = app
+        self.config = config
+        self.loop = loop
+        self.state = state
+        limits = Limits(
+            limit_request_line=config.limit_request_line,
+            limit_request_fields=config.limit_request_fields,
+            limit_request_field_size=config.limit_request_field_size,
+            limit_header_size=config.limit_header_size,
+            limit_body_size=config.limit_body_size,
+        )
+        self.heads = HeadParser(limits)
+        self.defaults = DefaultFields(server=config.server_header, date=config.date_header)
+        self.access_log = access_log
+        self.measuring = config.metrics_path is not None or config.metrics_bind is not None
+        self.timed = access_log is not None or self.measuring
+        self.root_path = config.root_path
+        self.root_path_bytes = config.root_path.encode("utf-8")
+        self.trusted = TrustedProxies(config.forwarded_allow_ips)
+        self.proxies: ProxyHeaders | None = None
+        if config.proxy_headers:
+            self.proxies = ProxyHeaders(
+                self.trusted,
+                header=config.forwarded_header,
+                host=config.forwarded_host,
+            )
+        self.scheme = "https" if config.tls else "http"
+        self.leaving = False
+        self.draining = False
+        self.going_away = 1001
+        self.extensions = extensions.ADVERTISED
+        self.meter = meter
+        self._on_task_end = on_task_end
+        self._limit_concurrency = config.limit_concurrency
+        self._context = context
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.pages: Pages | None = None
+        if config.health_path is not None or config.metrics_path is not None:
+            from .endpoints import pages_beside_app
+
+            self.pages = pages_beside_app(self)
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run an application call as a task in a context of its own.
+
+        It is begun at once, so that an application which never waits is done when this returns.
+        """
+        task = asyncio.Task(
+            coroutine, loop=self.loop, context=self._context.copy(), eager_start=True
+        )
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._on_task_end()
+
+    def request_started(self) -> None:
+        """Count a request; called when its head is complete."""
+        meter = self.meter
+        meter.requests += 1
+        meter.in_flight += 1
+
+    def request_ended(self, status: int) -> None:
+        """Call once for each ``request_started()``, with the status that the client saw."""
+        meter = self.meter
+        meter.in_flight -= 1
+        meter.responded(status)
+
+    def log_failure(self, exc: BaseException, *, gone: bool) -> None:
+        """Log an exception that left the application.
+
+        Args:
+            exc: One of ``APP_FAILURES``.
+            gone: So is the client, and the exception may be no more than a consequence.
+        """
+        if isinstance(exc, BaseExceptionGroup):
+            interrupted = exc.subgroup(WorkerInterrupted) is not None
+        else:
+            interrupted = isinstance(exc, WorkerInterrupted)
+        if interrupted:
+            self.meter.errors += 1
+            logger.error(
+                "the ASGI application held the worker up for %.1f s and was interrupted",
+                self.meter.held_up(),
+                exc_info=exc,
+            )
+        elif gone:
+            logger.debug("exception after the client had gone", exc_info=exc)
+        else:
+            self.meter.errors += 1
+            logger.error("exception in the ASGI application", exc_info=exc)
+
+    def log_request(
+        self, request: Request, client: Address | None, status: int, started: float
+    ) -> None:
+        """Take the time that a request took, and log it.
+
+        Args:
+            request: The request.
+            client: Who sent it, perhaps as trusted proxies tell.
+            status: The status that the client saw.
+            started: When its head was complete (``time.perf_counter()``).
+        """
+        seconds = perf_counter() - started
+        if self.measuring:
+            self.meter.took(seconds)
+        if self.access_log is not None:
+            self.access_log(
+                client,
+                request.method,
+                request.target.decode("ascii"),
+                request.http_version,
+                status,
+                seconds,
+            )
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests whose response is not complete."""
+        return self.meter.in_flight
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether as many requests are in flight as ``limit_concurrency`` allows."""
+        limit = self._limit_concurrency
+        return limit is not None and self.meter.in_flight >= limit
+
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[None]]:
+        """Calls of the application that have not returned, background work after a response too."""
+        return frozenset(self._tasks)

@@ -1,0 +1,90 @@
+"""Daemon threads in an interpreter, where CPython refuses them.
+
+Libraries start daemon threads so that these never hold up the end of the process. An isolated
+interpreter raises ``RuntimeError`` instead, which breaks such libraries; asgiref, hence Django, has
+one for each request to a synchronous view. Demoted to ordinary threads they work, and the worker
+waits for them when it ends.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+from ...types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+_JOIN_INTERVAL = 0.01  # seconds between what is done meanwhile
+
+_demoted: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def demote() -> None:
+    """Make every thread of this interpreter that asks to be a daemon an ordinary one.
+
+    For the interpreter of a worker only: it changes ``threading.Thread``. Calling it again does
+    nothing.
+    """
+    thread_class: Any = threading.Thread
+    if getattr(thread_class.__init__, "_demotes", False):
+        return
+    original_init, original_daemon = thread_class.__init__, thread_class.daemon
+
+    def __init__(self: threading.Thread, *args: Any, daemon: bool | None = None, **kw: Any) -> None:
+        original_init(self, *args, daemon=None if daemon is None else False, **kw)
+        if daemon:
+            _demoted.add(self)
+
+    def set_daemon(self: threading.Thread, value: bool) -> None:
+        if value:
+            _demoted.add(self)
+        else:
+            original_daemon.fset(self, False)
+
+    __init__._demotes = True  # type: ignore[attr-defined]
+    thread_class.__init__ = __init__
+    thread_class.daemon = property(original_daemon.fget, set_daemon)
+
+
+def join_all(timeout: float, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
+    """Wait for all other threads of this interpreter and return the names of those still alive.
+
+    Args:
+        timeout: Bound on the whole wait, in seconds.
+        meanwhile: Called again and again while waiting.
+    """
+    deadline = time.monotonic() + timeout
+    _release_pools()
+    not_ours = (threading.current_thread(), threading.main_thread())
+    remaining = []
+    for thread in threading.enumerate():
+        if thread in not_ours:
+            continue
+        while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+            thread.join(min(left, _JOIN_INTERVAL))
+            meanwhile()
+        if thread.is_alive():
+            remaining.append(thread.name + (" (a daemon)" if thread in _demoted else ""))
+    return remaining
+
+
+def _release_pools() -> None:
+    """Let the threads of executors that nobody shut down end once they have nothing to do.
+
+    This is what CPython itself does when an interpreter ends, but without its unbounded wait.
+    """
+    pools: Any = sys.modules.get("concurrent.futures.thread")
+    if pools is not None:
+        with pools._global_shutdown_lock:
+            pools._shutdown = True
+            queues = list(pools._threads_queues.values())
+            # Nothing is left for CPython to do, and 3.13 would complain of a thread of its own.
+            pools._threads_queues.clear()
+        for work in queues:
+            work.put(None)

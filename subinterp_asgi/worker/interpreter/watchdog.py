@@ -1,0 +1,231 @@
+"""A thread beside a worker's loop that can tell where the loop is held up, and interrupt it there.
+
+A loop that is held up can do nothing about it, and nobody outside its interpreter can: the stack of
+a thread is visible, and an exception can be raised in it, only from within the same interpreter. So
+this thread waits there, blocked in reading a pipe (``control.WatchdogLine``), for a supervisor that
+has seen an old heartbeat. It needs no signals, which are the host's, and never wakes up otherwise.
+
+An exception that comes from outside can land anywhere, and must not land in the loop or in this
+package, where it would break more than the one call of the application. So the stack is looked at
+first, and the exception raised only where the application's own code will receive it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+import traceback
+from time import monotonic
+
+from ...control.messages import STATUS_STUCK, WatchdogLine
+from ...control.scoreboard import BUSY_SINCE
+from ...errors import WorkerInterrupted
+from ...types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+    from ...control.counters import Meter
+
+_MAX_STACK_TEXT = 20_000
+_AIMING_TIME = 1.0  # seconds to wait for the application's code to be what runs
+_AIMING_INTERVAL = 0.001
+
+_PACKAGE = __name__.partition(".")[0] + "."
+_TAKES_EXCEPTIONS = frozenset(
+    (
+        "HTTPExchange._call_app",
+        "WebSocketSession._call_app",
+        "Lifespan._call_app",
+        "Worker._run_startup",
+        "Worker._end",
+        "_hooks.<locals>.call",
+        "_import_module",
+        "import_app",
+        "run_in_thread.<locals>.load_app",
+    )
+)
+"""Where this package calls the application, and is ready for any exception."""
+
+# Before 3.13.18, sys._current_frames() touches frames of other interpreters, which crashes.
+_FRAMES_ARE_SAFE = sys.version_info >= (3, 13, 18)
+
+
+class Watchdog:
+    """Watches the thread that it is made in, which must be the one that will run the loop.
+
+    Args:
+        line: What is asked comes from there.
+        meter: Has the loop's heartbeat.
+        status_queue: Where reports go.
+        daemon: In an interpreter that allows it, so that this thread never holds up its end.
+    """
+
+    def __init__(self, line: WatchdogLine, meter: Meter, status_queue: Any, *, daemon: bool):
+        self._line = line
+        self._slot = meter.slot
+        self._status_queue = status_queue
+        self._ident = threading.get_ident()
+        # (Only its identity: a reference would make a cycle of all that it holds.)
+        self._outermost = 0 if _FRAMES_ARE_SAFE else id(sys._getframe(1))
+        self._quitting = False
+        self._thread = threading.Thread(target=self._run, name="asgi-watchdog", daemon=daemon)
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """End the thread.
+
+        Args:
+            timeout: Seconds to wait for it; it may be held up itself if the application has caused
+                that, for example by a thread of its own that never ends to import a module.
+        """
+        self._quitting = True
+        self._line.quit()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            request, busy_since = self._line.receive()
+            if self._quitting or not request:
+                return
+            # What went wrong here must not cost the next request its answer.
+            with contextlib.suppress(Exception):
+                if request == WatchdogLine.REPORT:
+                    self._report(busy_since)
+                elif request == WatchdogLine.INTERRUPT:
+                    self._interrupt(busy_since)
+
+    def _held_up(self, busy_since: int) -> bool:
+        """Whether the loop has not gone on since then."""
+        return busy_since != 0 and self._slot[BUSY_SINCE] == busy_since
+
+    # --- report
+
+    def _report(self, busy_since: int) -> None:
+        if not self._held_up(busy_since):
+            return
+        try:
+            text = self._describe()
+        except Exception as exc:
+            text = f"(the stack can't be shown: {type(exc).__name__})"
+        if self._held_up(busy_since):
+            self._status_queue.put((STATUS_STUCK, text))
+
+    def _describe(self) -> str:
+        frame = self._frame()
+        if frame is None:
+            return "(the stack is not available: this Python can't look at other threads safely)"
+        # Line numbers first, while the thread is most likely still there.
+        stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
+        stack.reverse()
+        text = "".join(stack.format())[-_MAX_STACK_TEXT:]
+        # Surrogates and NULs are legal in a str but not everywhere it may be sent to.
+        return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+    def _frame(self) -> FrameType | None:
+        """What the worker's thread executes; ``None`` if that can't be looked at."""
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            return None  # it would go on executing meanwhile
+        if _FRAMES_ARE_SAFE:
+            return sys._current_frames().get(self._ident)
+        return _frame_above(self._outermost)
+
+    # --- interrupt
+
+    def _interrupt(self, busy_since: int) -> None:
+        """Raise ``WorkerInterrupted`` in the worker's thread, if that can be done safely."""
+        from ctypes import c_ulong, py_object, pythonapi  # half a megabyte, in need only
+
+        raise_in_thread = pythonapi.PyThreadState_SetAsyncExc
+        ident, exception = c_ulong(self._ident), py_object(WorkerInterrupted)
+        deadline = monotonic() + _AIMING_TIME
+        while self._held_up(busy_since) and not self._quitting:
+            # The thread stands still while this one has the lock of the interpreter, which nobody
+            # takes away before the switch interval is over. A look takes some 20 microseconds; if
+            # this thread was held up in between it looks again.
+            until = monotonic() + sys.getswitchinterval() / 2
+            frame = self._frame()
+            # Between looking at the heartbeat and the call, nothing gives the lock away at all.
+            if (
+                frame is not None
+                and _would_hit_application(frame)
+                and monotonic() < until
+                and self._slot[BUSY_SINCE] == busy_since
+            ):
+                raise_in_thread(ident, exception)
+                return
+            del frame
+            if monotonic() > deadline:
+                return
+            time.sleep(_AIMING_INTERVAL)
+
+
+def _would_hit_application(frame: FrameType | None) -> bool:
+    """Whether an exception raised in a frame leaves only code of the application's.
+
+    It must not be raised in asyncio, which may be in the middle of something that concerns others,
+    nor in this package. In the outer frames it must come to where one of the two expects it.
+
+    The thread sees it when it next calls a function, returns or jumps back: in this frame, at the
+    entrance of a function where nothing is done yet, or just after the return to an outer frame.
+    """
+    assert frame is not None
+    if _is_ours(_module_of(frame)) or _module_of(frame).startswith("asyncio."):
+        return False
+    while frame is not None:
+        module, name = _module_of(frame), frame.f_code.co_qualname
+        if module == "asyncio.events" and name == "Handle._run":
+            return True  # a task or a callback of the application's; asyncio logs what leaves it
+        if module == "asyncio.base_events":
+            return False  # the loop: it logs, for example
+        if _is_ours(module):
+            return name in _TAKES_EXCEPTIONS
+        frame = frame.f_back
+    return False
+
+
+def _is_ours(module: str) -> bool:
+    # Faults that tests inject stand for the application's.
+    return module.startswith(_PACKAGE) and not module.startswith(_PACKAGE + "testing.")
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _frame_above(outermost: int) -> FrameType | None:
+    """Return the innermost frame of the thread of this interpreter that has a certain frame.
+
+    What ``sys._current_frames()`` does, where that does it for threads of other interpreters too.
+
+    Args:
+        outermost: ``id()`` of the frame, which must be alive.
+    """
+    from ctypes import c_void_p, cast, py_object, pythonapi
+
+    def function(name: str, result: Any, *arguments: Any) -> Any:
+        prototype = pythonapi[name]  # (not the attribute, which others may have configured)
+        prototype.restype, prototype.argtypes = result, arguments
+        return prototype
+
+    next_thread = function("PyThreadState_Next", c_void_p, c_void_p)
+    # (Not as a py_object: ctypes crashes on a NULL, of a thread that executes no Python code.)
+    get_frame = function("PyThreadState_GetFrame", c_void_p, c_void_p)
+    decref = function("Py_DecRef", None, c_void_p)
+    own = function("PyThreadState_Get", c_void_p)()
+    interpreter = function("PyInterpreterState_Get", c_void_p)()
+    thread = function("PyInterpreterState_ThreadHead", c_void_p, c_void_p)(interpreter)
+    while thread:
+        if thread != own and (address := get_frame(thread)):
+            innermost: FrameType = cast(address, py_object).value
+            decref(address)
+            frame: FrameType | None = innermost
+            while frame is not None:
+                if id(frame) == outermost:
+                    return innermost
+                frame = frame.f_back
+        thread = next_thread(thread)
+    return None

@@ -1,0 +1,1 @@
+"""Octets: listening, accepting, reading, writing, TLS, deadlines. Knows no ASGI."""

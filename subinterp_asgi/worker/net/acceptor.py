@@ -1,0 +1,341 @@
+"""From listening sockets to connections that are served: accepting, and what comes before HTTP.
+
+An accepted socket goes through the stages that the options ask for, a PROXY protocol header, then a
+TLS handshake, and becomes a ``Connection`` with a session.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+from functools import partial
+
+from ...control import handoff
+from ...types import TYPE_CHECKING
+from ..asgi.http import HTTPSession
+from .connection import Connection
+from .poller import READ
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from ssl import SSLSocket
+    from typing import Any
+
+    from ...types import Address
+    from ..asgi.state import Service
+    from .connections import Connections
+    from .handshake import Opening
+    from .poller import Poller
+    from .tls import TLSContext
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+_OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_PAUSE = 0.5  # seconds to leave the listeners alone when descriptors have run out
+_AF_UNIX = getattr(socket, "AF_UNIX", None)
+# Linux hands the option down from the listener, which saves a system call for each connection.
+_INHERITS_NODELAY = sys.platform == "linux"
+
+
+class Acceptor:
+    """Accepts from listening sockets, which it makes non-blocking and leaves open.
+
+    It may adopt those of other workers, which are closed when they are given up.
+
+    Args:
+        listeners: The sockets.
+        poller: Watches them and what is accepted.
+        connections: Where what is accepted is kept.
+        service: What is served.
+        inbox: Where other workers hand sockets over, if they do.
+
+    Raises:
+        ConfigError: TLS is on, and its context can't be made.
+    """
+
+    def __init__(
+        self,
+        listeners: list[socket.socket],
+        poller: Poller,
+        connections: Connections,
+        service: Service,
+        inbox: int | None = None,
+    ) -> None:
+        self._listeners = list(listeners)
+        self._adopted: dict[int, list[socket.socket]] = {}
+        self._watched: set[int] = set()
+        self._inbox = inbox
+        self._meter = connections.meter
+        self._poller = poller
+        self._connections = connections
+        self._service = service
+        self._config = service.config
+        self._accepting = False
+        self._pausing: asyncio.TimerHandle | None = None
+        self._tls = self._make_tls()
+        self._addresses: dict[int, Address | None] = {}
+        for listener in listeners:
+            self._prepare(listener)
+        if inbox is not None:
+            poller.add(inbox, READ, self._on_inbox)
+
+    def _prepare(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self._addresses[listener.fileno()] = _fixed_address(listener)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        if not self._accepting:
+            self._accepting = True
+            self._meter.accepting(True)
+            for listener in self._all():
+                self._watch(listener)
+
+    def stop(self) -> None:
+        """Cease to accept."""
+        if self._pausing is not None:
+            self._pausing.cancel()
+        if self._accepting:
+            self._accepting = False
+            self._meter.accepting(False)
+            for listener in self._all():
+                self._unwatch(listener)
+
+    def close(self) -> None:
+        """Cease for good, and give up what others handed over or left."""
+        self.stop()
+        for slot in tuple(self._adopted):
+            self.disown(slot)
+        self.leave_inbox()
+
+    def leave_inbox(self) -> None:
+        """Leave what others hand over to the worker that takes this one's place."""
+        if self._inbox is not None:
+            self._poller.remove(self._inbox)
+
+    def drain(self) -> None:
+        """Accept what has connected already, then cease."""
+        if self._accepting:
+            for listener in self._all():
+                for _ in range(self._config.backlog):
+                    if not self._accept_one(listener):
+                        break
+        self.stop()
+
+    def adopt(self, slot: int, listeners: list[socket.socket]) -> None:
+        """Accept for another worker, which can't, as long as this one accepts at all.
+
+        Args:
+            slot: Number of the other's slot.
+            listeners: The sockets, to be closed when they are given up.
+        """
+        self.disown(slot)
+        self._adopted[slot] = listeners
+        for listener in listeners:
+            self._prepare(listener)
+            if self._accepting:
+                self._watch(listener)
+
+    def disown(self, slot: int) -> None:
+        """Undo ``adopt()``."""
+        for listener in self._adopted.pop(slot, ()):
+            self._unwatch(listener)
+            del self._addresses[listener.fileno()]
+            listener.close()
+
+    def _all(self) -> list[socket.socket]:
+        return sum(self._adopted.values(), self._listeners)
+
+    def _watch(self, listener: socket.socket) -> None:
+        # One connection for each wake-up: what another worker could serve as well is left to it,
+        # where accepting until the queue is empty gives nearly all to the first.
+        self._watched.add(listener.fileno())
+        self._poller.add(listener.fileno(), READ, partial(self._on_acceptable, listener))
+
+    def _unwatch(self, listener: socket.socket) -> None:
+        if listener.fileno() in self._watched:
+            self._watched.remove(listener.fileno())
+            self._poller.remove(listener.fileno())
+
+    def reload_tls(self) -> None:
+        """Read the certificates again, for connections from now on; old ones go on as they are.
+
+        Raises:
+            Exception: That failed, perhaps in the application's factory; nothing has changed.
+        """
+        self._tls = self._make_tls()
+
+    def _make_tls(self) -> TLSContext | None:
+        if not self._config.tls:
+            return None
+        from .tls import TLSContext  # ssl is imported only where it is needed
+
+        return TLSContext(self._config)
+
+    # --- accepting
+
+    def _on_acceptable(self, listener: socket.socket, events: int) -> None:
+        self._accept_one(listener)
+
+    def _accept_one(self, listener: socket.socket) -> bool:
+        """Accept a connection if one waits; return whether it is worth trying again."""
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return False  # another worker was faster
+        except ConnectionError:
+            return True  # it was gone before it could be accepted
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:  # its owner has shut it down, and will tell us to end
+                self._unwatch(listener)
+                return False
+            if exc.errno not in _OUT_OF_RESOURCES:
+                raise
+            logger.error("can't accept connections: %s; trying again soon", exc.strerror)
+            self.stop()
+            self._pausing = self._service.loop.call_later(_PAUSE, self.start)
+            return False
+        if self._inbox is not None and handoff.pass_on(self._meter, sock.fileno()):
+            sock.detach()
+            return True
+        self._meter.accepted += 1
+        try:
+            sock.setblocking(False)
+            client: Address | None = None
+            if sock.family != _AF_UNIX:
+                client = address[:2]
+                if not _INHERITS_NODELAY:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            server = self._addresses[listener.fileno()] or sock.getsockname()[:2]
+        except OSError:
+            sock.close()  # reset between accept() and here
+            return True
+        self._begin(sock, client, server)
+        return True
+
+    def _on_inbox(self, events: int) -> None:
+        """Take over what other workers have accepted."""
+        assert self._inbox is not None
+        for number in handoff.receive(self._inbox):
+            sock = socket.socket(fileno=handoff.descriptor(number))
+            self._meter.accepted += number >= 0
+            try:
+                sock.setblocking(False)
+                client = _own_address(sock.getpeername(), sock) if sock.family != _AF_UNIX else None
+                server = _own_address(sock.getsockname(), sock)
+                if client is not None and not _INHERITS_NODELAY:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                sock.close()  # reset meanwhile
+                continue
+            self._begin(sock, client, server)
+
+    def _begin(self, sock: socket.socket, client: Address | None, server: Address) -> None:
+        """Begin the first stage."""
+        if self._config.proxy_protocol:
+            self._read_proxy_header(sock, client, server)
+        else:
+            self._secure(sock, client, server)
+
+    # --- stages
+
+    def _read_proxy_header(
+        self, sock: socket.socket, client: Address | None, server: Address
+    ) -> None:
+        """First stage, by option: who the client is, said by the proxy that connected."""
+        from .proxy_handshake import ProxyOpening
+
+        if not self._service.trusted.trusts(client[0] if client is not None else None):
+            logger.debug("%s may not send a PROXY protocol header: closed", client)
+            sock.close()
+            return
+        self._open(
+            lambda: ProxyOpening(
+                sock,
+                self._poller,
+                self._connections,
+                timeout=self._config.timeout_tls_handshake,
+                client=client,
+                server=server,
+                on_open=self._secure,
+            ),
+            sock,
+        )
+
+    def _secure(self, sock: socket.socket, client: Address | None, server: Address | None) -> None:
+        """Second stage: TLS, if it is on."""
+        tls = self._tls
+        if tls is None:
+            self._serve(Connection, sock, client, server)
+            return
+        from .tls_handshake import TLSOpening
+        from .tls_socket import TLSConnection
+
+        def on_open(wrapped: SSLSocket) -> None:
+            description = tls.describe(wrapped)  # while it is surely open
+            self._serve(TLSConnection, wrapped, client, server).tls = description
+
+        self._open(
+            lambda: TLSOpening(
+                sock,
+                self._poller,
+                self._connections,
+                timeout=self._config.timeout_tls_handshake,
+                context=tls.context,
+                on_open=on_open,
+            ),
+            sock,
+        )
+
+    def _open(self, make: Callable[[], Opening], sock: socket.socket) -> None:
+        try:
+            opening = make()
+        except OSError:
+            sock.close()  # reset before it could begin
+            return
+        self._connections.add(opening)
+        if self._service.draining:
+            opening.drain()
+
+    def _serve(
+        self,
+        kind: type[Connection],
+        sock: socket.socket,
+        client: Address | None,
+        server: Address | None,
+    ) -> Connection:
+        """Last: the socket is ready for requests."""
+        connection = kind(
+            sock,
+            self._poller,
+            self._connections,
+            client=client,
+            server=server,
+            write_timeout=self._config.timeout_write,
+        )
+        session = HTTPSession(connection, self._service)
+        connection.session = session
+        self._connections.add(connection)
+        if self._connections.crowded:
+            session.turn_away()
+        return connection
+
+
+def _own_address(name: Any, sock: socket.socket) -> Address:
+    """An address of a socket, as ASGI has it."""
+    if sock.family == _AF_UNIX:
+        return (name if isinstance(name, str) else name.decode("utf-8", "surrogateescape"), None)
+    return (name[0], name[1])
+
+
+def _fixed_address(listener: socket.socket) -> Address | None:
+    """The listener's address as ASGI has it, or ``None`` if each connection has one of its own."""
+    if listener.family == _AF_UNIX:
+        return _own_address(listener.getsockname(), listener)
+    name = listener.getsockname()
+    if _INHERITS_NODELAY:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return None if name[0] in ("0.0.0.0", "::") else name[:2]

@@ -1,0 +1,573 @@
+"""One accepted socket: non-blocking reads and writes, backpressure, deadlines, and how it ends.
+
+A ``Connection`` moves bytes; what they mean is its session's business (``asgi.http`` and, after an
+upgrade, others). It knows neither HTTP nor ASGI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections import deque
+from time import monotonic
+
+from ...errors import ClientDisconnected, WorkerInterrupted
+from ...types import TYPE_CHECKING, Address
+from .poller import READ, WRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
+
+    from ...control.counters import Meter
+    from .poller import Poller
+
+    class Session(Protocol):
+        """What a connection calls: the protocol spoken on it."""
+
+        def data_received(self, data: bytes) -> None:
+            """Octets came."""
+
+        def eof_received(self) -> None:
+            """The peer will send no more; it may still read."""
+
+        def connection_lost(self) -> None:
+            """The connection is closed. Called exactly once."""
+
+        def timed_out(self) -> None:
+            """``Connection.deadline`` has passed."""
+
+        def drain(self) -> None:
+            """The worker is ending: finish what was begun, start nothing new."""
+
+        def break_off(self) -> None:
+            """The worker waits no longer: give up what is not finished."""
+
+        @property
+        def idle(self) -> bool:
+            """Whether nothing is begun."""
+
+        @property
+        def untouched(self) -> bool:
+            """Whether nothing has come from the peer so far."""
+
+    class ConnectionRegistry(Protocol):
+        """Where connections are kept while they are open."""
+
+        meter: Meter
+
+        def discard(self, connection: Any, /) -> None:
+            """Forget a connection."""
+
+        def answered(self, connection: Any, /) -> None:
+            """Take note that the last answer of a connection is out."""
+
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+READ_SIZE = 65536
+HIGH_WATER = 65536
+"""Octets waiting to be written from which on ``drained()`` waits; and waiting to be parsed, from
+which on sessions pause reading."""
+FILE_PART = 1 << 20
+"""Octets of a file given to the kernel at once."""
+LINGER_TIME = 2.0
+"""Seconds to wait, after the last answer, for a client that may still be sending."""
+LINGER_SIZE = 4 * 1024 * 1024
+"""Octets that such a client may still send."""
+NEVER = float("inf")
+
+# Some file systems don't support it.
+_CANT_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
+
+
+class Connection:
+    """A socket in non-blocking mode, watched by a poller.
+
+    Attributes:
+        session: Receiver of what happens on the connection.
+        client: Address of the peer, or ``None`` for a Unix socket.
+        server: Address that it connected to.
+        tls: What ASGI's ``tls`` extension says of it, or ``None`` without TLS.
+        deadline: Time (``time.monotonic()``) at which ``session.timed_out()`` is called; ``NEVER``.
+        closed: The socket is closed; nothing can be read or written.
+    """
+
+    __slots__ = (
+        "_corked",
+        "_drain_waiters",
+        "_eof",
+        "_fd",
+        "_linger_left",
+        "_meter",
+        "_out",
+        "_out_size",
+        "_paused",
+        "_poller",
+        "_recv",
+        "_registry",
+        "_send",
+        "_sock",
+        "_then_close",
+        "_watching",
+        "_write_deadline",
+        "_write_timeout",
+        "client",
+        "closed",
+        "deadline",
+        "server",
+        "session",
+        "tls",
+    )
+
+    session: Session
+
+    would_block: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
+    """What the socket raises if it has nothing to read, or no room to write."""
+    _can_gather = hasattr(socket.socket, "sendmsg")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        poller: Poller,
+        registry: ConnectionRegistry,
+        *,
+        client: Address | None,
+        server: Address | None,
+        write_timeout: float,
+    ) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._recv = sock.recv
+        self._send: Callable[[bytes | memoryview], int] = sock.send
+        self._poller = poller
+        self._registry = registry
+        self._meter = registry.meter
+        self.client = client
+        self.server = server
+        self.tls: dict[str, Any] | None = None
+        self.deadline = NEVER
+        self.closed = False
+        self._write_timeout = write_timeout or NEVER
+        self._write_deadline = NEVER
+        self._out: deque[memoryview | bytes] | None = None
+        self._out_size = 0
+        self._corked = False
+        self._drain_waiters: list[asyncio.Future[None]] | None = None
+        self._paused = False
+        self._eof = False
+        # What to do once all is written: None (nothing), "close" or "linger".
+        self._then_close: str | None = None
+        self._linger_left = -1
+        self._watching = READ
+        poller.add(self._fd, READ, self.on_events)
+
+    # --- reading
+
+    def on_events(self, events: int) -> None:
+        """Called by the poller."""
+        try:
+            if events & WRITE:
+                self._flush()
+                if self.closed:
+                    return
+            if events & ~WRITE:
+                if self._watching & READ:
+                    self.read_available()
+                elif not events & (READ | WRITE):
+                    self.abort()  # an error or hang-up: nothing can be sent any more
+        except (Exception, WorkerInterrupted):
+            # A defect of this package, never the application's. It must cost this connection only.
+            logger.exception("internal error; the connection is dropped")
+            self.abort()
+
+    def read_available(self) -> bool:
+        """Read once, if something is there; return whether there was."""
+        try:
+            data = self._recv(READ_SIZE)
+        except self.would_block:
+            return False
+        except OSError:
+            self.abort()
+            return True
+        if self._linger_left >= 0:
+            self._discard(data)
+        elif data:
+            self._meter.bytes_in += len(data)
+            self.session.data_received(data)
+        else:
+            self._eof = True
+            self._watch()
+            self.session.eof_received()
+        return True
+
+    def pause_reading(self) -> None:
+        """Leave further octets to the kernel's buffer, and so to the peer."""
+        if not self._paused:
+            self._paused = True
+            self._watch()
+
+    def resume_reading(self) -> None:
+        """Undo ``pause_reading()``."""
+        if self._paused:
+            self._paused = False
+            self._watch()
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call a function of the session's once other connections have had their turn.
+
+        Not if the connection is closed by then.
+        """
+        asyncio.get_running_loop().call_soon(self._call, callback)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        if not self.closed:
+            try:
+                callback()
+            except (Exception, WorkerInterrupted):
+                logger.exception("internal error; the connection is dropped")
+                self.abort()
+
+    # --- writing
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection is closed, or will be once all is written."""
+        return self.closed or self._then_close is not None
+
+    @property
+    def congested(self) -> bool:
+        """Whether so much waits to be written that ``drained()`` should be awaited."""
+        return self._out_size > HIGH_WATER
+
+    def write(self, data: bytes) -> None:
+        """Write now what the kernel takes and keep the rest.
+
+        Raises:
+            ClientDisconnected: The connection is closed or broke.
+        """
+        if self.closed:
+            raise ClientDisconnected("the connection is closed")
+        if self._out is not None:
+            self._out.append(data)
+            self._out_size += len(data)
+            if self._corked and self._out_size > HIGH_WATER:
+                self.uncork()
+            return
+        try:
+            sent = self._send(data)
+        except self.would_block:
+            sent = 0
+        except OSError as exc:
+            self.abort()
+            raise ClientDisconnected("the client is gone") from exc
+        self._meter.bytes_out += sent
+        if sent != len(data):
+            self._out = deque((memoryview(data)[sent:],))
+            self._out_size = len(data) - sent
+            self._write_deadline = monotonic() + self._write_timeout
+            self._watch()
+
+    def write_apart(self, parts: Sequence[bytes]) -> None:
+        """Write several pieces without putting them together first, which for big ones would cost
+        more than all else.
+
+        Raises:
+            ClientDisconnected: The connection is closed or broke.
+        """
+        self.uncork()
+        if self.closed or self._out is not None or not self._can_gather:
+            for part in parts:
+                self.write(part)
+            return
+        try:
+            sent = self._sock.sendmsg(parts)
+        except self.would_block:
+            sent = 0
+        except OSError as exc:
+            self.abort()
+            raise ClientDisconnected("the client is gone") from exc
+        self._meter.bytes_out += sent
+        out: deque[memoryview | bytes] = deque()
+        for part in parts:
+            if rest := memoryview(part)[sent:]:
+                out.append(rest)
+                self._out_size += len(rest)
+            sent = max(0, sent - len(part))
+        if out:
+            self._out = out
+            self._write_deadline = monotonic() + self._write_timeout
+            self._watch()
+
+    def cork(self) -> None:
+        """Collect what is written until ``uncork()``, to send it at once."""
+        if self._out is None:
+            self._out = deque()
+            self._corked = True
+
+    def uncork(self) -> None:
+        """Send what was collected."""
+        if self._corked:
+            self._corked = False
+            if self.closed or not self._out:
+                self._out = None
+                return
+            data = b"".join(self._out)
+            self._out = None
+            self._out_size = 0
+            # The writers have returned already: who writes next will see that it is gone.
+            with contextlib.suppress(ClientDisconnected):
+                self.write(data)
+
+    async def drained(self) -> None:
+        """Wait until there is room to write again.
+
+        Raises:
+            ClientDisconnected: The connection was closed meanwhile.
+        """
+        while self.congested and not self.closed:
+            await self._flush_event()
+        if self.closed:
+            raise ClientDisconnected("the client is gone")
+
+    async def send_file(self, file: int, offset: int, count: int) -> int:
+        """Send a part of a file after what was written; return how many octets there were of it.
+
+        Args:
+            file: Descriptor of a file that can be read at any position.
+            offset: Where in the file to begin.
+            count: How many octets to send; fewer are sent if the file is shorter.
+
+        Raises:
+            ClientDisconnected: The connection is closed or broke.
+        """
+        done = 0
+        self.uncork()
+        await self._flushed()
+        while done < count:
+            try:
+                sent = self._send_file_part(file, offset + done, min(count - done, FILE_PART))
+            except BlockingIOError:
+                # Nothing is left to write, but to be told when there is room again.
+                self._out = deque()
+                self._write_deadline = monotonic() + self._write_timeout
+                self._watch()
+                await self._flushed()
+                continue
+            except (ConnectionError, TimeoutError) as exc:
+                self.abort()
+                raise ClientDisconnected("the client is gone") from exc
+            if not sent:
+                break
+            done += sent
+            if done < count:
+                await asyncio.sleep(0)  # a fast reader must not keep all others waiting
+            await self._flushed()
+        return done
+
+    def _send_file_part(self, file: int, offset: int, count: int) -> int:
+        if hasattr(os, "sendfile"):
+            try:
+                sent = os.sendfile(self._fd, file, offset, count)
+            except OSError as exc:
+                if exc.errno not in _CANT_SENDFILE:
+                    raise
+            else:
+                self._meter.bytes_out += sent
+                return sent
+        return self._copy_file_part(file, offset, count)
+
+    def _copy_file_part(self, file: int, offset: int, count: int) -> int:
+        if hasattr(os, "pread"):
+            data = os.pread(file, min(count, HIGH_WATER), offset)
+        else:
+            os.lseek(file, offset, os.SEEK_SET)
+            data = os.read(file, min(count, HIGH_WATER))
+        if data:
+            self.write(data)
+        return len(data)
+
+    async def _flushed(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            ClientDisconnected: The connection was closed meanwhile.
+        """
+        while self._out is not None and not self.closed:
+            await self._flush_event()
+        if self.closed:
+            raise ClientDisconnected("the client is gone")
+
+    def _flush_event(self) -> asyncio.Future[None]:
+        waiter = asyncio.get_running_loop().create_future()
+        if self._drain_waiters is None:
+            self._drain_waiters = []
+        self._drain_waiters.append(waiter)
+        return waiter
+
+    def _flush(self) -> None:
+        out = self._out
+        while out:
+            piece = out[0]
+            try:
+                sent = self._send(piece)
+            except self.would_block:
+                return
+            except OSError:
+                self.abort()
+                return
+            self._write_deadline = monotonic() + self._write_timeout
+            self._meter.bytes_out += sent
+            self._out_size -= sent
+            if sent == len(piece):
+                out.popleft()
+            else:
+                out[0] = memoryview(piece)[sent:]
+        self._out = None
+        self._write_deadline = NEVER
+        if self._then_close is not None:
+            self._finish()
+            return
+        self._watch()
+        if not self.congested:
+            self._wake_drain_waiters()
+
+    def _wake_drain_waiters(self) -> None:
+        waiters, self._drain_waiters = self._drain_waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # --- ending
+
+    def close(self, *, linger: bool = False) -> None:
+        """Close once everything is written.
+
+        Args:
+            linger: The peer may still be sending. Closing with octets unread would reset the
+                connection, and a reset may destroy the last answer before the peer has read it
+                (RFC 9112 section 9.6), so first only the sending half is closed, and what comes is
+                discarded for a while.
+        """
+        if self.closed or self._then_close is not None:
+            return
+        self._then_close = "linger" if linger and not self._eof else "close"
+        self.deadline = NEVER
+        self.uncork()
+        if self._out is None:
+            self._finish()
+        else:
+            self._watch()
+
+    def abort(self) -> None:
+        """Close now; what was not written is lost."""
+        if self.closed:
+            return
+        self.closed = True
+        self._poller.remove(self._fd)
+        self._sock.close()
+        self._registry.discard(self)
+        self._out = None
+        self._out_size = 0
+        self._wake_drain_waiters()
+        session = self.session
+        del self.session  # a cycle, which would keep both until the next garbage collection
+        session.connection_lost()
+
+    def reset(self) -> None:
+        """Close so that the peer sees an error, not a clean end (RFC 9112 section 8).
+
+        Needed where the end of the connection would look like the end of the message.
+        """
+        if not self.closed:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self.abort()
+
+    def _finish(self) -> None:
+        if self._then_close != "linger" or self._linger_left >= 0:
+            self.abort()
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.abort()
+            return
+        self._linger_left = LINGER_SIZE
+        self.deadline = monotonic() + LINGER_TIME
+        self._paused = False
+        self._watch()
+        self._registry.answered(self)
+
+    def _discard(self, data: bytes) -> None:
+        self._linger_left -= len(data)
+        if not data or self._linger_left < 0:
+            self.abort()
+
+    # --- the end of the worker
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be lost if the connection were closed now."""
+        return self.answered or (self._out is None and self.session.idle)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last answer is out, and only the peer's end is waited for."""
+        return self._linger_left >= 0
+
+    def drain(self) -> None:
+        """Finish what was begun, start nothing new."""
+        if not self.closing:
+            self.session.drain()
+
+    def break_off(self) -> None:
+        """Give up what is not finished."""
+        if not self.closing:
+            self.session.break_off()
+
+    def move(self, pass_on: Callable[[int], bool]) -> None:
+        """Leave the socket to another worker, if nothing has come from the peer.
+
+        Args:
+            pass_on: Called with the descriptor; tells whether another worker has it now.
+        """
+        if self.closing or not self.session.untouched:
+            return
+        self._poller.remove(self._fd)  # first: the other may be at it at once
+        if not pass_on(self._fd):
+            self._poller.add(self._fd, READ, self.on_events)
+            return
+        self._sock.detach()
+        self.closed = True
+        self._registry.discard(self)
+        del self.session
+
+    # --- deadlines
+
+    def check_deadlines(self, now: float) -> None:
+        """Called by the worker's timer."""
+        if self.closed:
+            return
+        if now >= self._write_deadline:
+            self.reset()  # the client does not read; what it may still read is not all
+        elif now >= self.deadline:
+            self.deadline = NEVER
+            if self._linger_left >= 0:
+                self.abort()
+            else:
+                self.session.timed_out()
+
+    def _watch(self) -> None:
+        """Tell the poller what is wanted now, if that has changed."""
+        closing = self._then_close is not None and self._linger_left < 0
+        wanted = 0 if self._paused or self._eof or closing else READ
+        if self._out is not None and not self._corked:
+            wanted |= WRITE
+        if wanted != self._watching and not self.closed:
+            self._watching = wanted
+            self._poller.modify(self._fd, wanted)

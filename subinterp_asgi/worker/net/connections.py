@@ -1,0 +1,144 @@
+"""The open connections of a worker: their deadlines, and what all of them are told."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from ...types import TYPE_CHECKING
+from .connection import Connection
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+    from ...config import Config
+    from ...control.counters import Meter
+    from .handshake import Opening
+
+
+class Connections:
+    """Registry of connections, and of those that are still opening.
+
+    Args:
+        loop: The worker's loop.
+        config: The options.
+        meter: Where they are counted.
+        on_progress: Called when a connection is closed or has been given its last answer.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        meter: Meter,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._limit = config.limit_connections
+        self.meter = meter
+        self._on_progress = on_progress
+        self._open: set[Connection | Opening] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tick_interval = _tick_interval(config)
+        self._closing_idle = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection | Opening]:
+        return iter(tuple(self._open))
+
+    @property
+    def all_idle(self) -> bool:
+        """Whether nothing would be lost if all were closed."""
+        return all(connection.idle for connection in self._open)
+
+    @property
+    def all_answered(self) -> bool:
+        """Whether all that are left have had their last answer."""
+        return all(connection.answered for connection in self._open)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more than ``limit_connections``.
+
+        Those that were turned away and have not left yet must not keep others out.
+        """
+        limit = self._limit
+        return (
+            limit is not None
+            and len(self._open) > limit
+            and sum(not connection.answered for connection in self._open) > limit
+        )
+
+    def add(self, connection: Connection | Opening) -> None:
+        """Take in a new one."""
+        self._open.add(connection)
+        self.meter.connections = len(self._open)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._tick_interval, self._tick)
+
+    def discard(self, connection: Connection | Opening) -> None:
+        """Called by a connection that is closed."""
+        self._open.discard(connection)
+        self.meter.connections = len(self._open)
+        self._on_progress()
+
+    def answered(self, connection: Connection | Opening) -> None:
+        """Called by a connection whose last answer is out."""
+        self._on_progress()
+
+    def drain(self) -> None:
+        """Have all finish what was begun and start nothing new."""
+        for connection in self:
+            connection.drain()
+
+    def move_untouched(self, pass_on: Callable[[int], bool]) -> None:
+        """Leave those to other workers on which nothing has come; see ``Connection.move()``."""
+        for connection in self:
+            if isinstance(connection, Connection):
+                connection.move(pass_on)
+
+    def close_idle(self) -> None:
+        """Close those that are idle, and from now on those that become so."""
+        self._closing_idle = True
+        for connection in self:
+            if connection.idle:
+                connection.close()
+
+    def break_off(self) -> None:
+        """Have all give up what is not finished."""
+        for connection in self:
+            connection.break_off()
+
+    def abort(self) -> None:
+        """Close all at once."""
+        for connection in self:
+            connection.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        """Check all deadlines. One timer for all connections, and none while there are none."""
+        now = monotonic()
+        for connection in self:
+            connection.check_deadlines(now)
+        if self._closing_idle:
+            self.close_idle()
+        self._timer = None
+        if self._open:
+            self._timer = self._loop.call_later(self._tick_interval, self._tick)
+
+
+def _tick_interval(config: Config) -> float:
+    """Seconds between looks at the deadlines: a fraction of the shortest timeout."""
+    timeouts = (
+        config.timeout_keep_alive,
+        config.timeout_header,
+        config.timeout_body,
+        config.timeout_write,
+        config.timeout_tls_handshake,
+        config.ws_ping_interval,
+        config.ws_ping_timeout,
+    )
+    return min(1.0, max(0.02, min((t for t in timeouts if t), default=1.0) / 4))

@@ -1,0 +1,152 @@
+"""A worker's event loop: asyncio's, with a selector of our own.
+
+The selector does three things at the one place where a loop waits. It shows on the scoreboard that
+the loop is alive; it brings the counters there up to date; and where there is epoll, it hands the
+events of connections to these directly. On their way through asyncio they would pay for a key, a
+handle and a context each, or (in an epoll of their own) for a second system call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import selectors
+from math import ceil
+from time import monotonic_ns
+
+from ...control import scoreboard
+from ...types import TYPE_CHECKING
+from .poller import EpollPoller, EpollRegistry, LoopPoller
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...control.counters import Meter
+    from .poller import Poller
+
+_BATCH = 256  # events taken at once; the loop's callbacks get their turn in between
+
+
+class ServerLoop(asyncio.SelectorEventLoop):
+    """A loop with a heartbeat.
+
+    It is the selector loop, since that can watch descriptors on every system.
+
+    Args:
+        meter: Counters and heartbeat of the worker.
+
+    Attributes:
+        poller: Watches connections.
+    """
+
+    poller: Poller
+
+    def __init__(self, meter: Meter) -> None:
+        selector: Any
+        if hasattr(select, "epoll"):
+            selector = EpollSelector(meter)
+            self.poller = selector.poller
+        else:
+            selector = MeteredSelector(meter)
+            self.poller = LoopPoller(self)
+        super().__init__(selector)
+
+
+def make_poller(loop: asyncio.AbstractEventLoop) -> Poller:
+    """Return the fastest poller that a loop allows; on loops of others too."""
+    if isinstance(loop, ServerLoop):
+        return loop.poller
+    return EpollPoller(loop) if hasattr(select, "epoll") else LoopPoller(loop)
+
+
+class _Heart:
+    """Counts how long a loop was held up, and says on the scoreboard whether it is."""
+
+    __slots__ = ("_meter", "_slot", "_woken")
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._slot = meter.slot
+        self._woken = monotonic_ns()
+        meter.flush(self._woken)
+
+    def rest(self) -> None:
+        """The loop is about to wait. The heartbeat is 0 meanwhile, which needs no timer."""
+        meter = self._meter
+        held_up, lag = monotonic_ns() - self._woken, meter.lag
+        meter.lag = held_up if held_up > lag else lag - (lag >> 6)
+        meter.flush()
+
+    def beat(self) -> None:
+        """It has woken up: an old time tells others that it is held up."""
+        self._woken = self._slot[scoreboard.BUSY_SINCE] = monotonic_ns()
+
+
+class MeteredSelector(selectors.DefaultSelector):
+    """The system's selector, with a heartbeat."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__()
+        self._heart = _Heart(meter)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._heart.rest()
+        try:
+            return super().select(timeout)
+        finally:
+            self._heart.beat()
+
+
+class EpollSelector(selectors.EpollSelector):
+    """The same over epoll, with a poller beside it.
+
+    Attributes:
+        poller: Watches connections in the same epoll. Their handlers are called by ``select()``, in
+            the loop's thread and while the loop runs, but before its callbacks.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__()
+        self._heart = _Heart(meter)
+        self._epoll = select.epoll.fromfd(os.dup(self.fileno()))  # the same one, by another name
+        self.poller = SelectorPoller(self._epoll)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            timeout = -1
+        elif timeout > 0:
+            timeout = ceil(timeout * 1000) * 0.001  # never earlier than asked for
+        else:
+            timeout = 0
+        self._heart.rest()
+        try:
+            events = self._epoll.poll(timeout, _BATCH)
+        finally:
+            self._heart.beat()
+        ready = []
+        handlers = self.poller.handlers
+        for fd, event in events:
+            # A handler earlier in the batch may have closed this one. If its number was reused at
+            # once the event is stale; handlers take events as hints, so that does no harm.
+            handler = handlers.get(fd)
+            if handler is not None:
+                handler(event)
+            elif (key := self.get_map().get(fd)) is not None:
+                mask = selectors.EVENT_WRITE if event & ~select.EPOLLIN else 0
+                if event & ~select.EPOLLOUT:
+                    mask |= selectors.EVENT_READ
+                ready.append((key, mask & key.events))
+        return ready
+
+    def close(self) -> None:
+        self._epoll.close()
+        super().close()
+
+
+class SelectorPoller(EpollRegistry):
+    """Descriptors in the epoll of a loop's selector, which calls their handlers."""
+
+    def close(self) -> None:
+        for fd in list(self.handlers):
+            self.remove(fd)

@@ -1,0 +1,76 @@
+"""The PROXY protocol header of an accepted socket, which says for whom a proxy has connected."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+from ...types import TYPE_CHECKING
+from ..proxies.proxy_protocol import ProxyProtocolError, ProxyProtocolParser
+from .handshake import Opening
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...types import Address
+    from .connection import ConnectionRegistry
+    from .poller import Poller
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+_PEEK_SIZE = 4096
+
+
+class ProxyOpening(Opening):
+    """Reads the header and not an octet more, since the next may be those of a TLS handshake.
+
+    Args:
+        sock, poller, registry, timeout: As ``Opening``.
+        client: Address of the proxy, for connections that are its own.
+        server: Address that it connected to, likewise.
+        on_open: Called with the socket, the client's address and the one it connected to.
+    """
+
+    __slots__ = ("_client", "_on_open", "_parser", "_server")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        poller: Poller,
+        registry: ConnectionRegistry,
+        *,
+        timeout: float,
+        client: Address | None,
+        server: Address | None,
+        on_open: Callable[[socket.socket, Address | None, Address | None], None],
+    ) -> None:
+        self._client = client
+        self._server = server
+        self._on_open = on_open
+        self._parser = ProxyProtocolParser()
+        super().__init__(sock, poller, registry, timeout=timeout)
+
+    def _proceed(self) -> None:
+        try:
+            data = self._sock.recv(_PEEK_SIZE, socket.MSG_PEEK)
+            header = self._parser.feed(data) if data else None
+        except BlockingIOError:
+            return
+        except (OSError, ProxyProtocolError) as exc:
+            logger.debug("no PROXY protocol header: %s", exc)
+            self.abort()
+            return
+        if not data:
+            self.abort()
+            return
+        # What is not the header's is left in the kernel's buffer.
+        self._sock.recv(len(data) - (0 if header is None else len(header.leftover)))
+        if header is None:
+            return
+        client, server = self._client, self._server
+        if not header.is_local:
+            # A Unix socket's client has no address that ASGI could tell.
+            source = header.source
+            client = None if source is None or source[1] is None else source
+            server = header.destination
+        self._on_open(self.leave(), client, server)

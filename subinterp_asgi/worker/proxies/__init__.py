@@ -1,0 +1,1 @@
+"""What proxies say about connections and requests, parsed without any I/O."""

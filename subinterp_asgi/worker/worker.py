@@ -1,0 +1,380 @@
+"""Serves one application on one asyncio loop: accepts, keeps time, drains, ends.
+
+A worker knows nothing of interpreters or supervisors and can be run on any asyncio loop::
+
+    worker = Worker(app, Config(), sock)
+    await worker.serve()          # until worker.shutdown(), from the same thread
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from functools import partial
+from time import monotonic
+
+from ..config import Config
+from ..control import handoff
+from ..control.counters import Meter
+from ..control.scoreboard import private_board
+from ..errors import StateError
+from ..types import TYPE_CHECKING, ASGIApp
+from . import access_log
+from .asgi.lifespan import Lifespan
+from .asgi.state import AccessLog, Service
+from .net.acceptor import Acceptor
+from .net.connections import Connections
+from .net.loop import make_poller
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .asgi.admin import MetricsPort
+    from .net.poller import Poller
+
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+_BREAK_OFF_TIME = 1.0  # seconds between telling requests that it is over and cancelling them
+
+
+class WorkerState(Enum):
+    """The stages of a worker's life, in this order."""
+
+    NEW = "new"
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Worker:
+    """Serves an ASGI application on listening sockets.
+
+    Args:
+        app: The application.
+        config: The options; those about listening and about supervision have no meaning here.
+        sock: A listening socket, or several. The worker makes them non-blocking and leaves closing
+            them to the caller.
+        worker_id: Number of this worker, for hooks and logs.
+        state: Initial content of the lifespan's ``scope["state"]``.
+        meter: Where to count; by default one of its own.
+        inbox: Descriptor through which other workers of the process hand sockets over.
+        metrics_sock: Listening sockets, as ``sock``, on which only metrics and health are served.
+        access_log: Where to report requests if ``config.access_log`` is on.
+        on_serving: Called once connections are accepted.
+        on_start: Awaited after the lifespan's startup; an exception makes ``serve()`` fail.
+        on_end: Awaited before the lifespan's shutdown.
+
+    Attributes:
+        state: Where in its life the worker is.
+        on_draining: Called once a drain has come so far that no more connections are accepted.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: Config | None = None,
+        sock: socket.socket | Sequence[socket.socket] = (),
+        *,
+        worker_id: int = 0,
+        state: dict[str, Any] | None = None,
+        meter: Meter | None = None,
+        inbox: int | None = None,
+        metrics_sock: socket.socket | Sequence[socket.socket] = (),
+        access_log: AccessLog = access_log.log_access,
+        on_serving: Callable[[], None] | None = None,
+        on_start: Callable[[], Awaitable[None]] | None = None,
+        on_end: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.app = app
+        self.config = config or Config()
+        self.worker_id = worker_id
+        self.state = WorkerState.NEW
+        self.on_draining: Callable[[], None] | None = None
+        self._listeners = [sock] if isinstance(sock, socket.socket) else list(sock)
+        self._metrics_listeners = (
+            [metrics_sock] if isinstance(metrics_sock, socket.socket) else list(metrics_sock)
+        )
+        self._lifespan_state = {} if state is None else state
+        self._inbox = inbox
+        self._meter = Meter(*private_board()) if meter is None else meter
+        self._access_log = access_log if self.config.access_log else None
+        self._on_serving = on_serving
+        self._on_start = on_start
+        self._on_end = on_end
+        self._drain_asked = False
+        self._restarting = False
+        self._hook_due = False  # on_start has been called, on_end has not
+        self._draining = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._forced = asyncio.Event()
+        self._progress = asyncio.Event()  # something ended that the drain may wait for
+        self._service: Service
+        self._acceptor: Acceptor
+        self._connections: Connections
+        self._metrics_port: MetricsPort | None = None
+
+    # --- what a supervisor asks
+
+    @property
+    def active_connections(self) -> int:
+        """Number of open connections, idle ones included."""
+        return self._meter.connections
+
+    @property
+    def requests(self) -> int:
+        """Number of requests that were begun."""
+        return self._meter.requests
+
+    def is_idle(self) -> bool:
+        """Whether no request is in flight, no head half received and no background work left.
+
+        While the worker drains, idle connections may still bring a request for ``timeout_linger``.
+        """
+        port = self._metrics_port
+        if self.state is WorkerState.SERVING:
+            return (
+                not self._service.tasks
+                and self._connections.all_idle
+                and (port is None or port.all_idle)
+            )
+        if self.state is WorkerState.DRAINING:
+            return (
+                not self._service.tasks
+                and self._connections.all_answered
+                and (port is None or port.all_answered)
+            )
+        return True
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new connections are accepted, which ``drain_delay`` prolongs."""
+        return self.state is WorkerState.SERVING
+
+    def drain(self, *, restarting: bool = False) -> None:
+        """Accept no more connections; finish what was accepted. Does nothing the second time.
+
+        Health fails at once. All else goes on for ``drain_delay``, in which load balancers notice.
+
+        Args:
+            restarting: Another worker takes this one's place, which the peers of WebSockets are
+                told: they are closed with 1012 rather than 1001. Nobody has to look for another
+                server then: health does not fail, and there is no delay.
+        """
+        if self._drain_asked:
+            return
+        self._drain_asked = True  # remembered, if it is too early
+        self._restarting = restarting
+        if self.state is not WorkerState.SERVING:
+            return
+        if restarting or not self.config.drain_delay:
+            self._begin_drain()
+        else:
+            self._service.leaving = True
+            self._service.loop.call_later(self.config.drain_delay, self._begin_drain)
+
+    def _begin_drain(self) -> None:
+        if self.state is not WorkerState.SERVING:
+            return  # a forced shutdown did not wait for drain_delay
+        self.state = WorkerState.DRAINING
+        self._service.draining = True
+        if self._restarting:
+            self._service.going_away = 1012
+            self._acceptor.leave_inbox()
+        else:
+            self._service.leaving = True
+        loop, linger = self._service.loop, self.config.timeout_linger
+        self._acceptor.drain()
+        self._connections.drain()
+        if self._restarting and not (self.config.tls or self.config.proxy_protocol):
+            # (Else something was said already, and only this worker knows it.)
+            self._connections.move_untouched(partial(handoff.leave, self._meter))
+        loop.call_later(linger, self._connections.close_idle)
+        if self._metrics_port is not None:
+            self._metrics_port.drain()
+            loop.call_later(linger, self._metrics_port.close_idle)
+        self._draining.set()
+        if self.on_draining is not None:
+            self.on_draining()
+
+    def stop_accepting(self) -> None:
+        """Leave new connections to others, at once; what was accepted goes on."""
+        if self.state in (WorkerState.SERVING, WorkerState.DRAINING):
+            self._acceptor.stop()
+            self._acceptor.leave_inbox()
+            if self._metrics_port is not None:
+                self._metrics_port.stop_accepting()
+
+    def adopt(self, slot: int, listeners: list[socket.socket]) -> None:
+        """Accept from another worker's sockets too, while that one can't.
+
+        Args:
+            slot: Number of the other's slot.
+            listeners: The sockets, which this worker closes.
+        """
+        if self.state is WorkerState.SERVING:
+            self._acceptor.adopt(slot, listeners)
+        else:
+            for listener in listeners:
+                listener.close()
+
+    def disown(self, slot: int) -> None:
+        """Leave another worker's sockets to it again."""
+        if self.state in (WorkerState.SERVING, WorkerState.DRAINING):
+            self._acceptor.disown(slot)
+
+    def reload_tls(self) -> None:
+        """Read the certificates again, for connections from now on; old ones go on as they are.
+
+        If that fails the old ones stay in use, and the reason is logged.
+        """
+        if self.state is WorkerState.SERVING:
+            try:
+                self._acceptor.reload_tls()
+            except Exception:
+                logger.exception("worker %d: TLS was not reloaded", self.worker_id)
+
+    def shutdown(self) -> None:
+        """Make ``serve()`` return: drain, then wait for requests in flight.
+
+        They have ``timeout_graceful_shutdown``, after ``drain_delay``; called a second time, they
+        are broken off at once.
+        """
+        if self._stopping.is_set():
+            self._forced.set()
+            self._progress.set()
+            self._begin_drain()
+        self._stopping.set()
+
+    # --- the life of a worker
+
+    async def serve(self) -> None:
+        """Run the lifespan and serve until ``shutdown()``.
+
+        Raises:
+            LifespanError: The lifespan's startup or shutdown failed.
+            StateError: The worker has served before.
+        """
+        if self.state is not WorkerState.NEW:
+            raise StateError("a worker can serve only once")
+        self.state = WorkerState.STARTING
+        lifespan = Lifespan(self.app, self.config.lifespan, self._lifespan_state)
+        try:
+            if await self._start(lifespan):
+                poller = make_poller(asyncio.get_running_loop())
+                try:
+                    await self._serve(lifespan, poller)
+                finally:
+                    poller.close()
+        finally:
+            self.state = WorkerState.STOPPED
+            await self._end(lifespan)
+
+    async def _start(self, lifespan: Lifespan) -> bool:
+        """Run what comes before the first connection; ``False`` if ``shutdown()`` came first."""
+        starting = asyncio.ensure_future(self._run_startup(lifespan))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((starting, stopping), return_when="FIRST_COMPLETED")
+            if starting.done():
+                starting.result()
+            return not self._stopping.is_set()
+        finally:
+            starting.cancel()
+            stopping.cancel()
+            await asyncio.wait((starting, stopping))
+
+    async def _run_startup(self, lifespan: Lifespan) -> None:
+        await lifespan.startup(self.config.startup_timeout)
+        self._hook_due = True
+        if self._on_start is not None:
+            await self._on_start()
+
+    async def _serve(self, lifespan: Lifespan, poller: Poller) -> None:
+        loop = asyncio.get_running_loop()
+        context = lifespan.context if self.config.lifespan_context else contextvars.copy_context()
+        self._service = Service(
+            self.app,
+            self.config,
+            loop,
+            state=self._lifespan_state,
+            meter=self._meter,
+            access_log=self._access_log,
+            on_task_end=self._progress.set,
+            context=context,
+        )
+        self._connections = Connections(loop, self.config, self._meter, self._progress.set)
+        self._acceptor = Acceptor(
+            self._listeners, poller, self._connections, self._service, self._inbox
+        )
+        if self._metrics_listeners:
+            from .asgi.admin import MetricsPort
+
+            self._metrics_port = MetricsPort(
+                self._metrics_listeners,
+                self._service,
+                poller,
+                on_progress=self._progress.set,
+                context=context,
+            )
+        try:
+            self._acceptor.start()
+            if self._metrics_port is not None:
+                self._metrics_port.start()
+            self.state = WorkerState.SERVING
+            if self._on_serving is not None:
+                self._on_serving()
+            if self._drain_asked:
+                self._begin_drain()
+            await self._stopping.wait()
+            await self._finish_requests()
+        finally:
+            self._acceptor.close()
+            self._connections.abort()
+            if self._metrics_port is not None:
+                self._metrics_port.close()
+
+    async def _finish_requests(self) -> None:
+        """Wait for what is in flight, then tell it that it is over, then cancel it."""
+        self.drain()
+        await self._draining.wait()
+        if await self._wait_until_idle(self.config.timeout_graceful_shutdown, forced=self._forced):
+            return
+        logger.warning(
+            "worker %d: %d request(s) still in flight are broken off",
+            self.worker_id,
+            self._service.in_flight,
+        )
+        self._connections.break_off()
+        if self._metrics_port is not None:
+            self._metrics_port.break_off()
+        await self._wait_until_idle(_BREAK_OFF_TIME)
+        for task in self._service.tasks:
+            task.cancel("the worker is shutting down")
+        await self._wait_until_idle(_BREAK_OFF_TIME)
+
+    async def _wait_until_idle(self, timeout: float, forced: asyncio.Event | None = None) -> bool:
+        deadline = monotonic() + timeout
+        while not self.is_idle():
+            if forced is not None and forced.is_set():
+                return False
+            self._progress.clear()
+            try:
+                async with asyncio.timeout(deadline - monotonic()):
+                    await self._progress.wait()
+            except TimeoutError:
+                return self.is_idle()
+        return True
+
+    async def _end(self, lifespan: Lifespan) -> None:
+        try:
+            if self._on_end is not None and self._hook_due:
+                async with asyncio.timeout(self.config.shutdown_timeout):
+                    await self._on_end()
+        finally:
+            await lifespan.shutdown(self.config.shutdown_timeout)
