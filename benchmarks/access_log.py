@@ -26,7 +26,7 @@ from typing import Any
 
 from subinterp_asgi import Config
 from subinterp_asgi.control import interpreters
-from subinterp_asgi.control.messages import Runtime
+from subinterp_asgi.control.launch import Runtime
 from subinterp_asgi.supervisor.log_receiver import LogReceiver
 
 RECORDS = 20  # that the application logs for one request, if it is asked to

@@ -108,36 +108,36 @@ def run(what: Plan, cores: Cores, files: Files) -> Iterator[tuple[Workload, list
     for _, group in itertools.groupby(what.workloads, key=lambda workload: workload.setups):
         workloads = list(group)
         peers = list(dict.fromkeys(name for w in workloads for name in what.peers[w.name]))
-        with _fleet(peers, workloads[0].setups, cores, files) as fleet:
+        with _pool(peers, workloads[0].setups, cores, files) as pool:
             for workload in workloads:
-                yield workload, _visit_all(what, workload, fleet, cores, files)
+                yield workload, _visit_all(what, workload, pool, cores, files)
 
 
-type Fleet = dict[tuple[str, Setup], Server | Unfit]
+type Pool = dict[tuple[str, Setup], Server | Unfit]
 
 
 @contextlib.contextmanager
-def _fleet(
+def _pool(
     peers: Sequence[str], setups: frozenset[Setup], cores: Cores, files: Files
-) -> Iterator[Fleet]:
+) -> Iterator[Pool]:
     """Servers of each peer with each setup, all up and warm; or why not."""
-    fleet: Fleet = {}
+    pool: Pool = {}
     try:
         for name, setup in itertools.product(peers, setups):
             missing = PEERS[name].missing
-            fleet[name, setup] = (
+            pool[name, setup] = (
                 Unfit(missing) if missing else Server(PEERS[name], setup, cores, files)
             )
-        for key, server in fleet.items():
+        for key, server in pool.items():
             if isinstance(server, Server):
                 try:
                     _prepare(server, cores, files)
                 except Unfit as problem:
-                    fleet[key] = problem
+                    pool[key] = problem
                     server.stop()
-        yield fleet
+        yield pool
     finally:
-        servers = [server for server in fleet.values() if isinstance(server, Server)]
+        servers = [server for server in pool.values() if isinstance(server, Server)]
         for server in servers:
             server.terminate()  # all, so that they end at the same time
         for server in servers:
@@ -156,15 +156,13 @@ def _prepare(server: Server, cores: Cores, files: Files) -> None:
             server.bytes_per_idle = (measure.memory(server.pid) - before) / count
 
 
-def _visit_all(
-    what: Plan, workload: Workload, fleet: Fleet, cores: Cores, files: Files
-) -> list[Row]:
+def _visit_all(what: Plan, workload: Workload, pool: Pool, cores: Cores, files: Files) -> list[Row]:
     visits: list[tuple[Row, Case, Server]] = []
     rows = []
     for name, case in itertools.product(what.peers[workload.name], workload.cases):
         row = Row(name, case.label)
         rows.append(row)
-        server = fleet[name, case.setup]
+        server = pool[name, case.setup]
         try:
             if isinstance(server, Unfit):
                 raise server

@@ -24,7 +24,8 @@ from types import ModuleType
 
 from .config import Config
 from .control import scoreboard
-from .control.counters import Meter
+from .control.counters import Counters
+from .control.launch import Runtime
 from .control.messages import (
     CMD_ADOPT,
     CMD_DISOWN,
@@ -42,11 +43,9 @@ from .control.messages import (
     STATUS_SPARE,
     STATUS_STARTED,
     STATUS_STOPPED,
-    Doorbell,
-    RungQueue,
-    Runtime,
-    WatchdogLine,
+    listeners_of,
 )
+from .control.wakeup import Channel, Wakeup, WatchdogLine
 from .errors import SubinterpASGIError
 from .types import TYPE_CHECKING
 from .worker import access_log
@@ -65,7 +64,7 @@ else:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-_POLL_INTERVAL = 0.05  # seconds between looks at a control queue without a doorbell
+_POLL_INTERVAL = 0.05  # seconds between looks at a control queue without a wakeup
 _IDLE_POLL_INTERVAL = 0.01  # between looks at a draining worker
 _MAX_ERROR_TEXT = 20_000
 _EXITS = 100  # that may get in the way of a worker's end
@@ -110,17 +109,17 @@ def bootstrap(
             listeners.clear()  # it is given them later
         listeners.extend(runtime.listeners)
         metrics_listeners.extend(runtime.metrics_listeners)
-        if runtime.command_bell is not None:
-            ctrl_queue = RungQueue(ctrl_queue, Doorbell(runtime.command_bell))
-        if runtime.status_bell is not None:
-            status_queue = RungQueue(status_queue, Doorbell(runtime.status_bell))
+        if runtime.command_wakeup is not None:
+            ctrl_queue = Channel(ctrl_queue, Wakeup(runtime.command_wakeup))
+        if runtime.status_wakeup is not None:
+            status_queue = Channel(status_queue, Wakeup(runtime.status_wakeup))
         config = Config.from_json(config_text)
         state = json.loads(lifespan_state_json)
-        meter = Meter(*scoreboard.attached())
+        counters = Counters(*scoreboard.attached())
         if runtime.log_fd is not None:
             from .worker.log_forwarder import LogForwarder
 
-            log_forwarder = LogForwarder(runtime.log_fd, config.log_level, meter)
+            log_forwarder = LogForwarder(runtime.log_fd, config.log_level, counters)
             log_forwarder.attach()
         if config.daemon_threads == "demote":
             daemon_threads.demote()
@@ -144,7 +143,7 @@ def bootstrap(
             status_queue,
             worker_id=worker_id,
             state=state,
-            meter=meter,
+            counters=counters,
             own_interpreter=True,
             runtime=runtime,
             metrics_listeners=metrics_listeners,
@@ -172,7 +171,7 @@ def run_worker(
     *,
     worker_id: int,
     state: dict[str, Any],
-    meter: Meter,
+    counters: Counters,
     own_interpreter: bool,
     runtime: Runtime | None = None,
     metrics_listeners: list[tuple[int, int]] | None = None,
@@ -188,7 +187,7 @@ def run_worker(
         status_queue: Where statuses go.
         worker_id: Number of the worker.
         state: Initial lifespan state.
-        meter: Where the worker counts.
+        counters: Where the worker counts.
         own_interpreter: The interpreter is this worker's alone: it may write log lines itself, and
             waits for all threads at the end.
         runtime: What else a supervisor has told.
@@ -199,8 +198,8 @@ def run_worker(
     def on_serving() -> None:
         if log_forwarder is not None:
             log_forwarder.attach()  # which the lifespan may have taken off
-        meter.lag = 0  # what held the loop up until now held nobody up
-        meter.flush(monotonic_ns())
+        counters.lag = 0  # what held the loop up until now held nobody up
+        counters.flush(monotonic_ns())
         status_queue.put((STATUS_SERVING,))
 
     runtime = runtime or Runtime()
@@ -214,33 +213,33 @@ def run_worker(
     watchdog: Watchdog | None = None
     ended_as_told = False
     try:
-        meter.flush(monotonic_ns())  # importing an application may hold things up as well
+        counters.flush(monotonic_ns())  # importing an application may hold things up as well
         if runtime.watchdog is not None:
             from .worker.interpreter.watchdog import Watchdog
 
             line = WatchdogLine(runtime.watchdog)
-            watchdog = Watchdog(line, meter, status_queue, daemon=not own_interpreter)
+            watchdog = Watchdog(line, counters, status_queue, daemon=not own_interpreter)
         app = load_app()
-        meter.flush()
+        counters.flush()
         if runtime.spare:
             status_queue.put((STATUS_SPARE,))
             command = _wait_for_command(ctrl_queue)
             if command[0] != CMD_SERVE:
                 status_queue.put((STATUS_DRAINING,))
                 raise _NotNeeded
-            worker_id, inbox, listeners[:] = command[1], command[2], _pairs(command[3:])
+            worker_id, inbox, listeners[:] = command[1], command[2], listeners_of(command)
         while listeners:  # each number has one owner at any time: the list, then the socket
             sockets += _take(listeners[:1])
             del listeners[0]
         while metrics_listeners:
             metrics_sockets += _take(metrics_listeners[:1])
             del metrics_listeners[0]
-        loop = ServerLoop(meter)
+        loop = ServerLoop(counters)
         if log_forwarder is not None:
             log_forwarder.use_loop(loop, worker_id)
         if runtime.request_limit is not None:
-            meter.limit = runtime.request_limit
-            meter.on_limit = lambda: status_queue.put((STATUS_EXHAUSTED,))
+            counters.limit = runtime.request_limit
+            counters.on_limit = lambda: status_queue.put((STATUS_EXHAUSTED,))
         hooks = _hooks(app, worker_id, state) if config.worker_hooks else {}
         if runtime.start_delay or runtime.start_failure is not None:
             from .testing import faults
@@ -252,7 +251,7 @@ def run_worker(
             sockets,
             worker_id=worker_id,
             state=state,
-            meter=meter,
+            counters=counters,
             inbox=None if inbox == -1 else inbox,
             metrics_sock=metrics_sockets,
             access_log=access_log.choose_access_log(own_interpreter, log_forwarder),
@@ -278,7 +277,7 @@ def run_worker(
     finally:
         for sock in (*sockets, *metrics_sockets):
             sock.close()
-        meter.flush()  # the last counts; and the loop, which ran for the last time, is not held up
+        counters.flush()  # the last counts; and the loop, which has ended, is not held up
         if watchdog is not None:
             watchdog.close(config.shutdown_timeout)
         if own_interpreter:
@@ -330,7 +329,7 @@ async def _run_worker_with_iic(worker: Any, ctrl_queue: Any, status_queue: Any) 
 async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
     """Translate commands into calls of the worker, until one says to shut down.
 
-    A control queue with a doorbell is looked at when that rings; another is polled.
+    A control queue with a wakeup is looked at when that rings; another is polled.
     """
     draining = told = idle_announced = False
 
@@ -365,7 +364,7 @@ async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
                 elif command[0] == CMD_RELOAD_TLS:
                     worker.reload_tls()
                 elif command[0] == CMD_ADOPT:
-                    worker.adopt(command[1], _take(_pairs(command[2:])))
+                    worker.adopt(command[1], _take(listeners_of(command)))
                 elif command[0] == CMD_DISOWN:
                     worker.disown(command[1])
                 elif command[0] == CMD_FAULT:
@@ -380,11 +379,6 @@ async def _iic_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
             await waiter.wait(_IDLE_POLL_INTERVAL if told and not idle_announced else None)
 
 
-def _pairs(numbers: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Read the listeners of a command: descriptor, family, descriptor, and so on."""
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
-
-
 def _take(listeners: list[tuple[int, int]]) -> list[socket.socket]:
     """Make sockets of (descriptor, family) pairs; they own the descriptors."""
     return [socket.socket(family, socket.SOCK_STREAM, fileno=fd) for fd, family in listeners]
@@ -393,9 +387,9 @@ def _take(listeners: list[tuple[int, int]]) -> list[socket.socket]:
 def _wait_for_command(ctrl_queue: Any) -> tuple[Any, ...]:
     """Block this thread until a command to serve, or to end, has come; others are void."""
     while True:
-        if isinstance(ctrl_queue, RungQueue):
-            ctrl_queue.doorbell.wait()
-            ctrl_queue.doorbell.silence()
+        if isinstance(ctrl_queue, Channel):
+            ctrl_queue.wakeup.wait()
+            ctrl_queue.wakeup.clear()
         else:
             time.sleep(_POLL_INTERVAL)
         while (command := _try_get(ctrl_queue)) is not None:
@@ -407,38 +401,38 @@ class _Waiter:
     """Waits for a control queue to have something."""
 
     def __init__(self, queue: Any) -> None:
-        self._doorbell = queue.doorbell if isinstance(queue, RungQueue) else None
-        self._rung = asyncio.Event()
+        self._wakeup = queue.wakeup if isinstance(queue, Channel) else None
+        self._woken = asyncio.Event()
 
     def __enter__(self) -> _Waiter:
-        if self._doorbell is not None:
-            asyncio.get_running_loop().add_reader(self._doorbell.fileno(), self._on_ring)
+        if self._wakeup is not None:
+            asyncio.get_running_loop().add_reader(self._wakeup.fileno(), self._on_wakeup)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._doorbell is not None:
-            asyncio.get_running_loop().remove_reader(self._doorbell.fileno())
+        if self._wakeup is not None:
+            asyncio.get_running_loop().remove_reader(self._wakeup.fileno())
 
-    def _on_ring(self) -> None:
-        assert self._doorbell is not None
-        self._doorbell.silence()
-        self._rung.set()
+    def _on_wakeup(self) -> None:
+        assert self._wakeup is not None
+        self._wakeup.clear()
+        self._woken.set()
 
     def wake(self) -> None:
         """Have a wait end, or the next one; a poll ends by itself."""
-        self._rung.set()
+        self._woken.set()
 
     async def wait(self, timeout: float | None) -> None:
         """Wait for a ring, or for the time to look again."""
-        if self._doorbell is None:
+        if self._wakeup is None:
             await asyncio.sleep(_POLL_INTERVAL if timeout is None else timeout)
             return
         try:
             async with asyncio.timeout(timeout):
-                await self._rung.wait()
+                await self._woken.wait()
         except TimeoutError:
             return
-        self._rung.clear()
+        self._woken.clear()
 
 
 def _import_app(app_path: str) -> Any:

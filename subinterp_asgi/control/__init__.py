@@ -1,5 +1,68 @@
-"""The seam: all that crosses between a supervisor and its workers, known to both sides."""
+"""The seam: all that crosses between a supervisor and its workers. Both sides import it.
 
+Only ints, strings, bytes, tuples and memoryviews cross. Besides the messages described here these
+are counters in shared memory (``scoreboard``), sockets (``handoff``) and log records.
+
+Messages are tuples of strings on two queues. To a worker go **commands**:
+
+``("drain",)``
+    Let ``health_path`` fail, accept no more connections after ``drain_delay``, and serve what has
+    been accepted. ``("drain", "restart")`` if another worker takes this one's place: that happens
+    at once, health does not fail, and the peers of WebSockets are told.
+``("shutdown",)``
+    Drain, wait for requests in flight up to ``timeout_graceful_shutdown``, and end. Sent again, it
+    ends the wait, ``drain_delay`` too: what is still in flight is broken off.
+``("reload_tls",)``
+    Read the certificates again, for new connections.
+``("adopt", slot, fd, family, ...)``
+    Accept from these listeners of another worker's slot too; they are this worker's to close.
+``("disown", slot)``
+    Close them.
+``("serve", worker_id, inbox, fd, family, ...)``
+    To a spare only: become this worker, with these listeners; ``inbox`` as in ``Runtime``, or -1.
+``("fault", kind, argument)``
+    For tests: do yourself some harm (see ``testing.faults``).
+
+From a worker come **statuses**, in this order:
+
+``("started",)``
+    Its code runs; the application is not imported yet.
+``("spare",)``
+    Only if it was to be one: the application is imported, and ``("serve", ...)`` waited for.
+``("serving",)``
+    The lifespan has started and connections are accepted.
+``("exhausted",)``
+    As many requests were begun as ``Runtime.request_limit`` says; it goes on.
+``("draining",)``
+    No more connections are accepted.
+``("idle",)``
+    Draining, and nothing is in flight any more.
+``("stopped",)``
+    The last message of a worker that ended as it was told to.
+``("error", text)``
+    The last message of one that did not: what happened in the first line, then a traceback.
+
+At any time between these may come, from a thread beside the one that serves:
+
+``("stuck", stack)``
+    The answer to a supervisor that asked what a worker is at whose heartbeat is old, if its loop
+    still had not gone on: the Python stack of its thread, or in parentheses why that can't be told.
+    A worker that gives no answer is in C code that does not let any other thread run.
+
+A queue is anything with ``put()`` and with a ``get_nowait()`` that raises ``queue.Empty``, as
+``concurrent.interpreters.Queue`` and ``queue.Queue`` are. Queues between interpreters can only be
+polled, so that a supervisor lends the worker two **wakeups**, descriptors that become readable:
+one that it sets after each command, and one that the worker sets after each status. A loop that
+is held up reads no commands; a **watchdog line** reaches a thread that waits beside it. The numbers
+of all these, and the listeners beyond the first, travel as ``Runtime`` within the config's JSON.
+
+This vocabulary is part of the package's public interface and follows its version.
+"""
+
+from __future__ import annotations
+
+from ..types import TYPE_CHECKING
+from .launch import Runtime
 from .messages import (
     CMD_ADOPT,
     CMD_DISOWN,
@@ -19,11 +82,11 @@ from .messages import (
     STATUS_STARTED,
     STATUS_STOPPED,
     STATUS_STUCK,
-    Doorbell,
-    RungQueue,
-    Runtime,
-    WatchdogLine,
 )
+from .wakeup import Channel, Wakeup, WatchdogLine
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "CMD_ADOPT",
@@ -44,8 +107,22 @@ __all__ = [
     "STATUS_STARTED",
     "STATUS_STOPPED",
     "STATUS_STUCK",
-    "Doorbell",
-    "RungQueue",
+    "Channel",
     "Runtime",
+    "Wakeup",
     "WatchdogLine",
 ]
+
+_OLD_NAMES = {"Doorbell": "Wakeup", "RungQueue": "Channel"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OLD_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
+
+    from . import old_names
+
+    text = f"{__name__}.{name} is now called {_OLD_NAMES[name]}"
+    warnings.warn(text, DeprecationWarning, stacklevel=2)
+    return getattr(old_names, name)

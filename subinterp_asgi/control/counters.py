@@ -1,8 +1,8 @@
 """What a worker counts.
 
 Counting is on the path of each request, and a word of shared memory takes four times as long to
-write as an attribute. So a ``Meter`` counts in attributes, and is copied to the board when the loop
-has nothing left to do: once for all requests that came together.
+write as an attribute. So ``Counters`` are attributes, and are copied to the board when the loop has
+nothing left to do: once for all requests that came together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _pack_into = Struct(f"@{scoreboard.LATENCY_SUM - scoreboard.BUSY_SINCE}Q").pack_into
 
 
-class Meter:
+class Counters:
     """The counters of one worker; ``scoreboard`` says what each of them means.
 
     Args:

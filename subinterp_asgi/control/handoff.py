@@ -21,7 +21,7 @@ from ..types import TYPE_CHECKING
 from .scoreboard import ACCEPTING, BUSY_SINCE, CONNECTIONS, INBOX, SLOT_WORDS, SLOTS_USED
 
 if TYPE_CHECKING:
-    from .counters import Meter
+    from .counters import Counters
 
 SLACK = 4
 """Connections, and an eighth of the other's, that a worker may have more than another one."""
@@ -34,26 +34,26 @@ _BATCH = 64
 _FIONREAD = 0x541B if sys.platform == "linux" else 0  # (termios, which has it, costs an import)
 
 
-def pass_on(meter: Meter, fd: int) -> bool:
+def pass_on(counters: Counters, fd: int) -> bool:
     """Pass an accepted socket to a worker that has far fewer connections, if there is one.
 
     Args:
-        meter: The counters of this worker.
+        counters: The counters of this worker.
         fd: The socket's descriptor. If it was passed on it is the other worker's.
     """
-    most = (meter.connections - SLACK) * 8 // 9
-    return most >= 0 and _pass_to_less_than(most, meter, fd)
+    most = (counters.connections - SLACK) * 8 // 9
+    return most >= 0 and _pass_to_less_than(most, counters, fd)
 
 
-def leave(meter: Meter, fd: int) -> bool:
+def leave(counters: Counters, fd: int) -> bool:
     """Pass a socket to the worker that has the fewest connections, if there is another one at all.
 
     Args:
-        meter: The counters of this worker.
+        counters: The counters of this worker.
         fd: The socket's descriptor. If it was passed on it is the other worker's, which must not
             count it as accepted once more.
     """
-    return _pass_to_less_than(_ANY, meter, ~fd)
+    return _pass_to_less_than(_ANY, counters, ~fd)
 
 
 def descriptor(number: int) -> int:
@@ -61,8 +61,8 @@ def descriptor(number: int) -> int:
     return number if number >= 0 else ~number
 
 
-def _pass_to_less_than(most: int, meter: Meter, number: int) -> bool:
-    board, own = meter.board, meter.index
+def _pass_to_less_than(most: int, counters: Counters, number: int) -> bool:
+    board, own = counters.board, counters.index
     chosen = 0
     for slot in range(1, board[SLOTS_USED]):
         base = slot * SLOT_WORDS

@@ -13,7 +13,7 @@ else:
     _Base = dict  # a generic class would import typing
 
 
-class Memory(_Base):
+class Cache(_Base):
     """A dictionary that forgets all when it becomes too large.
 
     Peers choose what is remembered, hence the bound.

@@ -7,7 +7,7 @@ the application gets, how the body is framed (RFC 9112 section 6), whether the c
 
 from __future__ import annotations
 
-from .cache import Memory
+from .cache import Cache
 from .errors import ProtocolError
 from .grammar import CONTENT_LENGTH, FIELD_BLOCK, FIELD_LINE, TOKEN
 from .target import check_host
@@ -166,7 +166,7 @@ class FieldCache:
     def __init__(self, limit_fields: int, limit_field_size: int) -> None:
         self._limit_fields = limit_fields
         self._limit_field_size = limit_field_size
-        self._blocks = Memory(self.MAX_SIZE)
+        self._blocks = Cache(self.MAX_SIZE)
 
     def parse(self, block: bytes) -> FieldBlock:
         """Split and read a field block.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..types import TYPE_CHECKING
-from .cache import Memory
+from .cache import Cache
 from .errors import ProtocolError
 from .fields import FieldCache
 from .grammar import REQUEST_LINE
@@ -98,7 +98,7 @@ class HeadParser:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits = limits or Limits()
         self._fields = FieldCache(limits.limit_request_fields, limits.limit_request_field_size)
-        self._heads = Memory(self.MAX_SIZE)
+        self._heads = Cache(self.MAX_SIZE)
 
     def parse(self, head: bytes) -> Request:
         """Parse a head, from its first octet to the empty line at its end.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from ..errors import ASGIProtocolError
-from .cache import Memory
+from .cache import Cache
 from .fields import split_list
 from .grammar import FIELD_NAME, TOKEN
 
@@ -105,7 +105,7 @@ class ResponseStart:
 # To find one saves a tenth of the time of a small request. Bounded in number and in size.
 _MAX_STARTS = 512
 _MAX_BLOCK = 512
-_starts = Memory(_MAX_STARTS)
+_starts = Cache(_MAX_STARTS)
 
 
 def read_start(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseStart:

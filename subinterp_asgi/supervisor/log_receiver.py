@@ -15,7 +15,7 @@ import threading
 from enum import Enum
 
 from ..control import log_records
-from ..control.messages import Doorbell
+from ..control.wakeup import Wakeup
 from . import host_log
 
 _READ_SIZE = 64 * 1024  # what a pipe holds
@@ -49,7 +49,7 @@ class LogReceiver:
         self._lock = threading.Lock()
         self._pipes: dict[int, _Pipe] = {}  # by writing descriptor, until their worker has ended
         self._new: list[_Pipe] = []
-        self._bell = Doorbell()
+        self._wakeup = Wakeup()
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -66,7 +66,7 @@ class LogReceiver:
             pipe = _Pipe(worker_id, generation)
             self._pipes[pipe.write_fd] = pipe
             self._new.append(pipe)
-            self._bell.ring()
+            self._wakeup.set()
         return pipe.write_fd
 
     def became(self, fd: int, worker_id: int) -> None:
@@ -99,9 +99,9 @@ class LogReceiver:
         with self._lock:
             if not self._closing:
                 self._closing = True
-                self._bell.ring()
+                self._wakeup.set()
                 if self._thread is None:
-                    self._bell.close()
+                    self._wakeup.close()
         thread = self._thread
         if thread is None:
             return True
@@ -114,7 +114,7 @@ class LogReceiver:
     def _start_thread(self) -> threading.Thread:
         selector = selectors.DefaultSelector()
         try:
-            selector.register(self._bell, selectors.EVENT_READ)
+            selector.register(self._wakeup, selectors.EVENT_READ)
             thread = threading.Thread(
                 target=self._run, args=(selector,), name="asgi-logs", daemon=True
             )
@@ -129,7 +129,7 @@ class LogReceiver:
             while not self._closing:
                 for key, _ in selector.select():
                     if key.data is None:
-                        self._bell.silence()
+                        self._wakeup.clear()
                     elif _read(key.data) is _Read.END:
                         selector.unregister(key.fd)
                         self._unwatch(key.data)
@@ -142,7 +142,7 @@ class LogReceiver:
                 pass
             self._unwatch(pipe)
         with self._lock:
-            self._bell.close()
+            self._wakeup.close()
 
     def _take_new(self) -> list[_Pipe]:
         with self._lock:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 
 from ..config import Config
-from ..control.messages import CMD_RELOAD_TLS, Doorbell
+from ..control.messages import CMD_RELOAD_TLS
 from ..control.stats import Stats
+from ..control.wakeup import Wakeup
 from ..errors import ReloadError, ShutdownIncompleteError, StartupError, StateError, WorkerDiedError
 from ..types import TYPE_CHECKING, Address, ASGIApp
 from . import exit_guard, host_log
@@ -30,12 +31,12 @@ from .events import (
 )
 from .listeners import Listeners
 from .policy.generations import Generations
-from .policy.reconciler import START_MARGIN, Keeper
+from .policy.reconciler import START_MARGIN, Reconciler
 from .policy.rollout import Rollout
-from .policy.shutdown import Ending
+from .policy.shutdown import Shutdown
 from .pool.handle import WorkerHandle, WorkerInfo
-from .pool.pool import Fleet
-from .pool.selector import NEVER, Watch
+from .pool.pool import Pool
+from .pool.selector import NEVER, Selector
 from .preflight import check_tls, choose_isolation, encode_state, warn_if_untested, warn_of_memory
 from .states import GenerationState, SupervisorState, WorkerState, follow
 
@@ -100,16 +101,16 @@ class Supervisor:
         self._state = SupervisorState.NEW
         self._changed = threading.Condition()  # guards everything below, and announces changes
         self._hub = EventHub(on_event)
-        self._fleet: Fleet | None = None
-        self._keeper: Keeper | None = None
+        self._pool: Pool | None = None
+        self._reconciler: Reconciler | None = None
         self._last_workers: tuple[WorkerInfo, ...] = ()
         self._listeners: Listeners | None = None
         self._metrics_listeners: Listeners | None = None
         self._logs: LogReceiver | None = None
         self._addresses: tuple[Address, ...] = ()
         self._url = ""
-        self._bell: Doorbell | None = None
-        self._watch: Watch | None = None
+        self._wakeup: Wakeup | None = None
+        self._selector: Selector | None = None
         self._monitor: threading.Thread | None = None
         self._monitor_done = False
         self._failing: threading.Thread | None = None
@@ -118,7 +119,7 @@ class Supervisor:
         self._stop_requested = False
         self._busy: threading.Thread | None = None  # it is in start(), or ends the workers
         self._rolling: threading.Thread | None = None  # it reloads or scales
-        self._ending = Ending(self.config, self._changed, self._handles)
+        self._shutdown = Shutdown(self.config, self._changed, self._handles)
         self._incomplete: tuple[str, ...] = ()
         self._failure: str | None = None
 
@@ -148,13 +149,13 @@ class Supervisor:
         After the end: those that there were at last.
         """
         with self._changed:
-            if self._fleet is None or not self._fleet.handles:
+            if self._pool is None or not self._pool.handles:
                 return self._last_workers
             # (Not one that has died, although what it leaves behind may take its time to end.)
             handles = [
                 handle
-                for handle in self._fleet.handles
-                if handle not in self._fleet.spares
+                for handle in self._pool.handles
+                if handle not in self._pool.spares
                 and not (handle.retiring and handle.state is WorkerState.FAILED)
             ]
             return tuple(h.info() for h in sorted(handles, key=lambda h: h.worker_id))
@@ -162,7 +163,7 @@ class Supervisor:
     @property
     def generation(self) -> int:
         """Number of the generation that serves; each reload that succeeds begins another."""
-        return 1 if self._fleet is None else self._fleet.generation
+        return 1 if self._pool is None else self._pool.generation
 
     def stats(self) -> Stats:
         """What all workers have counted since the start, those that have ended included.
@@ -170,10 +171,10 @@ class Supervisor:
         Raises:
             StateError: The supervisor was not started.
         """
-        if self._fleet is None:
+        if self._pool is None:
             raise StateError("there are no statistics before the supervisor is started")
         with self._changed:  # so that no worker's counts are seen twice, or not at all
-            return Stats.read(self._fleet.board)
+            return Stats.read(self._pool.board)
 
     def events(self) -> EventStream:
         """The events from now on, to be iterated over; it ends when the supervisor has ended."""
@@ -220,8 +221,8 @@ class Supervisor:
             self._wait_for_start()
         except BaseException as exc:
             self._failure = str(exc)
-            self._ending.limit(0)
-            self._ring()  # a worker that hangs is to be interrupted
+            self._shutdown.limit(0)
+            self._wake()  # a worker that hangs is to be interrupted
             self._generations.enter(1, GenerationState.FAILED, str(exc))
             self._tear_down(SupervisorState.FAILED)
             raise
@@ -230,21 +231,21 @@ class Supervisor:
             self._enter(SupervisorState.SERVING)
             self._busy = None
             self._changed.notify_all()
-            self._ring()  # a worker may have died after it was last looked at
+            self._wake()  # a worker may have died after it was last looked at
         if self._stop_requested:  # by another thread, meanwhile
             self.stop()
 
     def _start_workers(self) -> None:
         exit_guard.watch(self)
         assert self._listeners is not None
-        self._bell = Doorbell()
-        self._watch = Watch(self._bell)
+        self._wakeup = Wakeup()
+        self._selector = Selector(self._wakeup)
         if self.config.log_forwarding and not self.in_threads:
             from .log_receiver import LogReceiver
 
             self._logs = LogReceiver()
         with self._changed:
-            fleet = self._fleet = Fleet(
+            pool = self._pool = Pool(
                 self._app,
                 self.config,
                 self._state_json,
@@ -252,21 +253,21 @@ class Supervisor:
                 listeners=self._listeners,
                 metrics_listeners=self._metrics_listeners,
                 logs=self._logs,
-                bell=self._bell,
+                wakeup=self._wakeup,
                 on_change=self._on_worker_change,
             )
-            self._keeper = Keeper(self.config, fleet, self._watch, self._emit, self._fail)
+            self._reconciler = Reconciler(self.config, pool, self._selector, self._emit, self._fail)
             self._generations.begin()
             monitor = threading.Thread(target=self._keep, name="asgi-supervisor", daemon=True)
             monitor.start()
             self._monitor = monitor
-            for slot in fleet.slots:
-                slot.current = fleet.start(slot, fleet.generation)
+            for slot in pool.slots:
+                slot.current = pool.start(slot, pool.generation)
 
     def _wait_for_start(self) -> None:
         deadline = monotonic() + self.config.startup_timeout + START_MARGIN
-        assert self._fleet is not None
-        handles = tuple(self._fleet.handles)
+        assert self._pool is not None
+        handles = tuple(self._pool.handles)
 
         def settled() -> bool:
             return (
@@ -294,37 +295,37 @@ class Supervisor:
 
     # --- serving
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         """Have the monitor look at everything."""
-        if self._bell is not None:
-            self._bell.ring()
+        if self._wakeup is not None:
+            self._wakeup.set()
 
     def _keep(self) -> None:
         """The monitor's thread: sleeps until a worker has something to say, or time has come."""
-        watch, keeper, fleet = self._watch, self._keeper, self._fleet
-        assert watch is not None
-        assert keeper is not None
-        assert fleet is not None
+        selector, reconciler, pool = self._selector, self._reconciler, self._pool
+        assert selector is not None
+        assert reconciler is not None
+        assert pool is not None
         next_look = NEVER
         while not self._monitor_done:
             timeout = None if next_look == NEVER else max(0.0, next_look - monotonic())
-            ready = watch.wait(timeout)
+            ready = selector.wait(timeout)
             try:
                 with self._changed:
                     next_look = NEVER
                     if self._state is SupervisorState.SERVING and not self._stop_requested:
-                        next_look = keeper.step(ready)
+                        next_look = reconciler.step(ready)
                     elif self._state is SupervisorState.STARTING and self._failure is None:
-                        for handle in fleet.handles:
+                        for handle in pool.handles:
                             handle.collect()
                     else:
-                        next_look = keeper.step_at_end(ready)
+                        next_look = reconciler.step_at_end(ready)
                     self._changed.notify_all()
             except Exception as exc:
                 # A defect of this package. It must not cost the workers their supervisor.
                 host_log.log("error", "internal error of the supervisor, which goes on", exc)
                 next_look = monotonic() + _AFTER_DEFECT
-            keeper.write_log()  # not locked: handlers are the host's, and may want the lock
+            reconciler.write_log()  # not locked: handlers are the host's, and may want the lock
 
     def _fail(self, reason: str) -> None:
         """Workers die too often: end, in a thread of its own, since the monitor is needed."""
@@ -337,7 +338,7 @@ class Supervisor:
                 name="asgi-supervisor-end",
                 daemon=True,
             )
-            self._ending.limit(None)
+            self._shutdown.limit(None)
             self._failing.start()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -387,18 +388,18 @@ class Supervisor:
 
             TLSContext(self.config)
         with self._changed:  # stop() closes what a command goes through
-            for handle in self._serving_fleet("reload TLS").handles:
+            for handle in self._serving_pool("reload TLS").handles:
                 handle.command(CMD_RELOAD_TLS)
 
-    def _serving_fleet(self, what: str) -> Fleet:
-        """Return the fleet.
+    def _serving_pool(self, what: str) -> Pool:
+        """Return the pool.
 
         Raises:
             StateError: The supervisor does not serve.
         """
-        if self._state is not SupervisorState.SERVING or self._fleet is None:
+        if self._state is not SupervisorState.SERVING or self._pool is None:
             raise StateError(f"can't {what}: the supervisor is {self._state.value}")
-        return self._fleet
+        return self._pool
 
     # --- replacing workers
 
@@ -425,25 +426,25 @@ class Supervisor:
             config = config.with_options(reload_strategy=strategy)
         if canary is not None:
             config = config.with_options(reload_canary=canary)
-        with self._rolling_out("reload") as fleet:
+        with self._rolling_out("reload") as pool:
             number = self._generations.begin()
-            rollout = self._rollout(fleet, number)
+            rollout = self._rollout(pool, number)
             if not self.in_threads:
                 warn_of_memory()
             try:
                 rollout.run(config.reload_strategy, config.reload_canary)
             except BaseException as exc:
-                if fleet.generation == number:  # one by one, it got somewhere
+                if pool.generation == number:  # one by one, it got somewhere
                     self._generations.enter(number, GenerationState.SERVING, str(exc))
-                    self._drop_spares(fleet)
+                    self._drop_spares(pool)
                 else:
                     self._generations.enter(number, GenerationState.FAILED, str(exc))
                 if isinstance(exc, ReloadError):
                     self._emit(ReloadFailed(generation=number, reason=str(exc)))
                 raise
             before = self._generations.replace(number)
-            self._drop_spares(fleet)
-        self._ring()
+            self._drop_spares(pool)
+        self._wake()
         rollout.finish()
         for old in before:
             self._generations.enter(old, GenerationState.ENDED)
@@ -459,70 +460,70 @@ class Supervisor:
             StateError: The supervisor does not serve.
         """
         self.config.with_options(workers=workers)  # which checks it
-        with self._rolling_out("scale") as fleet:
-            before = len(fleet.slots)
-            rollout = self._rollout(fleet, fleet.generation)
+        with self._rolling_out("scale") as pool:
+            before = len(pool.slots)
+            rollout = self._rollout(pool, pool.generation)
             if workers > before:
                 with self._changed:
-                    new = fleet.grow(workers)
+                    new = pool.grow(workers)
                 try:
                     rollout.start(new)
                     rollout.promote(new)
                 except BaseException as exc:
                     with self._changed:
                         rollout.give_up(new)
-                        fleet.shrink(before)
+                        pool.shrink(before)
                     if isinstance(exc, ReloadError):
                         raise StartupError(str(exc)) from None
                     raise
             else:
                 with self._changed:
-                    gone = fleet.shrink(workers)
+                    gone = pool.shrink(workers)
                 rollout.retire(gone)
             if workers != before:
                 self._emit(Scaled(before=before, after=workers))
-        self._ring()
+        self._wake()
         rollout.finish()
 
-    def _rollout(self, fleet: Fleet, generation: int) -> Rollout:
+    def _rollout(self, pool: Pool, generation: int) -> Rollout:
         return Rollout(
             self.config,
-            fleet,
+            pool,
             self._changed,
             lambda: self._stop_requested or self._failing is not None,
             generation,
         )
 
     @contextlib.contextmanager
-    def _rolling_out(self, what: str) -> Iterator[Fleet]:
-        """Keep the keeper, and other rollouts, from replacing workers meanwhile."""
+    def _rolling_out(self, what: str) -> Iterator[Pool]:
+        """Keep the reconciler, and other rollouts, from replacing workers meanwhile."""
         thread = threading.current_thread()
         if self._rolling is thread or any(thread is handle.thread for handle in self._handles()):
             # (A signal handler, or a worker that is a thread.)
             raise StateError(f"can't {what} here: it would wait for itself; use another thread")
         with self._rollouts:
             with self._changed:
-                fleet = self._serving_fleet(what)
-                assert self._keeper is not None
+                pool = self._serving_pool(what)
+                assert self._reconciler is not None
                 self._rolling = thread
-                self._keeper.paused = True
-                for slot in fleet.slots:
+                self._reconciler.paused = True
+                for slot in pool.slots:
                     if slot.incoming is not None:  # it would have replaced one of the old ones
-                        fleet.retire(slot.incoming)
+                        pool.retire(slot.incoming)
                         slot.incoming = None
             try:
-                yield fleet
+                yield pool
             finally:
                 with self._changed:
-                    self._keeper.resume()
+                    self._reconciler.resume()
                 self._rolling = None
-                self._ring()
+                self._wake()
 
-    def _drop_spares(self, fleet: Fleet) -> None:
+    def _drop_spares(self, pool: Pool) -> None:
         """Have the spares, which know the old code, replaced."""
         with self._changed:
-            while fleet.spares:
-                fleet.retire(fleet.spares.pop())
+            while pool.spares:
+                pool.retire(pool.spares.pop())
 
     # --- stop
 
@@ -552,7 +553,7 @@ class Supervisor:
                 self._enter(SupervisorState.STOPPED)
                 self._hub.close()
             self._stop_requested = True
-            self._ending.limit(timeout)
+            self._shutdown.limit(timeout)
             self._changed.notify_all()
             if self._busy is threading.current_thread():
                 return  # a signal handler, which interrupts what will see to it
@@ -593,12 +594,12 @@ class Supervisor:
     def _tear_down(self, final: SupervisorState) -> None:
         """End all workers as well as can be and release everything that they don't hold."""
         try:
-            self._ending.run(self._all_listeners())
+            self._shutdown.run(self._all_listeners())
             self._end_monitor()
             with self._changed:
                 self._release()
-            if self._keeper is not None:
-                self._keeper.write_log()
+            if self._reconciler is not None:
+                self._reconciler.write_log()
             if self._logs is not None:
                 self._logs.close()  # not locked: handlers are the host's, and may want the lock
             with self._changed:
@@ -612,12 +613,12 @@ class Supervisor:
 
     def _end_monitor(self) -> None:
         self._monitor_done = True
-        self._ring()
+        self._wake()
         if self._monitor is not None:
             self._monitor.join()
 
     def _handles(self) -> tuple[WorkerHandle, ...]:
-        return () if self._fleet is None else tuple(self._fleet.handles)
+        return () if self._pool is None else tuple(self._pool.handles)
 
     def _all_listeners(self) -> list[Listeners]:
         return [x for x in (self._listeners, self._metrics_listeners) if x is not None]
@@ -626,22 +627,22 @@ class Supervisor:
         """Close what workers that still run, if any, don't depend on."""
         for listeners in self._all_listeners():
             listeners.refuse()
-        fleet = self._fleet
+        pool = self._pool
         handles = self._handles()
-        if fleet is not None and handles:
+        if pool is not None and handles:
             self._last_workers = self.workers
             for handle in handles:
                 if handle.exited:
-                    if self._state is SupervisorState.STOPPING and self._keeper is not None:
-                        self._keeper.report_end(handle)
-                    fleet.release(handle)
+                    if self._state is SupervisorState.STOPPING and self._reconciler is not None:
+                        self._reconciler.report_end(handle)
+                    pool.release(handle)
         self._incomplete = tuple(h.thread.name for h in self._handles())
         if not self._incomplete:
             for listeners in self._all_listeners():
                 listeners.close()
-            if fleet is not None:
-                fleet.close()
-            for resource in (self._watch, self._bell):
+            if pool is not None:
+                pool.close()
+            for resource in (self._selector, self._wakeup):
                 if resource is not None:
                     resource.close()
             exit_guard.unwatch(self)

@@ -11,7 +11,7 @@ What happens then is what happens when an application does the same. The functio
 and may be called from any thread; what comes of it, and when, ``server.events()`` tells.
 
 ``crash_worker()`` and ``freeze_worker()`` send a command (``control.CMD_FAULT``), for which the
-worker imports this module; the others leave a note in the fleet for the workers that it starts
+worker imports this module; the others leave a note in the pool for the workers that it starts
 (``control.Runtime``).
 """
 
@@ -29,7 +29,7 @@ from ..types import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..control.messages import Runtime
+    from ..control.launch import Runtime
     from ..supervisor.pool.handle import WorkerInfo
     from ..supervisor.supervisor import Supervisor
 
@@ -109,7 +109,7 @@ def delay_start(server: Supervisor, seconds: float) -> None:
         StateError: The supervisor does not serve.
     """
     with server._changed:
-        server._serving_fleet("delay a start").start_delay = seconds
+        server._serving_pool("delay a start").start_delay = seconds
 
 
 def fail_next_reload(server: Supervisor, reason: str = "as a test wants it") -> None:
@@ -125,14 +125,14 @@ def fail_next_reload(server: Supervisor, reason: str = "as a test wants it") -> 
         StateError: The supervisor does not serve.
     """
     with server._changed:
-        fleet = server._serving_fleet("have a reload fail")
+        pool = server._serving_pool("have a reload fail")
         # (The number of one that is on its way is given already.)
-        fleet.start_failure = (server._generations.last + 1, reason)
+        pool.start_failure = (server._generations.last + 1, reason)
 
 
 def _send(server: Supervisor, worker_id: int | None, kind: str, argument: int) -> WorkerInfo:
     with server._changed:
-        for handle in server._serving_fleet("inject a fault").handles:
+        for handle in server._serving_pool("inject a fault").handles:
             handle.collect()
             if (
                 handle.state is WorkerState.SERVING

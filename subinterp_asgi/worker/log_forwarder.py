@@ -32,7 +32,7 @@ from . import access_log
 if TYPE_CHECKING:
     import asyncio
 
-    from ..control.counters import Meter
+    from ..control.counters import Counters
     from ..types import Address
 
 MAX_WAITING = log_records.MAX_FRAME
@@ -50,13 +50,13 @@ class LogForwarder(logging.Handler):
     Args:
         fd: The pipe's writing descriptor, borrowed; it must be non-blocking.
         log_level: Name of the least level to forward, as of ``Config``.
-        meter: Where dropped records are counted.
+        counters: Where dropped records are counted.
     """
 
-    def __init__(self, fd: int, log_level: str, meter: Meter) -> None:
+    def __init__(self, fd: int, log_level: str, counters: Counters) -> None:
         super().__init__(log_level.upper())
         self._fd: int | None = fd
-        self._meter = meter
+        self._counters = counters
         self._worker_id = 0
         self._attached = False
         self._thread = get_ident()
@@ -92,7 +92,7 @@ class LogForwarder(logging.Handler):
             self._send_the_rest()
         except Exception:
             pass  # out of memory: nothing must escape from here
-        self._meter.slot[LOGS_DROPPED] = self._meter.logs_dropped  # no loop will do it any more
+        self._counters.slot[LOGS_DROPPED] = self._counters.logs_dropped
 
     # --- records come in
 
@@ -152,7 +152,7 @@ class LogForwarder(logging.Handler):
             pass  # out of memory or of stack; the record waits for the next one
 
     def _drop(self) -> None:
-        self._meter.logs_dropped += 1
+        self._counters.logs_dropped += 1
         self._unreported += 1
 
     def _report(self) -> bytes:
@@ -247,7 +247,7 @@ class LogForwarder(logging.Handler):
 
     def _give_up(self) -> None:
         """Count what waits as dropped, and write to the descriptor no more: it may be another's."""
-        self._meter.logs_dropped += len(self._waiting)
+        self._counters.logs_dropped += len(self._waiting)
         self._waiting.clear()
         self._size = 0
         self._fd = None

@@ -19,13 +19,13 @@ from time import monotonic
 
 from ..config import Config
 from ..control import handoff
-from ..control.counters import Meter
+from ..control.counters import Counters
 from ..control.scoreboard import private_board
 from ..errors import StateError
 from ..types import TYPE_CHECKING, ASGIApp
 from . import access_log
 from .asgi.lifespan import Lifespan
-from .asgi.state import AccessLog, Service
+from .asgi.state import AccessLog, ServerState
 from .net.acceptor import Acceptor
 from .net.connections import Connections
 from .net.loop import make_poller
@@ -33,7 +33,7 @@ from .net.loop import make_poller
 if TYPE_CHECKING:
     from typing import Any
 
-    from .asgi.admin import MetricsPort
+    from .asgi.admin import Admin
     from .net.poller import Poller
 
 
@@ -62,7 +62,7 @@ class Worker:
             them to the caller.
         worker_id: Number of this worker, for hooks and logs.
         state: Initial content of the lifespan's ``scope["state"]``.
-        meter: Where to count; by default one of its own.
+        counters: Where to count; by default one of its own.
         inbox: Descriptor through which other workers of the process hand sockets over.
         metrics_sock: Listening sockets, as ``sock``, on which only metrics and health are served.
         access_log: Where to report requests if ``config.access_log`` is on.
@@ -83,7 +83,7 @@ class Worker:
         *,
         worker_id: int = 0,
         state: dict[str, Any] | None = None,
-        meter: Meter | None = None,
+        counters: Counters | None = None,
         inbox: int | None = None,
         metrics_sock: socket.socket | Sequence[socket.socket] = (),
         access_log: AccessLog = access_log.log_access,
@@ -102,7 +102,7 @@ class Worker:
         )
         self._lifespan_state = {} if state is None else state
         self._inbox = inbox
-        self._meter = Meter(*private_board()) if meter is None else meter
+        self._counters = Counters(*private_board()) if counters is None else counters
         self._access_log = access_log if self.config.access_log else None
         self._on_serving = on_serving
         self._on_start = on_start
@@ -114,38 +114,38 @@ class Worker:
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
         self._progress = asyncio.Event()  # something ended that the drain may wait for
-        self._service: Service
+        self._server_state: ServerState
         self._acceptor: Acceptor
         self._connections: Connections
-        self._metrics_port: MetricsPort | None = None
+        self._admin: Admin | None = None
 
     # --- what a supervisor asks
 
     @property
     def active_connections(self) -> int:
         """Number of open connections, idle ones included."""
-        return self._meter.connections
+        return self._counters.connections
 
     @property
     def requests(self) -> int:
         """Number of requests that were begun."""
-        return self._meter.requests
+        return self._counters.requests
 
     def is_idle(self) -> bool:
         """Whether no request is in flight, no head half received and no background work left.
 
         While the worker drains, idle connections may still bring a request for ``timeout_linger``.
         """
-        port = self._metrics_port
+        port = self._admin
         if self.state is WorkerState.SERVING:
             return (
-                not self._service.tasks
+                not self._server_state.tasks
                 and self._connections.all_idle
                 and (port is None or port.all_idle)
             )
         if self.state is WorkerState.DRAINING:
             return (
-                not self._service.tasks
+                not self._server_state.tasks
                 and self._connections.all_answered
                 and (port is None or port.all_answered)
             )
@@ -175,29 +175,29 @@ class Worker:
         if restarting or not self.config.drain_delay:
             self._begin_drain()
         else:
-            self._service.leaving = True
-            self._service.loop.call_later(self.config.drain_delay, self._begin_drain)
+            self._server_state.leaving = True
+            self._server_state.loop.call_later(self.config.drain_delay, self._begin_drain)
 
     def _begin_drain(self) -> None:
         if self.state is not WorkerState.SERVING:
             return  # a forced shutdown did not wait for drain_delay
         self.state = WorkerState.DRAINING
-        self._service.draining = True
+        self._server_state.draining = True
         if self._restarting:
-            self._service.going_away = 1012
+            self._server_state.going_away = 1012
             self._acceptor.leave_inbox()
         else:
-            self._service.leaving = True
-        loop, linger = self._service.loop, self.config.timeout_linger
+            self._server_state.leaving = True
+        loop, linger = self._server_state.loop, self.config.timeout_linger
         self._acceptor.drain()
         self._connections.drain()
         if self._restarting and not (self.config.tls or self.config.proxy_protocol):
             # (Else something was said already, and only this worker knows it.)
-            self._connections.move_untouched(partial(handoff.leave, self._meter))
+            self._connections.move_untouched(partial(handoff.leave, self._counters))
         loop.call_later(linger, self._connections.close_idle)
-        if self._metrics_port is not None:
-            self._metrics_port.drain()
-            loop.call_later(linger, self._metrics_port.close_idle)
+        if self._admin is not None:
+            self._admin.drain()
+            loop.call_later(linger, self._admin.close_idle)
         self._draining.set()
         if self.on_draining is not None:
             self.on_draining()
@@ -207,8 +207,8 @@ class Worker:
         if self.state in (WorkerState.SERVING, WorkerState.DRAINING):
             self._acceptor.stop()
             self._acceptor.leave_inbox()
-            if self._metrics_port is not None:
-                self._metrics_port.stop_accepting()
+            if self._admin is not None:
+                self._admin.stop_accepting()
 
     def adopt(self, slot: int, listeners: list[socket.socket]) -> None:
         """Accept from another worker's sockets too, while that one can't.
@@ -298,34 +298,34 @@ class Worker:
     async def _serve(self, lifespan: Lifespan, poller: Poller) -> None:
         loop = asyncio.get_running_loop()
         context = lifespan.context if self.config.lifespan_context else contextvars.copy_context()
-        self._service = Service(
+        self._server_state = ServerState(
             self.app,
             self.config,
             loop,
             state=self._lifespan_state,
-            meter=self._meter,
+            counters=self._counters,
             access_log=self._access_log,
             on_task_end=self._progress.set,
             context=context,
         )
-        self._connections = Connections(loop, self.config, self._meter, self._progress.set)
+        self._connections = Connections(loop, self.config, self._counters, self._progress.set)
         self._acceptor = Acceptor(
-            self._listeners, poller, self._connections, self._service, self._inbox
+            self._listeners, poller, self._connections, self._server_state, self._inbox
         )
         if self._metrics_listeners:
-            from .asgi.admin import MetricsPort
+            from .asgi.admin import Admin
 
-            self._metrics_port = MetricsPort(
+            self._admin = Admin(
                 self._metrics_listeners,
-                self._service,
+                self._server_state,
                 poller,
                 on_progress=self._progress.set,
                 context=context,
             )
         try:
             self._acceptor.start()
-            if self._metrics_port is not None:
-                self._metrics_port.start()
+            if self._admin is not None:
+                self._admin.start()
             self.state = WorkerState.SERVING
             if self._on_serving is not None:
                 self._on_serving()
@@ -336,8 +336,8 @@ class Worker:
         finally:
             self._acceptor.close()
             self._connections.abort()
-            if self._metrics_port is not None:
-                self._metrics_port.close()
+            if self._admin is not None:
+                self._admin.close()
 
     async def _finish_requests(self) -> None:
         """Wait for what is in flight, then tell it that it is over, then cancel it."""
@@ -348,13 +348,13 @@ class Worker:
         logger.warning(
             "worker %d: %d request(s) still in flight are broken off",
             self.worker_id,
-            self._service.in_flight,
+            self._server_state.in_flight,
         )
         self._connections.break_off()
-        if self._metrics_port is not None:
-            self._metrics_port.break_off()
+        if self._admin is not None:
+            self._admin.break_off()
         await self._wait_until_idle(_BREAK_OFF_TIME)
-        for task in self._service.tasks:
+        for task in self._server_state.tasks:
             task.cancel("the worker is shutting down")
         await self._wait_until_idle(_BREAK_OFF_TIME)
 

@@ -141,13 +141,15 @@ class Arena:
         """Wait until all cases are over and check that nothing is left of them."""
         try:
             async with asyncio.timeout(CASE_TIME):
-                while self.worker.active_connections or self.worker._service.tasks:  # noqa: ASYNC110
+                while self.worker.active_connections or self.worker._server_state.tasks:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            left = self.worker.active_connections, self.worker._service.tasks
+            left = self.worker.active_connections, self.worker._server_state.tasks
             raise Finding(f"left behind: {left}") from None
-        if self.worker._service.in_flight:
-            raise Finding(f"{self.worker._service.in_flight} requests are counted as in flight")
+        if self.worker._server_state.in_flight:
+            raise Finding(
+                f"{self.worker._server_state.in_flight} requests are counted as in flight"
+            )
         if self._problems:
             raise Finding("; ".join(self._problems))
 

@@ -84,7 +84,7 @@ class SocketArena(Arena):
     ) -> None:
         """Compare what the application was told with what the codec alone makes of the stream."""
         while key not in RECORDS:
-            if not self.worker._service.tasks:
+            if not self.worker._server_state.tasks:
                 return  # its handshake was never read
             await asyncio.sleep(0.02)
         *contents, end = RECORDS.pop(key)

@@ -16,7 +16,7 @@ from typing import Self
 
 from tests.support import wait_until
 
-from .apps.fleet import CHUNKS
+from .apps.pool import CHUNKS
 from .rawclient import RawClient, Response, request
 
 PIECE = b"p" * 8192

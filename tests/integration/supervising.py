@@ -28,10 +28,10 @@ from subinterp_asgi.supervisor.states import (
 )
 from tests.support import Pending, get, wait_until
 
-from .apps.fleet import App
+from .apps.pool import App
 from .rawclient import RawClient, request
 
-APP = "tests.integration.apps.fleet:App"
+APP = "tests.integration.apps.pool:App"
 
 both = pytest.mark.parametrize("isolation", ["interpreter", "thread"])
 

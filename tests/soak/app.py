@@ -43,10 +43,10 @@ def _watch() -> None:
         note(kind)
         inflict(kind, argument)
 
-    def noted_leave(meter: Any, fd: int) -> bool:
+    def noted_leave(counters: Any, fd: int) -> bool:
         with socket.socket(fileno=os.dup(fd)) as sock:
             port = sock.getpeername()[1]
-        done = leave(meter, fd)
+        done = leave(counters, fd)
         if done:
             note("left", port)
         return done

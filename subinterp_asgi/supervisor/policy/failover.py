@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..pool.handle import WorkerHandle
-    from ..pool.pool import Fleet, Slot
-    from ..pool.selector import Watch
+    from ..pool.pool import Pool, Slot
+    from ..pool.selector import Selector
 
 PATIENCE = 0.05
 """Seconds that a connection may stay in a slot's queue while the slot's worker is busy; then the
 neighbours accept there too."""
 
 
-class QueueSharing:
+class Failover:
     """Decides who accepts from whose listeners.
 
     Args:
-        fleet: The workers.
-        watch: Where listeners are watched.
+        pool: The workers.
+        selector: Where listeners are watched.
         log: Takes a level and a line.
     """
 
-    def __init__(self, fleet: Fleet, watch: Watch, log: Callable[[str, str], None]) -> None:
-        self._fleet = fleet
-        self._watch = watch
+    def __init__(self, pool: Pool, selector: Selector, log: Callable[[str, str], None]) -> None:
+        self._pool = pool
+        self._selector = selector
         self._log = log
         self._told: set[WorkerHandle] = set()  # which slots they are to accept for
         self._armed: set[int] = set()
@@ -57,29 +57,29 @@ class QueueSharing:
         Returns:
             When to look again; ``NEVER``: when something happens.
         """
-        fleet = self._fleet
-        for handle in fleet.handles:
+        pool = self._pool
+        for handle in pool.handles:
             if handle.state is WorkerState.SERVING and handle not in self._told:
                 try:
-                    fleet.adopt_all(handle)
+                    pool.adopt_all(handle)
                 except OSError as exc:
                     return self._try_later(exc, now)
                 self._told.add(handle)
         next_look = NEVER
-        for slot in (*fleet.slots, *fleet.removed):
-            if len(fleet.slots) > 1 or slot in fleet.removed:
+        for slot in (*pool.slots, *pool.removed):
+            if len(pool.slots) > 1 or slot in pool.removed:
                 next_look = min(next_look, self._probe(slot, ready, now))
             handles = [h for h in slot.handles if h.state is WorkerState.SERVING]
             served = bool(handles) and slot.index not in self._frozen
             if served and slot.adopted:
-                fleet.disown(slot)
-            elif not served and not slot.adopted and fleet.listening(slot):
+                pool.disown(slot)
+            elif not served and not slot.adopted and pool.listening(slot):
                 try:
-                    fleet.adopt(slot)
+                    pool.adopt(slot)
                 except OSError as exc:
                     next_look = self._try_later(exc, now)
             if not served:
-                fleet.forward_inbox(slot, self._frozen)
+                pool.forward_inbox(slot, self._frozen)
         return next_look
 
     def _try_later(self, exc: OSError, now: float) -> float:
@@ -93,7 +93,7 @@ class QueueSharing:
         A worker that is held up leaves its heartbeat as it is, and accepts nothing meanwhile.
         """
         index, handle = slot.index, slot.current
-        listening = self._fleet.watched(slot)
+        listening = self._pool.watched(slot)
         if handle is None or handle.state is not WorkerState.SERVING:
             self._probes.pop(index, None)
             self._frozen.discard(index)
@@ -121,5 +121,5 @@ class QueueSharing:
         if not self._armed.issuperset(listening):
             self._armed.update(listening)
             for fd in listening:
-                self._watch.arm(fd)
+                self._selector.arm(fd)
         return NEVER

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ...config import Config
     from ..pool.handle import WorkerHandle
-    from ..pool.pool import Fleet
+    from ..pool.pool import Pool
 
 STACK_TIME = 1.0
 """Seconds to wait for the stack of a worker that is stuck."""
@@ -26,12 +26,12 @@ _MAY_BE_STUCK = (
 )
 
 
-class StuckWorkers:
+class Liveness:
     """Finds the workers that are stuck; iterating over it gives them.
 
     Args:
         config: The options.
-        fleet: The workers.
+        pool: The workers.
         emit: Takes events.
         log: Takes a level and a line.
 
@@ -42,12 +42,12 @@ class StuckWorkers:
     def __init__(
         self,
         config: Config,
-        fleet: Fleet,
+        pool: Pool,
         emit: Callable[[Event], None],
         log: Callable[[str, str], None],
     ) -> None:
         self._config = config
-        self._fleet = fleet
+        self._pool = pool
         self._emit = emit
         self._log = log
         self._report_at: dict[WorkerHandle, float] = {}  # or when to interrupt them once more
@@ -77,7 +77,7 @@ class StuckWorkers:
         if not timeout:
             return NEVER
         next_look = now + min(5.0, timeout / 4)
-        for handle in self._fleet.handles:
+        for handle in self._pool.handles:
             since = handle.busy_since
             held_up = (monotonic_ns() - since) / 1e9 if since else 0.0
             if handle not in self._report_at:

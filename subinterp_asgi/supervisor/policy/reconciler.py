@@ -1,8 +1,8 @@
 """Keeps each slot served: replaces workers that die, are stuck, or have served for long enough.
 
-``Keeper.step()`` looks at everything once and says when it wants to look again. It is called in the
-supervisor's thread, with its lock held, whenever a worker has said something or the time has come.
-What is decided is said in events; the work is the fleet's.
+``Reconciler.step()`` looks at everything once and says when it wants to look again. It is called in
+the supervisor's thread, with its lock held, whenever a worker has said something or the time has
+come. What is decided is said in events; the work is the pool's.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ..events import Event, WorkerAbandoned, WorkerDied, WorkerRecycled
 from ..pool.selector import NEVER
 from ..states import WorkerState
 from .budget import RestartBudget
-from .failover import QueueSharing
-from .liveness import StuckWorkers
+from .failover import Failover
+from .liveness import Liveness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ...config import Config
     from ..pool.handle import WorkerHandle
-    from ..pool.pool import Fleet, Slot
-    from ..pool.selector import Watch
+    from ..pool.pool import Pool, Slot
+    from ..pool.selector import Selector
 
 START_MARGIN = 2.0
 """Seconds for a worker to report its own timeout before it is reported for it."""
@@ -34,13 +34,13 @@ RSS_INTERVAL = 5.0
 """Seconds between looks at the memory of the process."""
 
 
-class Keeper:
+class Reconciler:
     """Decides which workers are to be started and to be retired.
 
     Args:
         config: The options.
-        fleet: The workers.
-        watch: Where listeners are watched.
+        pool: The workers.
+        selector: Where listeners are watched.
         emit: Takes events.
         on_failure: Called with the reason when workers die too often.
 
@@ -51,13 +51,13 @@ class Keeper:
     def __init__(
         self,
         config: Config,
-        fleet: Fleet,
-        watch: Watch,
+        pool: Pool,
+        selector: Selector,
         emit: Callable[[Event], None],
         on_failure: Callable[[str], None],
     ) -> None:
         self._config = config
-        self._fleet = fleet
+        self._pool = pool
         self._emit = emit
         self._on_failure = on_failure
         self._budget = RestartBudget(
@@ -65,8 +65,8 @@ class Keeper:
         )
         self.paused = False
         self._failed = False
-        self._sharing = QueueSharing(fleet, watch, self._log)
-        self._stuck = StuckWorkers(config, fleet, emit, self._log)
+        self._failover = Failover(pool, selector, self._log)
+        self._liveness = Liveness(config, pool, emit, self._log)
         self._retiring: dict[WorkerHandle, float] = {}  # and when they should have ended
         self._dead: set[WorkerHandle] = set()  # that are replaced, but have not exited
         self._spare_at = 0.0
@@ -98,8 +98,8 @@ class Keeper:
             When to look again (``time.monotonic()``); ``NEVER``: when something happens.
         """
         now = monotonic()
-        fleet = self._fleet
-        for handle in tuple(fleet.handles):
+        pool = self._pool
+        for handle in tuple(pool.handles):
             handle.collect()
             if handle.exited:
                 self._bury(handle, now)
@@ -109,15 +109,15 @@ class Keeper:
             return NEVER
         deadlines = [self._check_stuck(now)]
         if not self.paused:
-            deadlines += [self._fill(slot, now) for slot in fleet.slots]
+            deadlines += [self._fill(slot, now) for slot in pool.slots]
             deadlines += [self._recycle(now), self._keep_spares(now)]
         else:  # a canary may take long: those that die meanwhile are replaced all the same
             deadlines += [
                 self._fill(slot, now)
-                for slot in fleet.slots
+                for slot in pool.slots
                 if slot.restart_at is not None and not slot.handles
             ]
-        deadlines += [self._check_retiring(now), self._sharing.step(ready, now)]
+        deadlines += [self._check_retiring(now), self._failover.step(ready, now)]
         return min(deadlines, default=NEVER)
 
     def step_at_end(self, ready: Iterable[int] = ()) -> float:
@@ -127,19 +127,19 @@ class Keeper:
             When to look again, as ``step()``.
         """
         self.paused = True
-        for handle in self._fleet.handles:
+        for handle in self._pool.handles:
             handle.collect()
         now = monotonic()
         next_look = self._check_stuck(now, at_end=True)
         if self._config.drain_delay:  # connections are still to be accepted
-            next_look = min(next_look, self._sharing.step(ready, now))
+            next_look = min(next_look, self._failover.step(ready, now))
         return next_look
 
     # --- those that ended
 
     def _give_up(self, handle: WorkerHandle, now: float) -> None:
         """See to the replacement of one that has died; its end may still take its time."""
-        slot = self._fleet.slot_of(handle)
+        slot = self._pool.slot_of(handle)
         if slot is not None and handle is slot.incoming and self.paused:
             return  # who paused looks after those it has started
         self._note_death(handle, slot, now)
@@ -147,12 +147,12 @@ class Keeper:
         handle.retiring = True
         if slot is not None:
             self._vacate(slot, handle)
-        elif handle in self._fleet.spares:
-            self._fleet.spares.remove(handle)
+        elif handle in self._pool.spares:
+            self._pool.spares.remove(handle)
 
     def _bury(self, handle: WorkerHandle, now: float) -> None:
         """Release a worker that has exited; if nobody had asked it to, see to its replacement."""
-        slot = self._fleet.slot_of(handle)
+        slot = self._pool.slot_of(handle)
         if slot is not None and handle is slot.incoming and self.paused:
             return  # who paused looks after those it has started
         if handle.retiring:
@@ -162,7 +162,7 @@ class Keeper:
         self._forget(handle)
         if slot is not None:
             self._vacate(slot, handle)
-        self._fleet.release(handle)
+        self._pool.release(handle)
 
     def report_end(self, handle: WorkerHandle) -> None:
         """Say it if a worker that was told to end did not do that well."""
@@ -184,8 +184,8 @@ class Keeper:
             slot.incoming = None
 
     def _forget(self, handle: WorkerHandle) -> None:
-        self._sharing.forget(handle)
-        self._stuck.forget(handle)
+        self._failover.forget(handle)
+        self._liveness.forget(handle)
         self._unreplaced.discard(handle)
         self._retiring.pop(handle, None)
         self._dead.discard(handle)
@@ -222,7 +222,7 @@ class Keeper:
         if incoming is not None and incoming.state is WorkerState.SERVING:
             slot.current, slot.incoming, slot.restart_at = incoming, None, None
             if current is not None:
-                self._fleet.retire(current)
+                self._pool.retire(current)
             current, incoming = slot.current, None
         for handle in slot.handles:
             deadline = self._start_deadline(handle)
@@ -242,7 +242,7 @@ class Keeper:
 
     def _start_deadline(self, handle: WorkerHandle) -> float:
         """When a worker has been starting for too long; ``NEVER`` if it has started."""
-        spare = handle in self._fleet.spares
+        spare = handle in self._pool.spares
         if handle.state is WorkerState.STARTING or (
             handle.state is WorkerState.SPARE and not spare
         ):
@@ -252,20 +252,20 @@ class Keeper:
     def _give_up_start(self, handle: WorkerHandle, slot: Slot | None, now: float) -> None:
         handle.error = f"it did not start within startup_timeout={self._config.startup_timeout:g} s"
         self._note_death(handle, slot, now)
-        self._fleet.retire(handle)
+        self._pool.retire(handle)
 
     def start(self, slot: Slot) -> None:
         """Start a worker for a slot: to fill it, or to replace the one that does."""
         now = monotonic()
         try:
-            handle = self._fleet.start(slot, self._fleet.generation)
+            handle = self._pool.start(slot, self._pool.generation)
         except (OSError, SubinterpASGIError, RuntimeError, MemoryError) as exc:
             delay = self._budget.spend(now)
             reason = f"worker {slot.index} could not be started: {exc}"
             self._emit(
                 WorkerDied(
                     worker_id=slot.index,
-                    generation=self._fleet.generation,
+                    generation=self._pool.generation,
                     error=f"{type(exc).__name__}: {exc}",
                     restart_in=delay,
                 )
@@ -283,7 +283,7 @@ class Keeper:
             slot.incoming = handle
 
     def _keep_spares(self, now: float) -> float:
-        spares = self._fleet.spares
+        spares = self._pool.spares
         for spare in tuple(spares):
             if self._start_deadline(spare) <= now:
                 self._give_up_start(spare, None, now)
@@ -292,13 +292,13 @@ class Keeper:
         missing = self._config.spares - len(spares)
         if missing <= 0:
             return next_look
-        if any(slot.current is None for slot in self._fleet.slots):
+        if any(slot.current is None for slot in self._pool.slots):
             return NEVER  # first things first
         if now < self._spare_at:
             return self._spare_at
         try:
             for _ in range(missing):
-                next_look = min(next_look, self._start_deadline(self._fleet.start_spare()))
+                next_look = min(next_look, self._start_deadline(self._pool.start_spare()))
         except (OSError, SubinterpASGIError, RuntimeError, MemoryError) as exc:
             self._log("warning", f"a spare could not be started: {exc}")
             self._spare_at = now + RestartBudget.LONGEST_DELAY
@@ -308,10 +308,10 @@ class Keeper:
 
     def _recycle(self, now: float) -> float:
         """Begin to replace one worker, if one is due and no other is being replaced."""
-        slots = self._fleet.slots
+        slots = self._pool.slots
         if any(slot.incoming or slot.restart_at is not None for slot in slots):
             return NEVER
-        if any(x.retiring and self._retiring.get(x) != NEVER for x in self._fleet.handles):
+        if any(x.retiring and self._retiring.get(x) != NEVER for x in self._pool.handles):
             return NEVER  # its memory is still there, though not for ever
         lifetime = self._config.workers_lifetime or NEVER
         next_look = NEVER
@@ -357,23 +357,23 @@ class Keeper:
         rss = resident_memory()
         if rss is None or any(
             slot.current is None or slot.current.state is not WorkerState.SERVING
-            for slot in self._fleet.slots
+            for slot in self._pool.slots
         ):
             return False
         if self._rss_base is None:
             self._rss_base = rss
-        return rss - self._rss_base > limit * 1024 * 1024 * len(self._fleet.slots)
+        return rss - self._rss_base > limit * 1024 * 1024 * len(self._pool.slots)
 
     # --- those that don't come round
 
     def _check_stuck(self, now: float, *, at_end: bool = False) -> float:
         """Find workers that are stuck, and have them replaced; return when to look again."""
-        next_look = self._stuck.step(now, at_end=at_end)
-        for handle in self._stuck.recovered:
+        next_look = self._liveness.step(now, at_end=at_end)
+        for handle in self._liveness.recovered:
             self._unreplaced.discard(handle)
-            self._sharing.forget(handle)  # which slots are to be shared may have changed meanwhile
-        for handle in self._stuck:  # those too that could not be replaced before
-            slot = self._fleet.slot_of(handle)
+            self._failover.forget(handle)  # which slots are to be shared may have changed meanwhile
+        for handle in self._liveness:  # those too that could not be replaced before
+            slot = self._pool.slot_of(handle)
             if slot is not None and not self.paused and slot.replaceable:
                 self._replace_stuck(handle, slot, now)
         return next_look
@@ -389,7 +389,7 @@ class Keeper:
     def _check_retiring(self, now: float) -> float:
         """Report those that don't end; return when to look again."""
         config, deadlines = self._config, [NEVER]
-        for handle in self._fleet.handles:
+        for handle in self._pool.handles:
             if handle.retiring and handle not in self._retiring:
                 patience = config.timeout_graceful_shutdown + 3 * config.shutdown_timeout
                 self._retiring[handle] = now + patience

@@ -1,6 +1,7 @@
 """Replacing workers that serve by new ones, which serve before the old ones retire.
 
-A rollout runs in the thread of the caller, who waits for it. Meanwhile the keeper starts nothing.
+A rollout runs in the thread of the caller, who waits for it. Meanwhile the reconciler starts
+nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ...config import Config
     from ...control.scoreboard import Slot as Words
     from ..pool.handle import WorkerHandle
-    from ..pool.pool import Fleet, Slot
+    from ..pool.pool import Pool, Slot
 
 CANARY_ERRORS = 0.01
 """Errors for each request that a canary may have beyond twice those of the others."""
@@ -33,7 +34,7 @@ class Rollout:
 
     Args:
         config: The options.
-        fleet: The workers.
+        pool: The workers.
         changed: The supervisor's lock, notified when something has changed.
         broken_off: Tells whether the supervisor is ending.
         generation: Number of the new generation.
@@ -42,17 +43,17 @@ class Rollout:
     def __init__(
         self,
         config: Config,
-        fleet: Fleet,
+        pool: Pool,
         changed: threading.Condition,
         broken_off: Callable[[], bool],
         generation: int,
     ) -> None:
         self._config = config
-        self._fleet = fleet
+        self._pool = pool
         self._changed = changed
         self._broken_off = broken_off
         self.generation = generation
-        self._before = fleet.generation
+        self._before = pool.generation
         self._promoted = 0  # slots that the new generation serves
         self._retired: list[WorkerHandle] = []
 
@@ -67,7 +68,7 @@ class Rollout:
             ReloadError: A new worker could not start, or the canary did worse than the others.
             StateError: The supervisor is ending.
         """
-        slots = list(self._fleet.slots)
+        slots = list(self._pool.slots)
         try:
             if canary:
                 self.start(slots[:1])
@@ -95,11 +96,11 @@ class Rollout:
                 raise StateError("the supervisor is ending")
             for slot in slots:
                 try:
-                    slot.incoming = self._fleet.start(slot, self.generation)
+                    slot.incoming = self._pool.start(slot, self.generation)
                 except (OSError, RuntimeError, MemoryError) as exc:
                     raise self._error(f"worker {slot.index} could not be started: {exc}") from None
             # (A canary too, which may have died since.)
-            new = [slot.incoming for slot in self._fleet.slots if slot.incoming is not None]
+            new = [slot.incoming for slot in self._pool.slots if slot.incoming is not None]
             self._changed.wait_for(
                 lambda: (
                     self._broken_off()
@@ -124,7 +125,7 @@ class Rollout:
         number, before = self.generation, self._before
         if self._promoted:
             reason = (
-                f"generation {number} serves in {self._promoted} of {len(self._fleet.slots)} "
+                f"generation {number} serves in {self._promoted} of {len(self._pool.slots)} "
                 f"workers only, generation {before} goes on in the others: {reason}"
             )
         elif number != before:  # and not just a new worker of the same
@@ -132,14 +133,14 @@ class Rollout:
         return ReloadError(reason, number)
 
     def _try(self, slot: Slot, seconds: float) -> None:
-        """Watch the canary for a while.
+        """Selector the canary for a while.
 
         Raises:
             ReloadError: It ended, or did worse than the others.
         """
         canary = slot.incoming
         assert canary is not None
-        others = [other.current for other in self._fleet.slots if other.current is not None]
+        others = [other.current for other in self._pool.slots if other.current is not None]
         before = {other: _totals([other]) for other in others}
         began = monotonic()
         with self._changed:
@@ -151,7 +152,7 @@ class Rollout:
                 self._changed.wait(min(left, 0.1))
                 errors, requests, lag = _totals([canary])
                 # (Of one that has ended nothing is left to read.)
-                others = [other for other in others if other in self._fleet.handles]
+                others = [other for other in others if other in self._pool.handles]
                 other_errors, other_requests, other_lag = _totals(others)
                 other_errors -= sum(before[other][0] for other in others)
                 other_requests -= sum(before[other][1] for other in others)
@@ -164,7 +165,7 @@ class Rollout:
     def promote(self, slots: Sequence[Slot]) -> None:
         """Let the new workers take the places of the old ones, which retire."""
         with self._changed:
-            self._fleet.generation = self.generation
+            self._pool.generation = self.generation
             self._promoted += len(slots)
             for slot in slots:
                 old = slot.current
@@ -191,7 +192,7 @@ class Rollout:
 
     def _retire(self, handle: WorkerHandle) -> None:
         if not self._broken_off():  # or else all are told to end, which a second time would force
-            self._fleet.retire(handle)
+            self._pool.retire(handle)
         self._retired.append(handle)
 
     def finish(self) -> None:
@@ -203,7 +204,7 @@ class Rollout:
                 lambda: (
                     self._broken_off()
                     or all(
-                        handle not in self._fleet.handles or handle.state is WorkerState.STUCK
+                        handle not in self._pool.handles or handle.state is WorkerState.STUCK
                         for handle in self._retired
                     )
                 ),

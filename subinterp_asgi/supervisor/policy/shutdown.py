@@ -1,4 +1,4 @@
-"""Ending all workers: gracefully, as long as that may take, and then not."""
+"""Shutdown all workers: gracefully, as long as that may take, and then not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOP_MARGIN = 5.0
 """Seconds for a worker to end beyond the timeouts it keeps itself."""
 
 
-class Ending:
+class Shutdown:
     """How the workers of a supervisor are ended.
 
     Args:

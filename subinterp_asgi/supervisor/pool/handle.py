@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass
 from time import monotonic
 
+from ...control import messages
 from ...control.messages import (
     CMD_ADOPT,
     CMD_DISOWN,
@@ -28,9 +29,9 @@ from ...types import TYPE_CHECKING
 from ..states import WorkerState, may_follow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from ...control.messages import WatchdogLine
+    from ...control.wakeup import WatchdogLine
     from .isolation import Job, Runner
 
 
@@ -134,36 +135,46 @@ class WorkerHandle:
 
     # --- commands
 
-    def command(self, *command: str | int) -> bool:
-        """Send a command; a worker that has ended does not mind. ``False`` if it reads none."""
-        try:
-            self.job.ctrl_queue.put_nowait(command)
-        except stdlib_queue.Full:
-            return False
-        finally:
-            self.job.command_bell.ring()
-        return True
+    def command(
+        self, name: str, *arguments: str | int, listeners: Sequence[messages.Listener] = ()
+    ) -> bool:
+        """Send a command; a worker that has ended does not mind. ``False`` if it reads none.
 
-    def serve(self, worker_id: int, inbox: int, listeners: list[tuple[int, int]]) -> None:
+        Args:
+            name: Its name.
+            arguments: Its other parts.
+            listeners: Listeners that it carries, which are the worker's to close from now on.
+        """
+        sent = False
+        try:
+            if not self.exited or not listeners:
+                self.job.ctrl_queue.put_nowait(
+                    messages.command(name, *arguments, listeners=listeners)
+                )
+                sent = True
+        except stdlib_queue.Full:
+            pass
+        finally:
+            self.job.command_wakeup.set()
+            if not sent:
+                for fd, _ in listeners:
+                    os.close(fd)
+        return sent
+
+    def serve(self, worker_id: int, inbox: int, listeners: Sequence[messages.Listener]) -> None:
         """Make a spare this worker; the listeners are its to close."""
         self.worker_id = worker_id
         self.since = monotonic()
         self.thread.name = self._thread_name()
-        self._send_listeners(CMD_SERVE, worker_id, inbox, listeners=listeners)
+        self.command(CMD_SERVE, worker_id, inbox, listeners=listeners)
 
-    def adopt(self, slot: int, listeners: list[tuple[int, int]]) -> None:
+    def adopt(self, slot: int, listeners: Sequence[messages.Listener]) -> None:
         """Have it accept for another slot too; the listeners are its to close."""
-        self._send_listeners(CMD_ADOPT, slot, listeners=listeners)
+        self.command(CMD_ADOPT, slot, listeners=listeners)
 
     def disown(self, slot: int) -> None:
         """Undo ``adopt()``."""
         self.command(CMD_DISOWN, slot)
-
-    def _send_listeners(self, *command: str | int, listeners: list[tuple[int, int]]) -> None:
-        numbers = [number for listener in listeners for number in listener]
-        if self.exited or not self.command(*command, *numbers):
-            for fd, _ in listeners:
-                os.close(fd)
 
     def ask_for_stack(self, busy_since: int) -> None:
         """Have ``stack`` set, if the worker has been held up since then."""
@@ -243,11 +254,9 @@ class WorkerHandle:
             self.thread.join()
         with contextlib.suppress(stdlib_queue.Empty):
             while True:  # listeners in commands that it has not read are nobody's
-                name, *numbers = self.job.ctrl_queue.get_nowait()
-                if name in (CMD_ADOPT, CMD_SERVE):
-                    for fd in numbers[1 if name == CMD_ADOPT else 2 :: 2]:
-                        os.close(fd)
-        self.job.command_bell.close()
+                for fd, _ in messages.listeners_of(self.job.ctrl_queue.get_nowait()):
+                    os.close(fd)
+        self.job.command_wakeup.close()
         if self._watchdog is not None:
             self._watchdog.close()
 
@@ -263,4 +272,4 @@ class WorkerHandle:
             self.error = "the worker ended without saying why; it may have run out of memory"
             self.become(WorkerState.FAILED)
         self.exited = True
-        self.job.status_bell.ring()
+        self.job.status_wakeup.set()

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from ...config import Config
 from ...control.interpreters import Interpreter
-from ...control.messages import Doorbell, Runtime
+from ...control.launch import Runtime
 from ...control.scoreboard import Slot
+from ...control.wakeup import Wakeup
 from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Job:
         slot: Number of the worker's slot on it.
         ctrl_queue: Queue of commands.
         status_queue: Queue of statuses.
-        command_bell: Rung for commands.
-        status_bell: Rung for statuses.
+        command_wakeup: Rung for commands.
+        status_wakeup: Rung for statuses.
         runtime: What else the worker is told; listeners and bells are added.
     """
 
@@ -62,8 +63,8 @@ class Job:
     slot: int
     ctrl_queue: Queue
     status_queue: Queue
-    command_bell: Doorbell
-    status_bell: Doorbell
+    command_wakeup: Wakeup
+    status_wakeup: Wakeup
     metrics_listeners: list[tuple[int, int]] = field(default_factory=list)
     runtime: Runtime = field(default_factory=Runtime)
     before_close: Callable[[], None] = field(default=lambda: None)
@@ -76,7 +77,7 @@ class Job:
 
 
 _ATTACH_SLOT = "from subinterp_asgi.control import scoreboard\nscoreboard.attach(board, slot)"
-_DEFER_SSL = "from subinterp_asgi.worker.interpreter import lazy_ssl\nlazy_ssl.defer_ssl()"
+_MAKE_SSL_LAZY = "from subinterp_asgi.worker.interpreter import lazy_ssl\nlazy_ssl.make_ssl_lazy()"
 _BOOTSTRAP = """\
 from subinterp_asgi.bootstrap import bootstrap
 bootstrap(
@@ -114,14 +115,14 @@ def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
         interpreter.prepare({"board": job.board, "slot": job.slot})
         interpreter.execute(_ATTACH_SLOT)
         if not job.config.tls:
-            interpreter.execute(_DEFER_SSL)
+            interpreter.execute(_MAKE_SSL_LAZY)
         (sock_fd, sock_family), *more = job.listeners or [(-1, 0)]
         runtime = replace(
             job.runtime,
             listeners=tuple(more),
             metrics_listeners=tuple(job.metrics_listeners),
-            command_bell=job.command_bell.numbers,
-            status_bell=job.status_bell.numbers,
+            command_wakeup=job.command_wakeup.numbers,
+            status_wakeup=job.status_wakeup.numbers,
         )
         interpreter.prepare(
             {
@@ -150,8 +151,8 @@ def run_in_thread(job: Job) -> None:
     import json
 
     from ...bootstrap import report_error, run_worker
-    from ...control.counters import Meter
-    from ...control.messages import RungQueue
+    from ...control.counters import Counters
+    from ...control.wakeup import Channel
     from ...worker.interpreter.importer import import_app
 
     def load_app() -> Any:
@@ -159,17 +160,17 @@ def run_in_thread(job: Job) -> None:
             return import_app(job.app, factory=job.config.factory)
         return job.app() if job.config.factory else job.app
 
-    status_queue = RungQueue(job.status_queue, job.status_bell)
+    status_queue = Channel(job.status_queue, job.status_wakeup)
     try:
         run_worker(
             load_app,
             job.config,
             job.listeners,
-            RungQueue(job.ctrl_queue, job.command_bell),
+            Channel(job.ctrl_queue, job.command_wakeup),
             status_queue,
             worker_id=job.worker_id,
             state=json.loads(job.state_json),
-            meter=Meter(job.board, job.slot),
+            counters=Counters(job.board, job.slot),
             own_interpreter=False,
             runtime=job.runtime,
             metrics_listeners=job.metrics_listeners,

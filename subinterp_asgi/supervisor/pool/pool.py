@@ -14,16 +14,10 @@ import sys
 from random import randint
 
 from ...control import handoff, interpreters, scoreboard
-from ...control.messages import (
-    CMD_DRAIN,
-    CMD_SHUTDOWN,
-    DRAIN_RESTART,
-    QUEUE_SIZE,
-    Doorbell,
-    Runtime,
-    WatchdogLine,
-)
+from ...control.launch import Runtime
+from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN, DRAIN_RESTART, QUEUE_SIZE
 from ...control.scoreboard import GENERATION, INBOX, SLOTS_USED, WORKER
+from ...control.wakeup import Wakeup, WatchdogLine
 from ...errors import StateError
 from ...types import TYPE_CHECKING
 from ..states import WorkerState
@@ -91,7 +85,7 @@ class Slot:
             self.inbox = None
 
 
-class Fleet:
+class Pool:
     """Starts workers, tells them to end and releases what they held.
 
     Args:
@@ -102,7 +96,7 @@ class Fleet:
         listeners: The sockets.
         metrics_listeners: Those for metrics and health only, if there are any.
         logs: Receives what workers log, if that is forwarded.
-        bell: Rung when a worker has something to say.
+        wakeup: Rung when a worker has something to say.
         on_change: Called when a worker's state has changed.
 
     Attributes:
@@ -126,7 +120,7 @@ class Fleet:
         listeners: Listeners,
         metrics_listeners: Listeners | None,
         logs: LogReceiver | None,
-        bell: Doorbell,
+        wakeup: Wakeup,
         on_change: Callable[[WorkerHandle], None],
     ) -> None:
         self._app = app
@@ -136,7 +130,7 @@ class Fleet:
         self._listeners = listeners
         self._metrics_listeners = metrics_listeners
         self._logs = logs
-        self._bell = bell
+        self._wakeup = wakeup
         self._on_change = on_change
         capacity = max(256, 4 * config.workers)
         self.board = scoreboard.new_board(capacity)
@@ -237,8 +231,8 @@ class Fleet:
                 cleanup.callback(os.close, fd)
             if not self._free:
                 raise StateError("too many workers: others have not ended yet")
-            bell = Doorbell()
-            cleanup.callback(bell.close)
+            wakeup = Wakeup()
+            cleanup.callback(wakeup.close)
             metrics = self._metrics_listeners
             metrics_listeners = [] if metrics is None else metrics.duplicate()
             for fd, _ in metrics_listeners:
@@ -263,8 +257,8 @@ class Fleet:
                 slot=self._free[-1],
                 ctrl_queue=self._new_queue(),
                 status_queue=self._new_queue(),
-                command_bell=bell,
-                status_bell=self._bell,
+                command_wakeup=wakeup,
+                status_wakeup=self._wakeup,
                 runtime=Runtime(
                     inbox=inbox and inbox[0],
                     request_limit=limit,

@@ -1,4 +1,4 @@
-"""What the supervisor's thread waits for: the workers' bell, connections that queue up, time."""
+"""What the supervisor's thread waits for: the workers' wakeup, connections that queue up, time."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import select
 from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ...control.messages import Doorbell
+    from ...control.wakeup import Wakeup
 
 NEVER = float("inf")
 """A time that does not come."""
 
 
-class Watch:
-    """Waits for a doorbell and, where there is epoll, for listeners that have connections queued.
+class Selector:
+    """Waits for a wakeup and, where there is epoll, for listeners that have connections queued.
 
     Each listener is reported once and must be armed again, so that one which is busy costs nothing
     as long as it is not.
 
     Args:
-        bell: The doorbell.
+        wakeup: The wakeup.
     """
 
-    def __init__(self, bell: Doorbell) -> None:
-        self._bell = bell
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         if self._epoll is not None:
-            self._epoll.register(bell.fileno(), select.EPOLLIN)
+            self._epoll.register(wakeup.fileno(), select.EPOLLIN)
         self._known: set[int] = set()
 
     def arm(self, fd: int) -> None:
@@ -48,13 +48,13 @@ class Watch:
             timeout: Seconds to wait at most.
         """
         if self._epoll is None:
-            self._bell.wait(timeout)
-            self._bell.silence()
+            self._wakeup.wait(timeout)
+            self._wakeup.clear()
             return []
         ready = [fd for fd, _ in self._epoll.poll(timeout)]
-        if self._bell.fileno() in ready:
-            ready.remove(self._bell.fileno())
-            self._bell.silence()
+        if self._wakeup.fileno() in ready:
+            ready.remove(self._wakeup.fileno())
+            self._wakeup.clear()
         return ready
 
     def queued(self, fd: int) -> bool:

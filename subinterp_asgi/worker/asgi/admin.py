@@ -1,4 +1,4 @@
-"""The listeners of ``metrics_bind``: beside those of the application, and for pages only.
+"""The listeners of ``metrics_bind``: beside those of the application, and for endpoints only.
 
 They have connections and counters of their own, which are on no scoreboard: what happens here is
 neither counted nor limited with what the application serves.
@@ -6,13 +6,13 @@ neither counted nor limited with what the application serves.
 
 from __future__ import annotations
 
-from ...control.counters import Meter
+from ...control.counters import Counters
 from ...control.scoreboard import new_board
 from ...types import TYPE_CHECKING
 from ..net.acceptor import Acceptor
 from ..net.connections import Connections
-from .endpoints import pages_alone
-from .state import Service
+from .endpoints import endpoints_alone
+from .state import ServerState
 
 if TYPE_CHECKING:
     import contextvars
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from ..net.poller import Poller
 
 
-class MetricsPort:
+class Admin:
     """Answers for a worker on listeners of their own, in plain HTTP.
 
     Args:
         listeners: The sockets; closing them is left to the caller.
-        service: What the worker serves elsewhere.
+        server_state: What the worker serves elsewhere.
         poller: Watches them and what is accepted.
         on_progress: Called when a connection is closed or has been given its last answer.
         context: Context variables for sessions; nothing here uses any.
@@ -36,33 +36,33 @@ class MetricsPort:
     def __init__(
         self,
         listeners: list[socket.socket],
-        service: Service,
+        server_state: ServerState,
         poller: Poller,
         *,
         on_progress: Callable[[], None],
         context: contextvars.Context,
     ) -> None:
-        config = service.config.with_options(
+        config = server_state.config.with_options(
             ssl_certfile=None,
             ssl_context_factory=None,
             proxy_protocol=False,
             limit_connections=None,
             limit_concurrency=None,
         )
-        meter = Meter(new_board(1), 1)
-        self._service = Service(
-            service.app,  # which is never called
+        counters = Counters(new_board(1), 1)
+        self._server_state = ServerState(
+            server_state.app,  # which is never called
             config,
-            service.loop,
+            server_state.loop,
             state={},
-            meter=meter,
+            counters=counters,
             access_log=None,
             on_task_end=on_progress,
             context=context,
         )
-        self._service.pages = pages_alone(service)
-        self._connections = Connections(service.loop, config, meter, on_progress)
-        self._acceptor = Acceptor(listeners, poller, self._connections, self._service)
+        self._server_state.endpoints = endpoints_alone(server_state)
+        self._connections = Connections(server_state.loop, config, counters, on_progress)
+        self._acceptor = Acceptor(listeners, poller, self._connections, self._server_state)
 
     def start(self) -> None:
         """Begin to accept."""
@@ -74,7 +74,7 @@ class MetricsPort:
 
     def drain(self) -> None:
         """Accept what has connected already, then cease; close connections as they become idle."""
-        self._service.draining = True
+        self._server_state.draining = True
         self._acceptor.drain()
         self._connections.drain()
 

@@ -1,4 +1,4 @@
-"""Pages that a worker answers itself, without the application: health and metrics.
+"""Endpoints that a worker answers itself, without the application: health and metrics.
 
 They are no requests in the sense of the scoreboard: not counted, not logged, and answered where
 ``limit_concurrency`` turns others away. This module is loaded only where an option asks for it.
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...http1.heads import Request
-    from .state import Service
+    from .state import ServerState
 
-type Page = tuple[int, list[tuple[bytes, bytes]], bytes]
+type Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, fields and body of a response."""
 
 DEFAULT_METRICS_PATH = "/metrics"
@@ -23,21 +23,21 @@ DEFAULT_METRICS_PATH = "/metrics"
 _METHODS = frozenset(("GET", "HEAD"))
 
 
-class Pages:
+class Endpoints:
     """What is answered on which path.
 
     Args:
-        pages: Functions that make the page, by path.
-        otherwise: The page for all other paths; ``None`` leaves them to the application.
+        endpoints: Functions that make the reply, by path.
+        otherwise: The reply for all other paths; ``None`` leaves them to the application.
     """
 
-    def __init__(self, pages: dict[str, Callable[[], Page]], otherwise: Page | None) -> None:
-        self._pages = pages
+    def __init__(self, endpoints: dict[str, Callable[[], Reply]], otherwise: Reply | None) -> None:
+        self._endpoints = endpoints
         self._otherwise = otherwise
 
-    def find(self, request: Request) -> Page | None:
+    def find(self, request: Request) -> Reply | None:
         """The answer to a request; ``None`` if it is the application's to give."""
-        make = self._pages.get(request.path)
+        make = self._endpoints.get(request.path)
         if make is None:
             return self._otherwise
         if request.method not in _METHODS:
@@ -45,50 +45,50 @@ class Pages:
         return make()
 
 
-def pages_beside_app(service: Service) -> Pages | None:
-    """The pages on the listeners of the application, if it shares them with any."""
-    config = service.config
-    pages = _health(service)
+def endpoints_beside_app(server_state: ServerState) -> Endpoints | None:
+    """The endpoints on the listeners of the application, if it shares them with any."""
+    config = server_state.config
+    endpoints = _health(server_state)
     if config.metrics_path is not None and config.metrics_bind is None:
-        pages |= _metrics(service, config.metrics_path)
-    return Pages(pages, otherwise=None) if pages else None
+        endpoints |= _metrics(server_state, config.metrics_path)
+    return Endpoints(endpoints, otherwise=None) if endpoints else None
 
 
-def pages_alone(service: Service) -> Pages:
-    """The pages on a listener where there is nothing else.
+def endpoints_alone(server_state: ServerState) -> Endpoints:
+    """The endpoints on a listener where there is nothing else.
 
     Args:
-        service: What is served on the other listeners.
+        server_state: What is served on the other listeners.
     """
-    path = service.config.metrics_path or DEFAULT_METRICS_PATH
-    return Pages(
-        _health(service) | _metrics(service, path),
+    path = server_state.config.metrics_path or DEFAULT_METRICS_PATH
+    return Endpoints(
+        _health(server_state) | _metrics(server_state, path),
         otherwise=_text(404, b"Not Found\n"),
     )
 
 
-def _health(service: Service) -> dict[str, Callable[[], Page]]:
-    path = service.config.health_path
+def _health(server_state: ServerState) -> dict[str, Callable[[], Reply]]:
+    path = server_state.config.health_path
     if path is None:
         return {}
     uncached = (b"cache-control", b"no-store")
     healthy = _text(200, b"OK\n", uncached)
     leaving = _text(503, b"Draining\n", uncached)
-    return {path: lambda: leaving if service.leaving else healthy}
+    return {path: lambda: leaving if server_state.leaving else healthy}
 
 
-def _metrics(service: Service, path: str) -> dict[str, Callable[[], Page]]:
+def _metrics(server_state: ServerState, path: str) -> dict[str, Callable[[], Reply]]:
     from ...control.prometheus import CONTENT_TYPE, render
 
-    meter = service.meter
+    counters = server_state.counters
     fields = [(b"content-type", CONTENT_TYPE)]
 
-    def make() -> Page:
-        meter.flush(meter.slot[BUSY_SINCE])  # its own counts are exact; the heartbeat stays
-        return 200, fields, render(meter.board)
+    def make() -> Reply:
+        counters.flush(counters.slot[BUSY_SINCE])  # its own counts are exact; the heartbeat stays
+        return 200, fields, render(counters.board)
 
     return {path: make}
 
 
-def _text(status: int, body: bytes, *fields: tuple[bytes, bytes]) -> Page:
+def _text(status: int, body: bytes, *fields: tuple[bytes, bytes]) -> Reply:
     return status, [(b"content-type", b"text/plain; charset=utf-8"), *fields], body

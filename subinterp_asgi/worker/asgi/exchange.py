@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...types import Message
     from ..net.connection import Connection
     from .http import HTTPSession
-    from .state import Service
+    from .state import ServerState
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -48,7 +48,7 @@ class HTTPExchange:
         "_ended",
         "_gone",
         "_grace",
-        "_service",
+        "_server_state",
         "_session",
         "_started",
         "_task",
@@ -61,14 +61,18 @@ class HTTPExchange:
     )
 
     def __init__(
-        self, session: HTTPSession, connection: Connection, service: Service, request: Request
+        self,
+        session: HTTPSession,
+        connection: Connection,
+        server_state: ServerState,
+        request: Request,
     ) -> None:
         self.request = request
         self.connection = connection
         self._session = session
-        self._service = service
+        self._server_state = server_state
         self.writer = ResponseWriter(
-            service.defaults,
+            server_state.defaults,
             request.method == "HEAD",
             request.http_version == "1.0",
             request.keep_alive,
@@ -84,17 +88,17 @@ class HTTPExchange:
         self._waiters: list[asyncio.Future[None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._grace: asyncio.TimerHandle | None = None
-        self._started = perf_counter() if service.timed else 0.0
+        self._started = perf_counter() if server_state.timed else 0.0
 
     def run(self) -> None:
         """Call the application; it may be done when this returns."""
-        self._service.request_started()
-        self._task = self._service.run(self._call_app())
+        self._server_state.request_started()
+        self._task = self._server_state.run(self._call_app())
 
     async def _call_app(self) -> None:
         failed = True
         try:
-            await self._service.app(self._scope(), self.receive, self.send)
+            await self._server_state.app(self._scope(), self.receive, self.send)
             failed = not self.writer.complete
             if failed and not self._gone:
                 logger.error(
@@ -104,15 +108,20 @@ class HTTPExchange:
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
         except APP_FAILURES as exc:  # (a request must not be able to end the worker)
-            self._service.log_failure(exc, gone=self._gone)
+            self._server_state.log_failure(exc, gone=self._gone)
         finally:
             if failed:
                 self.fail()
 
     def _scope(self) -> dict[str, Any]:
-        service, request = self._service, self.request
+        server_state, request = self._server_state, self.request
         scope = make_scope(
-            "http", service.scheme, service.extensions, request, service, self.connection
+            "http",
+            server_state.scheme,
+            server_state.extensions,
+            request,
+            server_state,
+            self.connection,
         )
         scope["method"] = request.method
         self._client = scope["client"]
@@ -140,7 +149,7 @@ class HTTPExchange:
                 session.body_awaited()
             elif session.at_eof:
                 break
-            waiter = self._service.loop.create_future()
+            waiter = self._server_state.loop.create_future()
             if self._waiters is None:
                 self._waiters = []
             self._waiters.append(waiter)
@@ -177,9 +186,9 @@ class HTTPExchange:
         """The client will send no more: tell the application, once it has read what came."""
         self.wake()
         if self._grace is None:
-            grace = self._service.config.timeout_disconnect_grace
+            grace = self._server_state.config.timeout_disconnect_grace
             if grace is not None and self._task is not None and not self._task.done():
-                self._grace = self._service.loop.call_later(grace, self._task.cancel)
+                self._grace = self._server_state.loop.call_later(grace, self._task.cancel)
                 self._task.add_done_callback(self._end_grace)
 
     def _end_grace(self, task: asyncio.Task[None]) -> None:
@@ -291,9 +300,9 @@ class HTTPExchange:
 
     def _count(self, status: int) -> None:
         """Take note of how the request ended."""
-        self._service.request_ended(status)
-        if self._service.timed:
-            self._service.log_request(self.request, self._client, status, self._started)
+        self._server_state.request_ended(status)
+        if self._server_state.timed:
+            self._server_state.log_request(self.request, self._client, status, self._started)
 
 
 def _as_bytes(body: Any) -> bytes:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from ...http1.heads import Request
     from ..net.connection import Connection
-    from .endpoints import Page
-    from .state import Service
+    from .endpoints import Reply
+    from .state import ServerState
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -50,14 +50,14 @@ class HTTPSession:
         "_lingering",
         "_parser",
         "_scheduled",
-        "_service",
+        "_server_state",
         "advancing",
     )
 
-    def __init__(self, connection: Connection, service: Service) -> None:
+    def __init__(self, connection: Connection, server_state: ServerState) -> None:
         self._connection = connection
-        self._service = service
-        self._parser = RequestParser(heads=service.heads)
+        self._server_state = server_state
+        self._parser = RequestParser(heads=server_state.heads)
         self._exchange: HTTPExchange | None = None
         self._discarded = -1  # octets dropped of a body nobody reads, or -1 if there is none
         self.advancing = False
@@ -65,7 +65,7 @@ class HTTPSession:
         self._in_head = True  # the deadline is that of a request head
         self._lingering = False  # while the worker drains, the next request may be on its way
         self._eof = False
-        timeout = service.config.timeout_header
+        timeout = server_state.config.timeout_header
         connection.deadline = monotonic() + timeout if timeout else NEVER
 
     # --- called by the connection
@@ -173,7 +173,7 @@ class HTTPSession:
 
     def body_awaited(self) -> None:
         """The application waits for the client to send more of the body."""
-        timeout = self._service.config.timeout_body
+        timeout = self._server_state.config.timeout_body
         if timeout:
             self._connection.deadline = monotonic() + timeout
 
@@ -193,7 +193,11 @@ class HTTPSession:
             final: The head goes out with the last piece of the response's body.
         """
         parser = self._parser
-        if self._service.draining or (self._eof and not parser.buffered) or exchange.continue_due:
+        if (
+            self._server_state.draining
+            or (self._eof and not parser.buffered)
+            or exchange.continue_due
+        ):
             # (A client that was never told to go on may send the body next, or another request.)
             exchange.writer.keep_alive = False
         elif final and not parser.body_complete:
@@ -246,7 +250,7 @@ class HTTPSession:
     def _serve(self) -> None:
         """Serve the requests that have come, as far as they are done at once."""
         connection, parser = self._connection, self._parser
-        pages = self._service.pages
+        endpoints = self._server_state.endpoints
         self.advancing = True
         for _ in range(REQUESTS_PER_WAKEUP):
             try:
@@ -257,12 +261,12 @@ class HTTPSession:
             if request is None:
                 self._await_head()
                 break
-            if pages is not None and (page := pages.find(request)) is not None:
-                self._give(page, request)
+            if endpoints is not None and (reply := endpoints.find(request)) is not None:
+                self._give(reply, request)
                 if self._busy or connection.closing:
                     break
                 continue
-            if self._service.overloaded:
+            if self._server_state.overloaded:
                 self._answer(503, head_request=request.method == "HEAD", fields=RETRY)
                 break
             upgrade = request.fields.upgrade
@@ -271,7 +275,7 @@ class HTTPSession:
                 break
             connection.deadline = NEVER
             self._in_head = False
-            exchange = self._exchange = HTTPExchange(self, connection, self._service, request)
+            exchange = self._exchange = HTTPExchange(self, connection, self._server_state, request)
             if parser.buffered:
                 connection.cork()  # responses to pipelined requests leave together
             exchange.run()
@@ -287,24 +291,24 @@ class HTTPSession:
         if (self._busy or self._scheduled) and parser.buffered >= HIGH_WATER:
             connection.pause_reading()
 
-    def _give(self, page: Page, request: Request) -> None:
-        """Answer a request with a page, in the place of an exchange."""
+    def _give(self, reply: Reply, request: Request) -> None:
+        """Answer a request with a reply, in the place of an exchange."""
         connection, parser = self._connection, self._parser
         connection.deadline = NEVER
         self._in_head = False
         keep_alive = (
             request.keep_alive
-            and not (self._service.draining or (self._eof and not parser.buffered))
+            and not (self._server_state.draining or (self._eof and not parser.buffered))
             and not request.expect_continue
             and (parser.body_remaining or 0) <= DISCARD_SIZE
         )
         writer = ResponseWriter(
-            self._service.defaults,
+            self._server_state.defaults,
             head_request=request.method == "HEAD",
             http10=request.http_version == "1.0",
             keep_alive=keep_alive,
         )
-        status, fields, body = page
+        status, fields, body = reply
         writer.start(status, fields)
         if parser.buffered:
             connection.cork()
@@ -333,7 +337,7 @@ class HTTPSession:
             return
         rest = self._parser.take_rest()
         self._lingering = False
-        session = WebSocketSession(connection, self._service, request, handshake, rest)
+        session = WebSocketSession(connection, self._server_state, request, handshake, rest)
         connection.session = session
         session.run()
         if self._eof:
@@ -354,7 +358,7 @@ class HTTPSession:
 
     def _await_head(self) -> None:
         """Nothing is left to do until the client sends more."""
-        connection, config = self._connection, self._service.config
+        connection, config = self._connection, self._server_state.config
         if self._eof:
             if self._parser.mid_message:
                 self._refuse(ProtocolError("the request was cut short"))
@@ -367,13 +371,13 @@ class HTTPSession:
                 self._in_head = True
                 timeout = config.timeout_header
                 connection.deadline = monotonic() + timeout if timeout else NEVER
-        elif self._service.draining:
+        elif self._server_state.draining:
             # The response was begun too early to announce this, so that the client may have sent
             # its next request already; it is served if it comes within a moment.
             self._in_head = False
             self._lingering = True
             connection.deadline = NEVER
-            self._service.loop.call_later(config.timeout_linger, self._cease_to_linger)
+            self._server_state.loop.call_later(config.timeout_linger, self._cease_to_linger)
         else:
             self._in_head = False
             connection.deadline = monotonic() + config.timeout_keep_alive
@@ -400,7 +404,7 @@ class HTTPSession:
             connection.close(linger=True)
         else:
             connection.resume_reading()
-            timeout = self._service.config.timeout_body
+            timeout = self._server_state.config.timeout_body
             connection.deadline = monotonic() + timeout if timeout else NEVER
 
     # --- errors
@@ -441,7 +445,7 @@ class HTTPSession:
         connection = self._connection
         response = simple_response(
             status,
-            self._service.defaults,
+            self._server_state.defaults,
             keep_alive=False,
             head_request=head_request,
             fields=fields,

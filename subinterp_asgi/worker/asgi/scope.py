@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from ...http1.heads import Request
     from ..net.connection import Connection
-    from .state import Service
+    from .state import ServerState
 
 SPEC_VERSION = "2.4"
 
@@ -19,7 +19,7 @@ def make_scope(
     scheme: str,
     extensions: dict[str, dict[str, object]],
     request: Request,
-    service: Service,
+    server_state: ServerState,
     connection: Connection,
 ) -> dict[str, Any]:
     """Make the scope of a request; what it holds is the application's to change.
@@ -29,18 +29,18 @@ def make_scope(
         scheme: The scheme as the connection tells it; trusted proxies may tell another.
         extensions: The extensions to advertise, to which ``tls`` is added where it applies.
         request: The request, whose list of headers goes into the scope.
-        service: What is served.
+        server_state: What is served.
         connection: Where the request came from.
     """
     client, server, headers = connection.client, connection.server, list(request.items)
-    if request.fields.forwarded and service.proxies is not None:
-        client, server, scheme, host = service.proxies.apply(headers, client, server, scheme)
+    if request.fields.forwarded and server_state.proxies is not None:
+        client, server, scheme, host = server_state.proxies.apply(headers, client, server, scheme)
         if host is not None:
             headers = [(b"host", host), *(field for field in headers if field[0] != b"host")]
     path, raw_path = request.path, request.raw_path
-    if service.root_path and path != "*":  # which names the server, not a place in it
-        path = service.root_path + path
-        raw_path = service.root_path_bytes + raw_path
+    if server_state.root_path and path != "*":  # which names the server, not a place in it
+        path = server_state.root_path + path
+        raw_path = server_state.root_path_bytes + raw_path
     supported: dict[str, Any] = extensions.copy()
     if connection.tls is not None:
         supported["tls"] = connection.tls
@@ -51,11 +51,11 @@ def make_scope(
         "server": server,
         "client": client,
         "scheme": scheme,
-        "root_path": service.root_path,
+        "root_path": server_state.root_path,
         "path": path,
         "raw_path": raw_path,
         "query_string": request.query,
         "headers": headers,
-        "state": service.state.copy(),
+        "state": server_state.state.copy(),
         "extensions": supported,
     }

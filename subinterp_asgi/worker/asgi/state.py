@@ -1,7 +1,7 @@
 """What all connections of one worker share: the application, its state, the options in effect.
 
-A ``Service`` is made by the worker when it starts to serve and handed to every session. It knows
-nothing of sockets or interpreters.
+A ``ServerState`` is made by the worker when it starts to serve and handed to every session. It
+knows nothing of sockets or interpreters.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...config import Config
-    from ...control.counters import Meter
+    from ...control.counters import Counters
     from ...http1.heads import Request
     from ...types import Address, ASGIApp
-    from .endpoints import Pages
+    from .endpoints import Endpoints
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -37,7 +37,7 @@ type AccessLog = Callable[[Address | None, str, str, str, int, float], None]
 """Called with client, method, request target, HTTP version, status, seconds."""
 
 
-class Service:
+class ServerState:
     """The application and how to serve it.
 
     Attributes:
@@ -53,9 +53,9 @@ class Service:
         scheme: ``"http"`` or ``"https"``.
         extensions: What ``scope["extensions"]`` says.
         measuring: Whether the time that requests take is counted.
-        meter: Where requests are counted.
+        counters: Where requests are counted.
         timed: Whether anybody asks how long a request took.
-        pages: What is answered without the application, or ``None``.
+        endpoints: What is answered without the application, or ``None``.
         leaving: Load balancers shall look elsewhere: the worker will drain, or does.
         draining: The worker is ending; no connection is kept alive.
         going_away: The close code that tells the peers of WebSockets why: 1001, or 1012 if another
@@ -70,16 +70,16 @@ class Service:
         "access_log",
         "app",
         "config",
+        "counters",
         "defaults",
         "draining",
+        "endpoints",
         "extensions",
         "going_away",
         "heads",
         "leaving",
         "loop",
         "measuring",
-        "meter",
-        "pages",
         "proxies",
         "root_path",
         "root_path_bytes",
@@ -96,7 +96,7 @@ class Service:
         loop: asyncio.AbstractEventLoop,
         *,
         state: dict[str, Any],
-        meter: Meter,
+        counters: Counters,
         access_log: AccessLog | None,
         on_task_end: Callable[[], None],
         context: contextvars.Context,
@@ -132,16 +132,16 @@ class Service:
         self.draining = False
         self.going_away = 1001
         self.extensions = extensions.ADVERTISED
-        self.meter = meter
+        self.counters = counters
         self._on_task_end = on_task_end
         self._limit_concurrency = config.limit_concurrency
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
-        self.pages: Pages | None = None
+        self.endpoints: Endpoints | None = None
         if config.health_path is not None or config.metrics_path is not None:
-            from .endpoints import pages_beside_app
+            from .endpoints import endpoints_beside_app
 
-            self.pages = pages_beside_app(self)
+            self.endpoints = endpoints_beside_app(self)
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an application call as a task in a context of its own.
@@ -162,15 +162,15 @@ class Service:
 
     def request_started(self) -> None:
         """Count a request; called when its head is complete."""
-        meter = self.meter
-        meter.requests += 1
-        meter.in_flight += 1
+        counters = self.counters
+        counters.requests += 1
+        counters.in_flight += 1
 
     def request_ended(self, status: int) -> None:
         """Call once for each ``request_started()``, with the status that the client saw."""
-        meter = self.meter
-        meter.in_flight -= 1
-        meter.responded(status)
+        counters = self.counters
+        counters.in_flight -= 1
+        counters.responded(status)
 
     def log_failure(self, exc: BaseException, *, gone: bool) -> None:
         """Log an exception that left the application.
@@ -184,16 +184,16 @@ class Service:
         else:
             interrupted = isinstance(exc, WorkerInterrupted)
         if interrupted:
-            self.meter.errors += 1
+            self.counters.errors += 1
             logger.error(
                 "the ASGI application held the worker up for %.1f s and was interrupted",
-                self.meter.held_up(),
+                self.counters.held_up(),
                 exc_info=exc,
             )
         elif gone:
             logger.debug("exception after the client had gone", exc_info=exc)
         else:
-            self.meter.errors += 1
+            self.counters.errors += 1
             logger.error("exception in the ASGI application", exc_info=exc)
 
     def log_request(
@@ -209,7 +209,7 @@ class Service:
         """
         seconds = perf_counter() - started
         if self.measuring:
-            self.meter.took(seconds)
+            self.counters.took(seconds)
         if self.access_log is not None:
             self.access_log(
                 client,
@@ -223,13 +223,13 @@ class Service:
     @property
     def in_flight(self) -> int:
         """Number of requests whose response is not complete."""
-        return self.meter.in_flight
+        return self.counters.in_flight
 
     @property
     def overloaded(self) -> bool:
         """Whether as many requests are in flight as ``limit_concurrency`` allows."""
         limit = self._limit_concurrency
-        return limit is not None and self.meter.in_flight >= limit
+        return limit is not None and self.counters.in_flight >= limit
 
     @property
     def tasks(self) -> frozenset[asyncio.Task[None]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ...types import Message
     from ...websocket.handshake import Handshake
     from ..net.connection import Connection
-    from .state import Service
+    from .state import ServerState
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -61,7 +61,7 @@ class WebSocketSession:
 
     Args:
         connection: Where the handshake came from.
-        service: What is served.
+        server_state: What is served.
         request: The handshake's request.
         handshake: What it asks for.
         rest: Octets that came after it.
@@ -86,7 +86,7 @@ class WebSocketSession:
         "_queued",
         "_request",
         "_scheduled",
-        "_service",
+        "_server_state",
         "_size_limit",
         "_started",
         "_state",
@@ -101,13 +101,13 @@ class WebSocketSession:
     def __init__(
         self,
         connection: Connection,
-        service: Service,
+        server_state: ServerState,
         request: Request,
         handshake: Handshake,
         rest: bytes,
     ) -> None:
         self._connection = connection
-        self._service = service
+        self._server_state = server_state
         self._request = request
         self._handshake = handshake
         self._client = connection.client  # or whom trusted proxies name
@@ -121,8 +121,8 @@ class WebSocketSession:
         self._disconnect: Message | None = None
         self._queued = 0  # octets (or characters) put into the queue since it was empty
         self._blocked = False  # it is full, and reading is paused
-        self._max_queue = service.config.ws_max_queue
-        self._size_limit = max(service.config.ws_max_size or 0, HIGH_WATER)
+        self._max_queue = server_state.config.ws_max_queue
+        self._size_limit = max(server_state.config.ws_max_size or 0, HIGH_WATER)
         self._waiters: list[asyncio.Future[None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._grace: asyncio.TimerHandle | None = None
@@ -137,27 +137,27 @@ class WebSocketSession:
         """Call the application."""
         self._connection.deadline = NEVER
         self._connection.resume_reading()
-        self._service.request_started()
-        self._task = self._service.run(self._call_app())
+        self._server_state.request_started()
+        self._task = self._server_state.run(self._call_app())
         if self._disconnect is not None:
             self._begin_grace()  # the end came with the handshake
 
     async def _call_app(self) -> None:
         failed = True
         try:
-            await self._service.app(self._scope(), self.receive, self.send)
+            await self._server_state.app(self._scope(), self.receive, self.send)
             failed = False
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
         except APP_FAILURES as exc:  # (one client must not be able to end the worker)
-            self._service.log_failure(exc, gone=self._disconnect is not None)
+            self._server_state.log_failure(exc, gone=self._disconnect is not None)
         finally:
             self._app_ended(failed=failed)
 
     def _scope(self) -> dict[str, Any]:
-        service, request = self._service, self._request
-        scheme = "wss" if service.scheme == "https" else "ws"
-        scope = make_scope("websocket", scheme, EXTENSIONS, request, service, self._connection)
+        server_state, request = self._server_state, self._request
+        scheme = "wss" if server_state.scheme == "https" else "ws"
+        scope = make_scope("websocket", scheme, EXTENSIONS, request, server_state, self._connection)
         scope["subprotocols"] = self._handshake.subprotocols
         self._client = scope["client"]
         return scope
@@ -190,11 +190,11 @@ class WebSocketSession:
         self._state = _State.CLOSED
         if self._accepted:
             self._accepted = False
-            self._service.meter.websockets -= 1
+            self._server_state.counters.websockets -= 1
         self._disconnected(CloseCode.ABNORMAL)
 
     def timed_out(self) -> None:
-        config, connection = self._service.config, self._connection
+        config, connection = self._server_state.config, self._connection
         if self._state is not _State.OPEN:
             connection.close()  # the peer does not answer our close frame
         elif self._blocked:
@@ -212,7 +212,7 @@ class WebSocketSession:
 
     def drain(self) -> None:
         if self._state is _State.OPEN:
-            self._close(self._service.going_away)
+            self._close(self._server_state.going_away)
 
     def break_off(self) -> None:
         denial = self._denial
@@ -220,12 +220,12 @@ class WebSocketSession:
             self._answer(503)
         else:
             if self._state is _State.OPEN:
-                self._close(self._service.going_away)
+                self._close(self._server_state.going_away)
             elif denial is not None:
                 self._log(denial.status)
             self._connection.close(linger=True)
         self._state = _State.CLOSED
-        self._disconnected(self._service.going_away)
+        self._disconnected(self._server_state.going_away)
 
     # --- frames that come
 
@@ -312,7 +312,7 @@ class WebSocketSession:
         # The peer does not read. It need be answered the last ping only (RFC 6455 section 5.5.3).
         self._pong = payload
         if self._pong_task is None:
-            self._pong_task = self._service.loop.create_task(self._answer_last_ping())
+            self._pong_task = self._server_state.loop.create_task(self._answer_last_ping())
 
     async def _answer_last_ping(self) -> None:
         try:
@@ -327,7 +327,7 @@ class WebSocketSession:
     def _await_silence(self) -> None:
         """Send a ping in a while."""
         if self._state is _State.OPEN:
-            interval = self._service.config.ws_ping_interval
+            interval = self._server_state.config.ws_ping_interval
             self._connection.deadline = monotonic() + interval if interval else NEVER
 
     # --- ASGI's receive
@@ -343,7 +343,7 @@ class WebSocketSession:
                 continue
             if self._disconnect is not None:
                 return dict(self._disconnect)
-            waiter = self._service.loop.create_future()
+            waiter = self._server_state.loop.create_future()
             if self._waiters is None:
                 self._waiters = []
             self._waiters.append(waiter)
@@ -370,9 +370,9 @@ class WebSocketSession:
             self._begin_grace()
 
     def _begin_grace(self) -> None:
-        grace, task = self._service.config.timeout_disconnect_grace, self._task
+        grace, task = self._server_state.config.timeout_disconnect_grace, self._task
         if grace is not None and task is not None and not task.done():
-            self._grace = self._service.loop.call_later(grace, task.cancel)
+            self._grace = self._server_state.loop.call_later(grace, task.cancel)
 
     # --- ASGI's send
 
@@ -414,7 +414,7 @@ class WebSocketSession:
             raise ClientDisconnected("the WebSocket is closed")
 
     def _accept(self, message: Message) -> None:
-        config, handshake = self._service.config, self._handshake
+        config, handshake = self._server_state.config, self._handshake
         deflate = None
         if config.ws_per_message_deflate:
             deflate = negotiate_deflate(handshake.extensions)
@@ -422,7 +422,7 @@ class WebSocketSession:
             subprotocol=message.get("subprotocol"),
             headers=message.get("headers") or (),
             deflate=deflate,
-            defaults=self._service.defaults,
+            defaults=self._server_state.defaults,
         )
         self._parser = MessageParser(
             max_size=config.ws_max_size, inflater=None if deflate is None else deflate.inflater()
@@ -431,10 +431,10 @@ class WebSocketSession:
         self._connection.write(response)
         self._state = _State.OPEN
         self._accepted = True
-        self._service.meter.websockets += 1
+        self._server_state.counters.websockets += 1
         self._log(101)
-        if self._service.draining:
-            self._close(self._service.going_away)
+        if self._server_state.draining:
+            self._close(self._server_state.going_away)
         else:
             self._await_silence()
         self._parser.feed(self._early)
@@ -442,7 +442,7 @@ class WebSocketSession:
         self._advance()
 
     def _start_denial(self, message: Message) -> None:
-        denial = ResponseWriter(self._service.defaults, keep_alive=False)
+        denial = ResponseWriter(self._server_state.defaults, keep_alive=False)
         try:
             denial.start(message["status"], message.get("headers", ()))
         except KeyError:
@@ -488,7 +488,7 @@ class WebSocketSession:
 
     def _app_ended(self, *, failed: bool) -> None:
         """The application has returned, raised or was cancelled."""
-        self._service.meter.in_flight -= 1
+        self._server_state.counters.in_flight -= 1
         if self._grace is not None:
             self._grace.cancel()
         if self._state is _State.CONNECTING:
@@ -513,7 +513,7 @@ class WebSocketSession:
         """Answer the handshake with a response of the server's own."""
         self._log(status)
         self._state = _State.CLOSED
-        self._write(simple_response(status, self._service.defaults, keep_alive=False))
+        self._write(simple_response(status, self._server_state.defaults, keep_alive=False))
         self._deny()
 
     def _deny(self) -> None:
@@ -531,8 +531,8 @@ class WebSocketSession:
 
     def _log(self, status: int) -> None:
         """The handshake was answered, or never will be."""
-        self._service.meter.responded(status)
-        self._service.log_request(self._request, self._client, status, self._started)
+        self._server_state.counters.responded(status)
+        self._server_state.log_request(self._request, self._client, status, self._started)
 
 
 def _content(message: Message) -> str | bytes:

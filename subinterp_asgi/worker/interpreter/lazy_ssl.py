@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def defer_ssl() -> None:
+def make_ssl_lazy() -> None:
     """Import ``asyncio`` without ``ssl``, unless one of them is imported already."""
     ssl_spec, package_spec = PathFinder.find_spec("ssl"), PathFinder.find_spec("asyncio")
     if "ssl" in sys.modules or "asyncio" in sys.modules or not (ssl_spec and package_spec):
@@ -35,14 +35,14 @@ def defer_ssl() -> None:
     )
     if sslproto_spec is None:
         return
-    _defer(ssl_spec)
-    sslproto = _defer(sslproto_spec)
+    _make_lazy(ssl_spec)
+    sslproto = _make_lazy(sslproto_spec)
     import asyncio
 
     asyncio.sslproto = sslproto  # type: ignore[attr-defined]  # which importing would have done
 
 
-def _defer(spec: ModuleSpec) -> ModuleType:
+def _make_lazy(spec: ModuleSpec) -> ModuleType:
     """Put a module into ``sys.modules`` that is executed when it lacks what it is asked for."""
     module = module_from_spec(spec)
     lock = threading.RLock()

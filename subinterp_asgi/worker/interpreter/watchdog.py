@@ -19,8 +19,9 @@ import time
 import traceback
 from time import monotonic
 
-from ...control.messages import STATUS_STUCK, WatchdogLine
+from ...control.messages import STATUS_STUCK
 from ...control.scoreboard import BUSY_SINCE
+from ...control.wakeup import WatchdogLine
 from ...errors import WorkerInterrupted
 from ...types import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from ...control.counters import Meter
+    from ...control.counters import Counters
 
 _MAX_STACK_TEXT = 20_000
 _AIMING_TIME = 1.0  # seconds to wait for the application's code to be what runs
@@ -59,14 +60,14 @@ class Watchdog:
 
     Args:
         line: What is asked comes from there.
-        meter: Has the loop's heartbeat.
+        counters: Has the loop's heartbeat.
         status_queue: Where reports go.
         daemon: In an interpreter that allows it, so that this thread never holds up its end.
     """
 
-    def __init__(self, line: WatchdogLine, meter: Meter, status_queue: Any, *, daemon: bool):
+    def __init__(self, line: WatchdogLine, counters: Counters, status_queue: Any, *, daemon: bool):
         self._line = line
-        self._slot = meter.slot
+        self._slot = counters.slot
         self._status_queue = status_queue
         self._ident = threading.get_ident()
         # (Only its identity: a reference would make a cycle of all that it holds.)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...types import Address
-    from ..asgi.state import Service
+    from ..asgi.state import ServerState
     from .connections import Connections
-    from .handshake import Opening
+    from .handshake import Handshake
     from .poller import Poller
     from .tls import TLSContext
 
@@ -49,7 +49,7 @@ class Acceptor:
         listeners: The sockets.
         poller: Watches them and what is accepted.
         connections: Where what is accepted is kept.
-        service: What is served.
+        server_state: What is served.
         inbox: Where other workers hand sockets over, if they do.
 
     Raises:
@@ -61,18 +61,18 @@ class Acceptor:
         listeners: list[socket.socket],
         poller: Poller,
         connections: Connections,
-        service: Service,
+        server_state: ServerState,
         inbox: int | None = None,
     ) -> None:
         self._listeners = list(listeners)
         self._adopted: dict[int, list[socket.socket]] = {}
         self._watched: set[int] = set()
         self._inbox = inbox
-        self._meter = connections.meter
+        self._counters = connections.counters
         self._poller = poller
         self._connections = connections
-        self._service = service
-        self._config = service.config
+        self._server_state = server_state
+        self._config = server_state.config
         self._accepting = False
         self._pausing: asyncio.TimerHandle | None = None
         self._tls = self._make_tls()
@@ -90,7 +90,7 @@ class Acceptor:
         """Begin to accept."""
         if not self._accepting:
             self._accepting = True
-            self._meter.accepting(True)
+            self._counters.accepting(True)
             for listener in self._all():
                 self._watch(listener)
 
@@ -100,7 +100,7 @@ class Acceptor:
             self._pausing.cancel()
         if self._accepting:
             self._accepting = False
-            self._meter.accepting(False)
+            self._counters.accepting(False)
             for listener in self._all():
                 self._unwatch(listener)
 
@@ -196,12 +196,12 @@ class Acceptor:
                 raise
             logger.error("can't accept connections: %s; trying again soon", exc.strerror)
             self.stop()
-            self._pausing = self._service.loop.call_later(_PAUSE, self.start)
+            self._pausing = self._server_state.loop.call_later(_PAUSE, self.start)
             return False
-        if self._inbox is not None and handoff.pass_on(self._meter, sock.fileno()):
+        if self._inbox is not None and handoff.pass_on(self._counters, sock.fileno()):
             sock.detach()
             return True
-        self._meter.accepted += 1
+        self._counters.accepted += 1
         try:
             sock.setblocking(False)
             client: Address | None = None
@@ -221,7 +221,7 @@ class Acceptor:
         assert self._inbox is not None
         for number in handoff.receive(self._inbox):
             sock = socket.socket(fileno=handoff.descriptor(number))
-            self._meter.accepted += number >= 0
+            self._counters.accepted += number >= 0
             try:
                 sock.setblocking(False)
                 client = _own_address(sock.getpeername(), sock) if sock.family != _AF_UNIX else None
@@ -246,14 +246,14 @@ class Acceptor:
         self, sock: socket.socket, client: Address | None, server: Address
     ) -> None:
         """First stage, by option: who the client is, said by the proxy that connected."""
-        from .proxy_handshake import ProxyOpening
+        from .proxy_handshake import ProxyHandshake
 
-        if not self._service.trusted.trusts(client[0] if client is not None else None):
+        if not self._server_state.trusted.trusts(client[0] if client is not None else None):
             logger.debug("%s may not send a PROXY protocol header: closed", client)
             sock.close()
             return
         self._open(
-            lambda: ProxyOpening(
+            lambda: ProxyHandshake(
                 sock,
                 self._poller,
                 self._connections,
@@ -271,7 +271,7 @@ class Acceptor:
         if tls is None:
             self._serve(Connection, sock, client, server)
             return
-        from .tls_handshake import TLSOpening
+        from .tls_handshake import TLSHandshake
         from .tls_socket import TLSConnection
 
         def on_open(wrapped: SSLSocket) -> None:
@@ -279,7 +279,7 @@ class Acceptor:
             self._serve(TLSConnection, wrapped, client, server).tls = description
 
         self._open(
-            lambda: TLSOpening(
+            lambda: TLSHandshake(
                 sock,
                 self._poller,
                 self._connections,
@@ -290,15 +290,15 @@ class Acceptor:
             sock,
         )
 
-    def _open(self, make: Callable[[], Opening], sock: socket.socket) -> None:
+    def _open(self, make: Callable[[], Handshake], sock: socket.socket) -> None:
         try:
-            opening = make()
+            handshake = make()
         except OSError:
             sock.close()  # reset before it could begin
             return
-        self._connections.add(opening)
-        if self._service.draining:
-            opening.drain()
+        self._connections.add(handshake)
+        if self._server_state.draining:
+            handshake.drain()
 
     def _serve(
         self,
@@ -316,7 +316,7 @@ class Acceptor:
             server=server,
             write_timeout=self._config.timeout_write,
         )
-        session = HTTPSession(connection, self._service)
+        session = HTTPSession(connection, self._server_state)
         connection.session = session
         self._connections.add(connection)
         if self._connections.crowded:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
-    from ...control.counters import Meter
+    from ...control.counters import Counters
     from .poller import Poller
 
     class Session(Protocol):
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     class ConnectionRegistry(Protocol):
         """Where connections are kept while they are open."""
 
-        meter: Meter
+        counters: Counters
 
         def discard(self, connection: Any, /) -> None:
             """Forget a connection."""
@@ -99,11 +99,11 @@ class Connection:
 
     __slots__ = (
         "_corked",
+        "_counters",
         "_drain_waiters",
         "_eof",
         "_fd",
         "_linger_left",
-        "_meter",
         "_out",
         "_out_size",
         "_paused",
@@ -146,7 +146,7 @@ class Connection:
         self._send: Callable[[bytes | memoryview], int] = sock.send
         self._poller = poller
         self._registry = registry
-        self._meter = registry.meter
+        self._counters = registry.counters
         self.client = client
         self.server = server
         self.tls: dict[str, Any] | None = None
@@ -197,7 +197,7 @@ class Connection:
         if self._linger_left >= 0:
             self._discard(data)
         elif data:
-            self._meter.bytes_in += len(data)
+            self._counters.bytes_in += len(data)
             self.session.data_received(data)
         else:
             self._eof = True
@@ -265,7 +265,7 @@ class Connection:
         except OSError as exc:
             self.abort()
             raise ClientDisconnected("the client is gone") from exc
-        self._meter.bytes_out += sent
+        self._counters.bytes_out += sent
         if sent != len(data):
             self._out = deque((memoryview(data)[sent:],))
             self._out_size = len(data) - sent
@@ -291,7 +291,7 @@ class Connection:
         except OSError as exc:
             self.abort()
             raise ClientDisconnected("the client is gone") from exc
-        self._meter.bytes_out += sent
+        self._counters.bytes_out += sent
         out: deque[memoryview | bytes] = deque()
         for part in parts:
             if rest := memoryview(part)[sent:]:
@@ -377,7 +377,7 @@ class Connection:
                 if exc.errno not in _CANT_SENDFILE:
                     raise
             else:
-                self._meter.bytes_out += sent
+                self._counters.bytes_out += sent
                 return sent
         return self._copy_file_part(file, offset, count)
 
@@ -421,7 +421,7 @@ class Connection:
                 self.abort()
                 return
             self._write_deadline = monotonic() + self._write_timeout
-            self._meter.bytes_out += sent
+            self._counters.bytes_out += sent
             self._out_size -= sent
             if sent == len(piece):
                 out.popleft()

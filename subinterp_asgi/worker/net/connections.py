@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ...config import Config
-    from ...control.counters import Meter
-    from .handshake import Opening
+    from ...control.counters import Counters
+    from .handshake import Handshake
 
 
 class Connections:
-    """Registry of connections, and of those that are still opening.
+    """Registry of connections, and of those that are still handshake.
 
     Args:
         loop: The worker's loop.
         config: The options.
-        meter: Where they are counted.
+        counters: Where they are counted.
         on_progress: Called when a connection is closed or has been given its last answer.
     """
 
@@ -30,14 +30,14 @@ class Connections:
         self,
         loop: asyncio.AbstractEventLoop,
         config: Config,
-        meter: Meter,
+        counters: Counters,
         on_progress: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._limit = config.limit_connections
-        self.meter = meter
+        self.counters = counters
         self._on_progress = on_progress
-        self._open: set[Connection | Opening] = set()
+        self._open: set[Connection | Handshake] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._tick_interval = _tick_interval(config)
         self._closing_idle = False
@@ -45,7 +45,7 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def __iter__(self) -> Iterator[Connection | Opening]:
+    def __iter__(self) -> Iterator[Connection | Handshake]:
         return iter(tuple(self._open))
 
     @property
@@ -71,20 +71,20 @@ class Connections:
             and sum(not connection.answered for connection in self._open) > limit
         )
 
-    def add(self, connection: Connection | Opening) -> None:
+    def add(self, connection: Connection | Handshake) -> None:
         """Take in a new one."""
         self._open.add(connection)
-        self.meter.connections = len(self._open)
+        self.counters.connections = len(self._open)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_interval, self._tick)
 
-    def discard(self, connection: Connection | Opening) -> None:
+    def discard(self, connection: Connection | Handshake) -> None:
         """Called by a connection that is closed."""
         self._open.discard(connection)
-        self.meter.connections = len(self._open)
+        self.counters.connections = len(self._open)
         self._on_progress()
 
-    def answered(self, connection: Connection | Opening) -> None:
+    def answered(self, connection: Connection | Handshake) -> None:
         """Called by a connection whose last answer is out."""
         self._on_progress()
 

@@ -1,6 +1,6 @@
 """What may come on an accepted socket before the first request, such as a TLS handshake.
 
-An ``Opening`` stands among a worker's connections until it is through, then what comes next takes
+An ``Handshake`` stands among a worker's connections until it is through, then what comes next takes
 its socket over. Plain connections never have one.
 """
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-_DRAIN_TIME = 1.0  # seconds that are left to an opening when its worker ends
+_DRAIN_TIME = 1.0  # seconds that are left to an handshake when its worker ends
 
 
-class Opening:
+class Handshake:
     """Brings an accepted socket one stage nearer to its first request.
 
     Args:

@@ -22,7 +22,7 @@ from .poller import EpollPoller, EpollRegistry, LoopPoller
 if TYPE_CHECKING:
     from typing import Any
 
-    from ...control.counters import Meter
+    from ...control.counters import Counters
     from .poller import Poller
 
 _BATCH = 256  # events taken at once; the loop's callbacks get their turn in between
@@ -34,7 +34,7 @@ class ServerLoop(asyncio.SelectorEventLoop):
     It is the selector loop, since that can watch descriptors on every system.
 
     Args:
-        meter: Counters and heartbeat of the worker.
+        counters: Counters and heartbeat of the worker.
 
     Attributes:
         poller: Watches connections.
@@ -42,13 +42,13 @@ class ServerLoop(asyncio.SelectorEventLoop):
 
     poller: Poller
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, counters: Counters) -> None:
         selector: Any
         if hasattr(select, "epoll"):
-            selector = EpollSelector(meter)
+            selector = EpollSelector(counters)
             self.poller = selector.poller
         else:
-            selector = MeteredSelector(meter)
+            selector = HeartbeatSelector(counters)
             self.poller = LoopPoller(self)
         super().__init__(selector)
 
@@ -63,32 +63,32 @@ def make_poller(loop: asyncio.AbstractEventLoop) -> Poller:
 class _Heart:
     """Counts how long a loop was held up, and says on the scoreboard whether it is."""
 
-    __slots__ = ("_meter", "_slot", "_woken")
+    __slots__ = ("_counters", "_slot", "_woken")
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._slot = meter.slot
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._slot = counters.slot
         self._woken = monotonic_ns()
-        meter.flush(self._woken)
+        counters.flush(self._woken)
 
     def rest(self) -> None:
         """The loop is about to wait. The heartbeat is 0 meanwhile, which needs no timer."""
-        meter = self._meter
-        held_up, lag = monotonic_ns() - self._woken, meter.lag
-        meter.lag = held_up if held_up > lag else lag - (lag >> 6)
-        meter.flush()
+        counters = self._counters
+        held_up, lag = monotonic_ns() - self._woken, counters.lag
+        counters.lag = held_up if held_up > lag else lag - (lag >> 6)
+        counters.flush()
 
     def beat(self) -> None:
         """It has woken up: an old time tells others that it is held up."""
         self._woken = self._slot[scoreboard.BUSY_SINCE] = monotonic_ns()
 
 
-class MeteredSelector(selectors.DefaultSelector):
+class HeartbeatSelector(selectors.DefaultSelector):
     """The system's selector, with a heartbeat."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, counters: Counters) -> None:
         super().__init__()
-        self._heart = _Heart(meter)
+        self._heart = _Heart(counters)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self._heart.rest()
@@ -106,9 +106,9 @@ class EpollSelector(selectors.EpollSelector):
             the loop's thread and while the loop runs, but before its callbacks.
     """
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, counters: Counters) -> None:
         super().__init__()
-        self._heart = _Heart(meter)
+        self._heart = _Heart(counters)
         self._epoll = select.epoll.fromfd(os.dup(self.fileno()))  # the same one, by another name
         self.poller = SelectorPoller(self._epoll)
 

@@ -7,7 +7,7 @@ import socket
 
 from ...types import TYPE_CHECKING
 from ..proxies.proxy_protocol import ProxyProtocolError, ProxyProtocolParser
-from .handshake import Opening
+from .handshake import Handshake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,11 +21,11 @@ logger = logging.getLogger("subinterp_asgi.error")
 _PEEK_SIZE = 4096
 
 
-class ProxyOpening(Opening):
+class ProxyHandshake(Handshake):
     """Reads the header and not an octet more, since the next may be those of a TLS handshake.
 
     Args:
-        sock, poller, registry, timeout: As ``Opening``.
+        sock, poller, registry, timeout: As ``Handshake``.
         client: Address of the proxy, for connections that are its own.
         server: Address that it connected to, likewise.
         on_open: Called with the socket, the client's address and the one it connected to.

@@ -6,7 +6,7 @@ import logging
 import ssl
 
 from ...types import TYPE_CHECKING
-from .handshake import Opening
+from .handshake import Handshake
 from .poller import READ, WRITE
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ _PLAIN_ANSWER = (
 )
 
 
-class TLSOpening(Opening):
+class TLSHandshake(Handshake):
     """Shakes hands.
 
     Args:
-        sock, poller, registry, timeout: As ``Opening``.
+        sock, poller, registry, timeout: As ``Handshake``.
         context: Context to wrap the socket with.
         on_open: Called with the socket, wrapped, once it is through.
 

@@ -1,0 +1,66 @@
+"""What a supervisor tells a new worker beyond the options."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from ..config import Config
+from ..errors import ConfigError
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """What a supervisor tells a worker beyond the options: numbers of descriptors, mostly.
+
+    Attributes:
+        listeners: (descriptor, address family) of listeners beyond the first. The worker owns them.
+        command_wakeup: Wakeup of the control queue, borrowed, or ``None``.
+        status_wakeup: Wakeup of the status queue, borrowed, or ``None``.
+        metrics_listeners: (descriptor, address family) of listeners for metrics and health only.
+            The worker owns them.
+        inbox: Descriptor to read what other workers hand over (see ``handoff``), borrowed.
+        request_limit: Number of requests from which on the worker says that it is exhausted.
+        spare: Import the application and wait for the command to serve.
+        watchdog: Numbers of a ``WatchdogLine``, borrowed, or ``None`` to have no watchdog.
+        log_fd: Pipe to which log records are forwarded (see ``log_receiver``), borrowed, or
+            ``None``.
+        start_delay: Seconds to wait before it serves; for tests (see ``testing.faults``).
+        start_failure: What to fail with instead of serving, or ``None``; for tests.
+    """
+
+    listeners: tuple[tuple[int, int], ...] = ()
+    command_wakeup: tuple[int, int] | None = None
+    status_wakeup: tuple[int, int] | None = None
+    metrics_listeners: tuple[tuple[int, int], ...] = ()
+    inbox: int | None = None
+    request_limit: int | None = None
+    spare: bool = False
+    watchdog: tuple[int, int] | None = None
+    log_fd: int | None = None
+    start_delay: float = 0.0
+    start_failure: str | None = None
+
+    def join(self, config: Config) -> str:
+        """Make the ``config_json`` that ``bootstrap`` is given."""
+        return json.dumps({**json.loads(config.to_json()), "runtime": asdict(self)})
+
+    @classmethod
+    def split(cls, config_json: str) -> tuple[str, Self]:
+        """Take ``config_json`` apart: the config's JSON, and the runtime if there was one."""
+        try:
+            values = json.loads(config_json)
+        except ValueError as exc:
+            raise ConfigError("config_json", f"not JSON: {exc}") from None
+        runtime = values.pop("runtime", None) if isinstance(values, dict) else None
+        if runtime is None:
+            return config_json, cls()
+        for name in ("listeners", "metrics_listeners"):
+            runtime[name] = tuple((fd, family) for fd, family in runtime[name])
+        for name in ("command_wakeup", "status_wakeup", "watchdog"):
+            runtime[name] = runtime[name] and tuple(runtime[name])
+        return json.dumps(values), cls(**runtime)

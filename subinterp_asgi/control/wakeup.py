@@ -1,0 +1,150 @@
+"""How the two sides wake each other: descriptors that become readable.
+
+Queues between interpreters can only be polled, which costs a hundred wake-ups a second and answers
+after 10 ms. So each queue has a ``Wakeup`` beside it. A ``WatchdogLine`` reaches a worker whose
+loop is held up and reads no queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Wakeup:
+    """A flag that one thread sets and another waits for, as a descriptor; as ``threading.Event``.
+
+    Args:
+        numbers: Reading and writing descriptor, borrowed from another ``Wakeup`` which must
+            outlive this one; by default a new pair, to be closed with ``close()``.
+    """
+
+    def __init__(self, numbers: tuple[int, int] | None = None) -> None:
+        self._closed = False
+        if numbers is not None:
+            self.numbers = numbers
+        elif hasattr(os, "eventfd"):
+            fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self.numbers = (fd, fd)
+        else:
+            self.numbers = os.pipe()
+            for fd in self.numbers:
+                os.set_blocking(fd, False)
+
+    def set(self) -> None:
+        """Make the reading descriptor readable. Safe in any thread and in signal handlers."""
+        if self._closed:
+            return
+        # Eight octets are what an eventfd wants; a full pipe is readable anyway.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.numbers[1], b"\1\0\0\0\0\0\0\0")
+
+    def clear(self) -> None:
+        """Make it not readable; do this before looking for what it announces."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.numbers[0], 4096)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block this thread until it is set, or for as many seconds."""
+        if hasattr(select, "poll"):  # select() refuses descriptors from 1024 on
+            waiter = select.poll()
+            waiter.register(self.numbers[0], select.POLLIN)
+            waiter.poll(None if timeout is None else timeout * 1000)
+        else:
+            select.select([self.numbers[0]], [], [], timeout)
+
+    def fileno(self) -> int:
+        """The reading descriptor."""
+        return self.numbers[0]
+
+    def close(self) -> None:
+        """Close the descriptors; once, since their numbers may be others' afterwards."""
+        if not self._closed:
+            self._closed = True
+            for fd in set(self.numbers):
+                os.close(fd)
+
+
+class Channel:
+    """A queue with a wakeup: ``put()`` sets it, whoever gets may wait for it.
+
+    Args:
+        queue: The queue.
+        wakeup: Set after each item.
+    """
+
+    def __init__(self, queue: Any, wakeup: Wakeup) -> None:
+        self._queue = queue
+        self.wakeup = wakeup
+
+    def put(self, item: tuple[str, ...]) -> None:
+        """Put an item and wake who waits for it."""
+        self._queue.put(item)
+        self.wakeup.set()
+
+    def get_nowait(self) -> Any:
+        """Get an item, or raise ``queue.Empty``."""
+        return self._queue.get_nowait()
+
+
+class WatchdogLine:
+    """A pipe by which a supervisor reaches the watchdog of a worker whose loop is held up.
+
+    What is asked names the heartbeat that the supervisor saw (the slot's ``BUSY_SINCE``), and is
+    void if the loop has gone on since.
+
+    Args:
+        numbers: Reading and writing descriptor, borrowed from another ``WatchdogLine`` which must
+            outlive this one; by default a new pair, to be closed with ``close()`` once the worker
+            has ended.
+    """
+
+    REPORT = b"r"
+    INTERRUPT = b"i"
+    QUIT = b"q"
+
+    def __init__(self, numbers: tuple[int, int] | None = None) -> None:
+        self._closed = False
+        if numbers is None:
+            numbers = os.pipe()
+            os.set_blocking(numbers[1], False)
+        self.numbers = numbers
+
+    def report(self, busy_since: int) -> None:
+        """Ask where the worker is held up; a ``stuck`` status may answer."""
+        self._send(self.REPORT, busy_since)
+
+    def interrupt(self, busy_since: int) -> None:
+        """Have ``WorkerInterrupted`` raised where the application holds the worker up.
+
+        Code in C that waits can't be interrupted: there it is raised when that returns.
+        """
+        self._send(self.INTERRUPT, busy_since)
+
+    def quit(self) -> None:
+        """Tell the watchdog to end; the worker's own part."""
+        self._send(self.QUIT, 0)
+
+    def receive(self) -> tuple[bytes, int]:
+        """Block this thread until something is asked; return what, and of which heartbeat."""
+        data = os.read(self.numbers[0], 9)
+        return data[:1], int.from_bytes(data[1:], "little")
+
+    def _send(self, request: bytes, busy_since: int) -> None:
+        if not self._closed:
+            # A pipe takes so few octets as a whole or not at all. A full one is not read by anyone.
+            with contextlib.suppress(BlockingIOError):
+                os.write(self.numbers[1], request + busy_since.to_bytes(8, "little"))
+
+    def close(self) -> None:
+        """Close the descriptors; once, since their numbers may be others' afterwards."""
+        if not self._closed:
+            self._closed = True
+            for fd in self.numbers:
+                os.close(fd)

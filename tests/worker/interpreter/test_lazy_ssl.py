@@ -1,0 +1,81 @@
+"""``ssl`` is not imported before it is used, and then it is the real one, for every thread."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(script: str) -> str:
+    """Run a script in a process of its own, since it changes ``sys.modules``."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_asyncio_comes_without_ssl() -> None:
+    out = run(
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "import sys, asyncio, ssl, asyncio.sslproto\n"
+        "async def main(): await asyncio.sleep(0)\n"
+        "asyncio.run(main())\n"
+        "print('_ssl' in sys.modules, ssl.__name__, ssl.__file__.endswith('ssl.py'))\n"
+        "print(issubclass(ssl.SSLError, OSError), '_ssl' in sys.modules)\n"
+        "print(asyncio.sslproto.SSLProtocol.__module__)\n"
+    )
+    assert out.splitlines() == ["False ssl True", "True True", "asyncio.sslproto"]
+
+
+def test_missing_attributes_are_named() -> None:
+    out = run(
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "import ssl\n"
+        "try: ssl.nonsense\n"
+        "except AttributeError as exc: print(exc)\n"
+        "try: from ssl import nonsense\n"
+        "except ImportError as exc: print('ImportError')\n"
+    )
+    assert out.splitlines() == ["module 'ssl' has no attribute 'nonsense'", "ImportError"]
+
+
+def test_star_import_has_everything() -> None:
+    out = run(
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "from ssl import *\n"
+        "print(create_default_context().__class__.__name__)\n"
+    )
+    assert out.strip() == "SSLContext"
+
+
+def test_threads_wait_for_the_whole_module() -> None:
+    out = run(
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "import ssl, threading\n"
+        "found, barrier = [], threading.Barrier(8)\n"
+        "def use():\n"
+        "    barrier.wait()\n"
+        "    found.append(ssl.create_default_context)\n"
+        "threads = [threading.Thread(target=use) for _ in range(8)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "print(len(found), len(set(found)))\n"
+    )
+    assert out.split() == ["8", "1"]
+
+
+def test_what_was_imported_stays() -> None:
+    out = run(
+        "import ssl, asyncio\n"
+        "before = ssl.SSLContext\n"
+        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "import sys; print(sys.modules['ssl'] is ssl, ssl.SSLContext is before)\n"
+    )
+    assert out.split() == ["True", "True"]

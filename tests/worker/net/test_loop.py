@@ -1,0 +1,174 @@
+"""The loop of a worker: heartbeat, counters, and connections beside what asyncio watches."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from subinterp_asgi.control import scoreboard
+from subinterp_asgi.control.counters import Counters
+from subinterp_asgi.control.scoreboard import BUSY_SINCE, LAG, REQUESTS
+from subinterp_asgi.worker.net import loop as loop_module
+from subinterp_asgi.worker.net.loop import HeartbeatSelector, ServerLoop, make_poller
+from subinterp_asgi.worker.net.poller import READ, WRITE, EpollPoller, LoopPoller
+
+
+@pytest.fixture
+def counters() -> Counters:
+    return Counters(scoreboard.new_board(1), 1)
+
+
+@pytest.fixture(params=["epoll", "elsewhere"])
+def loop(
+    counters: Counters, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ServerLoop]:
+    with monkeypatch.context() as patch:
+        if request.param == "elsewhere":
+            patch.delattr(loop_module.select, "epoll")
+        loop = ServerLoop(counters)
+    yield loop
+    loop.close()
+
+
+def test_it_beats_while_it_works_and_rests_while_it_sleeps(
+    loop: ServerLoop, counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep: list[int] = []
+    flush = Counters.flush
+
+    def look(self: Counters, busy_since: int = 0) -> None:
+        flush(self, busy_since)
+        asleep.append(counters.slot[BUSY_SINCE])
+
+    monkeypatch.setattr(Counters, "flush", look)
+    busy: list[int] = []
+
+    async def work() -> None:
+        busy.append(counters.slot[BUSY_SINCE])
+        counters.requests = 1
+        await asyncio.sleep(0.01)
+        busy.append(counters.slot[BUSY_SINCE])
+
+    before = time.monotonic_ns()
+    loop.run_until_complete(work())
+    assert before <= busy[0] < busy[1] <= time.monotonic_ns()
+    assert set(asleep) == {0}
+    assert counters.slot[REQUESTS] == 1
+
+
+def test_lag_is_how_long_it_was_held_up_and_decays(loop: ServerLoop, counters: Counters) -> None:
+    async def hold_up() -> None:
+        time.sleep(0.05)
+        await asyncio.sleep(0)
+        lags.append(counters.slot[LAG])
+        for _ in range(200):
+            await asyncio.sleep(0)
+        lags.append(counters.slot[LAG])
+
+    lags: list[int] = []
+    loop.run_until_complete(hold_up())
+    assert lags[0] >= 50_000_000
+    assert lags[1] < lags[0] / 2
+
+
+def test_timers_and_readers_of_asyncio_work_as_ever(loop: ServerLoop) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+
+    async def talk() -> bytes:
+        await loop.sock_sendall(ours, b"hello")
+        data = await loop.sock_recv(theirs, 100)
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(theirs, readable.set_result, None)
+        loop.add_writer(theirs, lambda: loop.remove_writer(theirs))
+        ours.send(b"x")
+        await readable
+        assert loop.remove_reader(theirs)
+        assert not loop.remove_reader(theirs)
+        began = loop.time()
+        await asyncio.sleep(0.02)
+        assert loop.time() - began >= 0.02
+        reader, writer = await asyncio.open_connection(sock=ours)
+        theirs.send(b" world")
+        data += await reader.read(100)
+        writer.close()
+        await writer.wait_closed()
+        return data
+
+    with ours, theirs:
+        assert loop.run_until_complete(talk()) == b"hello world"
+
+
+def test_threads_wake_it_up(loop: ServerLoop) -> None:
+    async def ask() -> int:
+        return await asyncio.to_thread(lambda: 17)
+
+    assert loop.run_until_complete(ask()) == 17
+
+
+def test_a_poller_beside_it(loop: ServerLoop) -> None:
+    poller = make_poller(loop)
+    ours, theirs = socket.socketpair()
+    seen: list[int] = []
+
+    def handle(events: int) -> None:
+        seen.append(events)
+        if events & READ:
+            theirs.recv(100)
+        poller.modify(theirs.fileno(), 0)
+        done.set_result(None)
+
+    async def watch() -> None:
+        nonlocal done
+        poller.add(theirs.fileno(), READ, handle)
+        ours.send(b"x")
+        await done
+        done = loop.create_future()
+        poller.modify(theirs.fileno(), READ | WRITE)
+        await done
+        poller.remove(theirs.fileno())
+        poller.remove(theirs.fileno())
+        ours.send(b"more")
+        await asyncio.sleep(0.01)
+
+    done: asyncio.Future[None] = loop.create_future()
+    with ours, theirs:
+        theirs.setblocking(False)
+        loop.run_until_complete(watch())
+        poller.close()
+    assert seen == [READ, WRITE]
+
+
+def test_loops_of_others_have_pollers_too() -> None:
+    other = asyncio.SelectorEventLoop()
+    poller = make_poller(other)
+    assert isinstance(poller, EpollPoller | LoopPoller)
+    poller.close()
+    other.close()
+
+
+def test_nothing_is_left_open(counters: Counters) -> None:
+    before = os.listdir("/proc/self/fd") if os.path.exists("/proc") else []
+    for _ in range(3):
+        ServerLoop(counters).close()
+    assert (os.listdir("/proc/self/fd") if before else []) == before
+
+
+def test_selectors_without_a_timeout_do_not_wait(counters: Counters) -> None:
+    for selector in (HeartbeatSelector(counters), ServerLoop(counters)):
+        if isinstance(selector, ServerLoop):
+            selector.close()
+        else:
+            assert selector.select(0) == selector.select(-1) == []
+            selector.close()
+    if hasattr(selectors, "EpollSelector"):
+        epoll = loop_module.EpollSelector(counters)
+        assert epoll.select(0) == epoll.select(-1) == []
+        epoll.close()
