@@ -31,7 +31,7 @@ from .events import (
 )
 from .listeners import Listeners
 from .policy.generations import Generations
-from .policy.reconciler import START_MARGIN, Reconciler
+from .policy.reconciler import Reconciler
 from .policy.rollout import Rollout
 from .policy.shutdown import Shutdown
 from .pool.handle import WorkerHandle, WorkerInfo
@@ -163,7 +163,7 @@ class Supervisor:
     @property
     def generation(self) -> int:
         """Number of the generation that serves; each reload that succeeds begins another."""
-        return 1 if self._pool is None else self._pool.generation
+        return 1 if self._pool is None else max(1, self._pool.generation)
 
     def stats(self) -> Stats:
         """What all workers have counted since the start, those that have ended included.
@@ -217,8 +217,7 @@ class Supervisor:
             if self.config.metrics_bind is not None:
                 options = {"bind": self.config.metrics_bind, "uds": None, "fd": None, "workers": 1}
                 self._metrics_listeners = Listeners(self.config.with_options(**options))
-            self._start_workers()
-            self._wait_for_start()
+            self._wait_for_start(self._start_workers())
         except BaseException as exc:
             self._failure = str(exc)
             self._shutdown.limit(0)
@@ -235,7 +234,8 @@ class Supervisor:
         if self._stop_requested:  # by another thread, meanwhile
             self.stop()
 
-    def _start_workers(self) -> None:
+    def _start_workers(self) -> Rollout:
+        """Make all that serving takes, and begin the first rollout."""
         exit_guard.watch(self)
         assert self._listeners is not None
         self._wakeup = Wakeup()
@@ -257,41 +257,25 @@ class Supervisor:
                 on_change=self._on_worker_change,
             )
             self._reconciler = Reconciler(self.config, pool, self._selector, self._emit, self._fail)
-            self._generations.begin()
+            rollout = Rollout(self._all_at_once, pool, self._generations.begin(), pool.slots)
+            self._reconciler.begin(rollout)
+            self._wakeup.set()
             monitor = threading.Thread(target=self._keep, name="asgi-supervisor", daemon=True)
             monitor.start()
             self._monitor = monitor
-            for slot in pool.slots:
-                slot.current = pool.start(slot, pool.generation)
+        return rollout
 
-    def _wait_for_start(self) -> None:
-        deadline = monotonic() + self.config.startup_timeout + START_MARGIN
-        assert self._pool is not None
-        handles = tuple(self._pool.handles)
+    @property
+    def _all_at_once(self) -> Config:
+        return self.config.with_options(reload_strategy="all", reload_canary=0.0)
 
-        def settled() -> bool:
-            return (
-                self._stop_requested
-                or any(h.state is WorkerState.FAILED for h in handles)
-                or all(h.state is WorkerState.SERVING for h in handles)
-            )
-
+    def _wait_for_start(self, rollout: Rollout) -> None:
         with self._changed:
-            self._changed.wait_for(settled, timeout=deadline - monotonic())
-        for handle in handles:
-            if handle.state is WorkerState.FAILED:
-                raise StartupError(
-                    f"worker {handle.worker_id} could not start: {handle.error}", handle.worker_id
-                )
-        if self._stop_requested:
+            self._changed.wait_for(lambda: rollout.done or self._stop_requested)
+        if rollout.failure is not None:
+            raise rollout.failure
+        if not rollout.done:
             raise StartupError("stop() was called before the workers served")
-        for handle in handles:
-            if handle.state is not WorkerState.SERVING:
-                raise StartupError(
-                    f"worker {handle.worker_id} did not start within "
-                    f"startup_timeout={self.config.startup_timeout:g} s",
-                    handle.worker_id,
-                )
 
     # --- serving
 
@@ -302,30 +286,36 @@ class Supervisor:
 
     def _keep(self) -> None:
         """The monitor's thread: sleeps until a worker has something to say, or time has come."""
-        selector, reconciler, pool = self._selector, self._reconciler, self._pool
+        selector, reconciler = self._selector, self._reconciler
         assert selector is not None
         assert reconciler is not None
-        assert pool is not None
         next_look = NEVER
         while not self._monitor_done:
             timeout = None if next_look == NEVER else max(0.0, next_look - monotonic())
             ready = selector.wait(timeout)
             try:
                 with self._changed:
-                    next_look = NEVER
-                    if self._state is SupervisorState.SERVING and not self._stop_requested:
-                        next_look = reconciler.step(ready)
-                    elif self._state is SupervisorState.STARTING and self._failure is None:
-                        for handle in pool.handles:
-                            handle.collect()
-                    else:
+                    if self._is_ending:
                         next_look = reconciler.step_at_end(ready)
+                    elif self._state is SupervisorState.STARTING:
+                        next_look = reconciler.step_at_start()
+                    else:
+                        next_look = reconciler.step(ready)
                     self._changed.notify_all()
             except Exception as exc:
                 # A defect of this package. It must not cost the workers their supervisor.
                 host_log.log("error", "internal error of the supervisor, which goes on", exc)
                 next_look = monotonic() + _AFTER_DEFECT
             reconciler.write_log()  # not locked: handlers are the host's, and may want the lock
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether all workers are to end, or will be told so in a moment."""
+        return (
+            self._stop_requested
+            or self._failure is not None
+            or self._state not in (SupervisorState.STARTING, SupervisorState.SERVING)
+        )
 
     def _fail(self, reason: str) -> None:
         """Workers die too often: end, in a thread of its own, since the monitor is needed."""
@@ -428,24 +418,24 @@ class Supervisor:
             config = config.with_options(reload_canary=canary)
         with self._rolling_out("reload") as pool:
             number = self._generations.begin()
-            rollout = self._rollout(pool, number)
             if not self.in_threads:
                 warn_of_memory()
+            rollout = Rollout(config, pool, number, pool.slots)
             try:
-                rollout.run(config.reload_strategy, config.reload_canary)
+                try:
+                    self._roll_out(rollout)
+                except StartupError as exc:
+                    raise rollout.reload_error(str(exc)) from None
             except BaseException as exc:
-                if pool.generation == number:  # one by one, it got somewhere
-                    self._generations.enter(number, GenerationState.SERVING, str(exc))
-                    self._drop_spares(pool)
-                else:
-                    self._generations.enter(number, GenerationState.FAILED, str(exc))
+                # One by one, it may have got somewhere.
+                got_somewhere = pool.generation == number
+                state = GenerationState.SERVING if got_somewhere else GenerationState.FAILED
+                self._generations.enter(number, state, str(exc))
                 if isinstance(exc, ReloadError):
                     self._emit(ReloadFailed(generation=number, reason=str(exc)))
                 raise
             before = self._generations.replace(number)
-            self._drop_spares(pool)
-        self._wake()
-        rollout.finish()
+        self._wait_for_end(rollout.retired)
         for old in before:
             self._generations.enter(old, GenerationState.ENDED)
         return number
@@ -462,41 +452,66 @@ class Supervisor:
         self.config.with_options(workers=workers)  # which checks it
         with self._rolling_out("scale") as pool:
             before = len(pool.slots)
-            rollout = self._rollout(pool, pool.generation)
+            retired: list[WorkerHandle] = []
             if workers > before:
                 with self._changed:
                     new = pool.grow(workers)
                 try:
-                    rollout.start(new)
-                    rollout.promote(new)
-                except BaseException as exc:
+                    self._roll_out(Rollout(self._all_at_once, pool, pool.generation, new))
+                except BaseException:
                     with self._changed:
-                        rollout.give_up(new)
                         pool.shrink(before)
-                    if isinstance(exc, ReloadError):
-                        raise StartupError(str(exc)) from None
                     raise
             else:
                 with self._changed:
-                    gone = pool.shrink(workers)
-                rollout.retire(gone)
+                    retired = [handle for slot in pool.shrink(workers) for handle in slot.handles]
             if workers != before:
                 self._emit(Scaled(before=before, after=workers))
-        self._wake()
-        rollout.finish()
+        self._wait_for_end(retired)
 
-    def _rollout(self, pool: Pool, generation: int) -> Rollout:
-        return Rollout(
-            self.config,
-            pool,
-            self._changed,
-            lambda: self._stop_requested or self._failing is not None,
-            generation,
-        )
+    def _roll_out(self, rollout: Rollout) -> None:
+        """Have the reconciler go on with a rollout and wait until it is done.
+
+        Raises:
+            StartupError: It was given up.
+            StateError: The supervisor is ending.
+        """
+        assert self._reconciler is not None
+        with self._changed:
+            if not self._is_ending:
+                self._reconciler.begin(rollout)
+                self._wake()
+            try:
+                self._changed.wait_for(lambda: rollout.done or self._is_ending)
+            except BaseException:
+                if not self._is_ending:  # or else all are told to end, which twice would force
+                    self._reconciler.abandon()
+                raise
+        if rollout.failure is not None:
+            raise rollout.failure
+        if not rollout.done:
+            raise StateError("the supervisor is ending")
+
+    def _wait_for_end(self, retired: Sequence[WorkerHandle]) -> None:
+        """Wait until workers have ended that were told so, as long as that may take."""
+        config, pool = self.config, self._pool
+        assert pool is not None
+        patience = config.timeout_graceful_shutdown + 3 * config.shutdown_timeout
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._is_ending
+                    or all(
+                        handle not in pool.handles or handle.state is WorkerState.STUCK
+                        for handle in retired
+                    )
+                ),
+                patience,
+            )
 
     @contextlib.contextmanager
     def _rolling_out(self, what: str) -> Iterator[Pool]:
-        """Keep the reconciler, and other rollouts, from replacing workers meanwhile."""
+        """Keep other calls from changing what is desired meanwhile."""
         thread = threading.current_thread()
         if self._rolling is thread or any(thread is handle.thread for handle in self._handles()):
             # (A signal handler, or a worker that is a thread.)
@@ -504,26 +519,12 @@ class Supervisor:
         with self._rollouts:
             with self._changed:
                 pool = self._serving_pool(what)
-                assert self._reconciler is not None
                 self._rolling = thread
-                self._reconciler.paused = True
-                for slot in pool.slots:
-                    if slot.incoming is not None:  # it would have replaced one of the old ones
-                        pool.retire(slot.incoming)
-                        slot.incoming = None
             try:
                 yield pool
             finally:
-                with self._changed:
-                    self._reconciler.resume()
                 self._rolling = None
                 self._wake()
-
-    def _drop_spares(self, pool: Pool) -> None:
-        """Have the spares, which know the old code, replaced."""
-        with self._changed:
-            while pool.spares:
-                pool.retire(pool.spares.pop())
 
     # --- stop
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from subinterp_asgi import Supervisor
 from subinterp_asgi.control import interpreters
-from subinterp_asgi.supervisor.policy.reconciler import resident_memory
+from subinterp_asgi.supervisor.policy.recycling import resident_memory
 from tests.support import get, open_descriptors, wait_until
 
 WARM_UP = 20

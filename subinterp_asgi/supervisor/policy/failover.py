@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..pool.handle import WorkerHandle
-    from ..pool.pool import Pool, Slot
+    from ..pool.pool import Pool
     from ..pool.selector import Selector
+    from ..pool.slot import Slot
 
 PATIENCE = 0.05
 """Seconds that a connection may stay in a slot's queue while the slot's worker is busy; then the

@@ -1,215 +1,192 @@
-"""Replacing workers that serve by new ones, which serve before the old ones retire.
+"""A generation of workers on its way: started beside the one that serves, then put in its place.
 
-A rollout runs in the thread of the caller, who waits for it. Meanwhile the reconciler starts
-nothing.
+``start()``, ``reload()`` and ``scale()`` of the supervisor make a ``Rollout``, hand it to the
+reconciler and wait. It goes on by ``step()``, in the supervisor's thread and with its lock held.
 """
 
 from __future__ import annotations
 
-import threading
 from time import monotonic, monotonic_ns
 
 from ...control.scoreboard import BUSY_SINCE, ERRORS, LAG, REQUESTS, slot_of
-from ...errors import ReloadError, StateError
+from ...errors import ReloadError, StartupError
 from ...types import TYPE_CHECKING
+from ..pool.selector import NEVER
 from ..states import WorkerState
-from .reconciler import START_MARGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Generator, Sequence
 
     from ...config import Config
     from ...control.scoreboard import Slot as Words
     from ..pool.handle import WorkerHandle
-    from ..pool.pool import Pool, Slot
+    from ..pool.pool import Pool
+    from ..pool.slot import Slot
 
+    type Course = Generator[float]
+    """What a rollout does, as far as it can at once; it yields when to look again."""
+
+START_MARGIN = 2.0
+"""Seconds for a worker to report its own timeout before it is reported for it."""
 CANARY_ERRORS = 0.01
 """Errors for each request that a canary may have beyond twice those of the others."""
 CANARY_LAG = 0.25
 """Seconds by which its loop may be held up, unless the others' are held up a third as long."""
+_CANARY_INTERVAL = 0.1  # seconds between looks at a canary
 
 
 class Rollout:
     """Starts a generation and, once it serves, retires the one before.
 
     Args:
-        config: The options.
+        config: The options, of which ``reload_strategy`` and ``reload_canary`` say how to go on.
         pool: The workers.
-        changed: The supervisor's lock, notified when something has changed.
-        broken_off: Tells whether the supervisor is ending.
-        generation: Number of the new generation.
+        generation: Number of the generation.
+        slots: Where its workers are wanted.
+
+    Attributes:
+        candidates: Its workers that have not taken their places. Nobody else looks after them.
+        retired: The workers that it has told to end.
+        done: It is over.
+        failure: Why it was given up, if it was.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        pool: Pool,
-        changed: threading.Condition,
-        broken_off: Callable[[], bool],
-        generation: int,
-    ) -> None:
+    def __init__(self, config: Config, pool: Pool, generation: int, slots: Sequence[Slot]) -> None:
         self._config = config
         self._pool = pool
-        self._changed = changed
-        self._broken_off = broken_off
-        self.generation = generation
+        self._slots = tuple(slots)
+        self._generation = generation
         self._before = pool.generation
         self._promoted = 0  # slots that the new generation serves
-        self._retired: list[WorkerHandle] = []
+        self.candidates: set[WorkerHandle] = set()
+        self.retired: list[WorkerHandle] = []
+        self.done = False
+        self.failure: Exception | None = None
+        self._course = self._run()
 
-    def run(self, strategy: str, canary: float) -> None:
-        """Replace all workers.
-
-        Args:
-            strategy: ``"all"`` at once or ``"rolling"``, one by one.
-            canary: Seconds for which one new worker is tried first; 0: none is.
-
-        Raises:
-            ReloadError: A new worker could not start, or the canary did worse than the others.
-            StateError: The supervisor is ending.
-        """
-        slots = list(self._pool.slots)
+    def step(self) -> float:
+        """Go on as far as possible; return when to look again (``time.monotonic()``)."""
         try:
-            if canary:
-                self.start(slots[:1])
-                self._try(slots[0], canary)
-            if strategy == "all":
-                self.start([slot for slot in slots if slot.incoming is None])
-                self.promote(slots)
-            else:
-                for slot in slots:
-                    if slot.incoming is None:
-                        self.start([slot])
-                    self.promote([slot])
-        except BaseException:
-            self.give_up(slots)
-            raise
+            return next(self._course)
+        except StopIteration:
+            self.done = True
+        except Exception as exc:  # one that nobody has thought of is the caller's to see, too
+            self.done, self.failure = True, exc
+            if self._before:  # or else all workers are going to be ended
+                self.give_up()
+        return NEVER
 
-    def start(self, slots: Sequence[Slot]) -> None:
-        """Start new workers and wait until all of them serve.
+    def give_up(self) -> None:
+        """Retire the new workers that have not taken their places."""
+        for slot in self._slots:
+            if slot.incoming in self.candidates and slot.incoming is not None:
+                self._retire(slot.incoming)
+                slot.vacate(slot.incoming)
+        self.candidates.clear()
 
-        Raises:
-            ReloadError: One could not.
-        """
-        with self._changed:
-            if self._broken_off():  # nobody would tell them to end
-                raise StateError("the supervisor is ending")
-            for slot in slots:
-                try:
-                    slot.incoming = self._pool.start(slot, self.generation)
-                except (OSError, RuntimeError, MemoryError) as exc:
-                    raise self._error(f"worker {slot.index} could not be started: {exc}") from None
-            # (A canary too, which may have died since.)
-            new = [slot.incoming for slot in self._pool.slots if slot.incoming is not None]
-            self._changed.wait_for(
-                lambda: (
-                    self._broken_off()
-                    or any(handle.state is WorkerState.FAILED for handle in new)
-                    or all(handle.state is WorkerState.SERVING for handle in new)
-                ),
-                self._config.startup_timeout + START_MARGIN,
-            )
-            for handle in new:
-                if handle.state is WorkerState.FAILED:
-                    raise self._error(f"worker {handle.worker_id} could not start: {handle.error}")
-            if self._broken_off():
-                raise StateError("the supervisor is ending")
-            for handle in new:
-                if handle.state is not WorkerState.SERVING:
-                    raise self._error(
-                        f"worker {handle.worker_id} did not start within "
-                        f"startup_timeout={self._config.startup_timeout:g} s"
-                    )
-
-    def _error(self, reason: str) -> ReloadError:
-        number, before = self.generation, self._before
+    def reload_error(self, reason: str) -> ReloadError:
+        """Say what serves after a reload that was given up."""
+        number, before = self._generation, self._before
         if self._promoted:
             reason = (
                 f"generation {number} serves in {self._promoted} of {len(self._pool.slots)} "
                 f"workers only, generation {before} goes on in the others: {reason}"
             )
-        elif number != before:  # and not just a new worker of the same
+        else:
             reason = f"generation {number} does not serve, generation {before} goes on: {reason}"
         return ReloadError(reason, number)
 
-    def _try(self, slot: Slot, seconds: float) -> None:
-        """Selector the canary for a while.
+    # --- its course
+
+    def _run(self) -> Course:
+        """Replace all workers.
 
         Raises:
-            ReloadError: It ended, or did worse than the others.
+            StartupError: A new worker could not start, or the canary did worse than the others.
         """
+        slots = self._slots
+        for slot in slots:
+            if slot.incoming is not None:  # it would have replaced one of the old ones
+                self._pool.retire(slot.incoming)
+                slot.vacate(slot.incoming)
+        if self._config.reload_canary:
+            yield from self._start(slots[:1])
+            yield from self._try(slots[0], self._config.reload_canary)
+        if self._config.reload_strategy == "all":
+            yield from self._start([slot for slot in slots if slot.incoming is None])
+            self._promote(slots)
+        else:
+            for slot in slots:
+                if slot.incoming is None:
+                    yield from self._start([slot])
+                self._promote([slot])
+
+    def _start(self, slots: Sequence[Slot]) -> Course:
+        """Start new workers and wait until all of them serve."""
+        for slot in slots:
+            try:
+                handle = self._pool.start(slot, self._generation)
+            except (OSError, RuntimeError, MemoryError) as exc:
+                text = f"worker {slot.index} could not be started: {exc}"
+                raise StartupError(text, slot.index) from exc
+            self.candidates.add(handle)
+            slot.prepare(handle)
+        # (A canary too, which may have died since.)
+        new = [slot.incoming for slot in self._slots if slot.incoming is not None]
+        deadline = monotonic() + self._config.startup_timeout + START_MARGIN
+        while True:
+            for handle in new:
+                if handle.state is WorkerState.FAILED:
+                    text = f"worker {handle.worker_id} could not start: {handle.error}"
+                    raise StartupError(text, handle.worker_id)
+            late = [handle for handle in new if handle.state is not WorkerState.SERVING]
+            if not late:
+                return
+            if monotonic() >= deadline:
+                raise StartupError(
+                    f"worker {late[0].worker_id} did not start within "
+                    f"startup_timeout={self._config.startup_timeout:g} s",
+                    late[0].worker_id,
+                )
+            yield deadline
+
+    def _try(self, slot: Slot, seconds: float) -> Course:
+        """Watch the canary for a while."""
         canary = slot.incoming
         assert canary is not None
         others = [other.current for other in self._pool.slots if other.current is not None]
         before = {other: _totals([other]) for other in others}
-        began = monotonic()
-        with self._changed:
-            while (left := began + seconds - monotonic()) > 0:
-                if self._broken_off():
-                    raise StateError("the supervisor is ending")
-                if canary.state is not WorkerState.SERVING:
-                    raise self._error(f"the canary is {canary.state.value}: {canary.error}")
-                self._changed.wait(min(left, 0.1))
-                errors, requests, lag = _totals([canary])
-                # (Of one that has ended nothing is left to read.)
-                others = [other for other in others if other in self._pool.handles]
-                other_errors, other_requests, other_lag = _totals(others)
-                other_errors -= sum(before[other][0] for other in others)
-                other_requests -= sum(before[other][1] for other in others)
-                usual = other_errors / max(1, other_requests)
-                if errors / max(1, requests) > 2 * usual + CANARY_ERRORS:
-                    raise self._error(f"the canary failed {errors} of {requests} requests")
-                if lag > max(CANARY_LAG, 3 * other_lag):
-                    raise self._error(f"the canary's loop was held up for {lag:.2f} s")
+        ends = monotonic() + seconds
+        while (now := monotonic()) < ends:
+            if canary.state is not WorkerState.SERVING:
+                raise StartupError(f"the canary is {canary.state.value}: {canary.error}")
+            yield min(ends, now + _CANARY_INTERVAL)
+            errors, requests, lag = _totals([canary])
+            # (Of one that has ended nothing is left to read.)
+            others = [other for other in others if other in self._pool.handles]
+            other_errors, other_requests, other_lag = _totals(others)
+            other_errors -= sum(before[other][0] for other in others)
+            other_requests -= sum(before[other][1] for other in others)
+            usual = other_errors / max(1, other_requests)
+            if errors / max(1, requests) > 2 * usual + CANARY_ERRORS:
+                raise StartupError(f"the canary failed {errors} of {requests} requests")
+            if lag > max(CANARY_LAG, 3 * other_lag):
+                raise StartupError(f"the canary's loop was held up for {lag:.2f} s")
 
-    def promote(self, slots: Sequence[Slot]) -> None:
+    def _promote(self, slots: Sequence[Slot]) -> None:
         """Let the new workers take the places of the old ones, which retire."""
-        with self._changed:
-            self._pool.generation = self.generation
-            self._promoted += len(slots)
-            for slot in slots:
-                old = slot.current
-                slot.current, slot.incoming = slot.incoming, None
-                slot.restart_at = None
-                if old is not None and not old.exited:
-                    self._retire(old)
-
-    def retire(self, slots: Sequence[Slot]) -> None:
-        """Retire the workers of slots that were removed."""
-        with self._changed:
-            for slot in slots:
-                for handle in slot.handles:
-                    self._retire(handle)
-                slot.current = slot.incoming = slot.restart_at = None
-
-    def give_up(self, slots: Sequence[Slot]) -> None:
-        """Retire the new workers that have not taken their places."""
-        with self._changed:
-            for slot in slots:
-                if slot.incoming is not None:
-                    self._retire(slot.incoming)
-                    slot.incoming = None
+        self._pool.generation = self._generation
+        self._promoted += len(slots)
+        for slot in slots:
+            old = slot.promote()
+            if slot.current is not None:
+                self.candidates.discard(slot.current)
+            if old is not None and not old.exited:
+                self._retire(old)
 
     def _retire(self, handle: WorkerHandle) -> None:
-        if not self._broken_off():  # or else all are told to end, which a second time would force
-            self._pool.retire(handle)
-        self._retired.append(handle)
-
-    def finish(self) -> None:
-        """Wait until those that were retired have ended, as long as that may take."""
-        config = self._config
-        patience = config.timeout_graceful_shutdown + 3 * config.shutdown_timeout
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._broken_off()
-                    or all(
-                        handle not in self._pool.handles or handle.state is WorkerState.STUCK
-                        for handle in self._retired
-                    )
-                ),
-                patience,
-            )
+        self._pool.retire(handle)
+        self.retired.append(handle)
 
 
 def _totals(handles: Sequence[WorkerHandle]) -> tuple[int, int, float]:

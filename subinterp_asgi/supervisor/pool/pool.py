@@ -1,8 +1,7 @@
 """The workers of a supervisor and the slots that they serve.
 
-A slot is a worker's place: its number, its listeners, its inbox. It outlives the workers that fill
-it, one after the other, and two while one is being replaced. All of this is called with the
-supervisor's lock held, and nothing here blocks for longer than a thread takes to end.
+All of this is called with the supervisor's lock held, and nothing here blocks for longer than a
+thread takes to end.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from ...types import TYPE_CHECKING
 from ..states import WorkerState
 from . import isolation
 from .handle import WorkerHandle
+from .slot import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -35,54 +35,6 @@ if TYPE_CHECKING:
 
 SPARE = -1
 """The worker number of a spare."""
-_POSIX = os.name == "posix"
-
-
-class Slot:
-    """A worker's place.
-
-    Attributes:
-        index: Its number, which is its worker's.
-        current: The worker that fills it, which may have died.
-        incoming: The worker that will replace that one once it serves.
-        restart_at: When the next replacement is due (``time.monotonic()``), or ``None``.
-        adopted: The neighbours accept for it.
-        inbox: Pipe through which other workers hand sockets over, reading and writing end.
-    """
-
-    __slots__ = ("adopted", "current", "inbox", "incoming", "index", "restart_at")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.current: WorkerHandle | None = None
-        self.incoming: WorkerHandle | None = None
-        self.restart_at: float | None = None
-        self.adopted = False
-        self.inbox: tuple[int, int] | None = None
-        if _POSIX:
-            self.inbox = os.pipe()
-            for fd in self.inbox:
-                os.set_blocking(fd, False)
-
-    @property
-    def handles(self) -> list[WorkerHandle]:
-        """Those that fill it or will."""
-        return [handle for handle in (self.current, self.incoming) if handle is not None]
-
-    @property
-    def replaceable(self) -> bool:
-        """Whether no replacement is on its way or due."""
-        return self.incoming is None and self.restart_at is None
-
-    def close(self) -> None:
-        """Release the inbox and what is left in it."""
-        if self.inbox is not None:
-            while left := handoff.receive(self.inbox[0]):
-                for number in left:
-                    os.close(handoff.descriptor(number))
-            for fd in self.inbox:
-                os.close(fd)
-            self.inbox = None
 
 
 class Pool:
@@ -96,7 +48,7 @@ class Pool:
         listeners: The sockets.
         metrics_listeners: Those for metrics and health only, if there are any.
         logs: Receives what workers log, if that is forwarded.
-        wakeup: Rung when a worker has something to say.
+        wakeup: Set when a worker has something to say.
         on_change: Called when a worker's state has changed.
 
     Attributes:
@@ -104,7 +56,7 @@ class Pool:
         removed: Slots that need no worker of their own any more; their listeners are still open.
         spares: Workers that wait to be needed.
         handles: All workers that were not released, retiring ones too.
-        generation: Number of the newest generation that serves.
+        generation: Number of the newest generation that serves; 0: none has served yet.
         board: The scoreboard.
         start_delay: Seconds that workers wait before they serve; for tests.
         start_failure: Generation whose workers fail to start, and why, or ``None``; for tests.
@@ -140,7 +92,7 @@ class Pool:
         self.removed: list[Slot] = []
         self.spares: list[WorkerHandle] = []
         self.handles: list[WorkerHandle] = []
-        self.generation = 1
+        self.generation = 0
         self.start_delay = 0.0
         self.start_failure: tuple[int, str] | None = None
         try:
@@ -222,58 +174,16 @@ class Pool:
         listeners: list[tuple[int, int]],
         inbox: tuple[int, int] | None,
     ) -> WorkerHandle:
-        limit = self._config.limit_max_requests
-        if limit is not None:
-            limit += randint(0, self._config.limit_max_requests_jitter)
-        failure = self.start_failure
         with contextlib.ExitStack() as cleanup:
             for fd, _ in listeners:
                 cleanup.callback(os.close, fd)
             if not self._free:
                 raise StateError("too many workers: others have not ended yet")
-            wakeup = Wakeup()
-            cleanup.callback(wakeup.close)
-            metrics = self._metrics_listeners
-            metrics_listeners = [] if metrics is None else metrics.duplicate()
-            for fd, _ in metrics_listeners:
-                cleanup.callback(os.close, fd)
-            watchdog = None
-            if self._config.timeout_worker_healthcheck:
-                watchdog = WatchdogLine()
-                cleanup.callback(watchdog.close)
-            log_fd = None
-            if self._logs is not None:
-                log_fd = self._logs.open(worker_id, generation)
-                cleanup.callback(self._logs.worker_ended, log_fd)
-            job = isolation.Job(
-                app=self._app,
-                config=self._config,
-                state_json=self._state_json,
-                worker_id=worker_id,
-                listeners=listeners,
-                metrics_listeners=metrics_listeners,
-                path=self._path,
-                board=self.board,
-                slot=self._free[-1],
-                ctrl_queue=self._new_queue(),
-                status_queue=self._new_queue(),
-                command_wakeup=wakeup,
-                status_wakeup=self._wakeup,
-                runtime=Runtime(
-                    inbox=inbox and inbox[0],
-                    request_limit=limit,
-                    spare=worker_id == SPARE,
-                    watchdog=None if watchdog is None else watchdog.numbers,
-                    log_fd=log_fd,
-                    start_delay=self.start_delay,
-                    start_failure=failure[1] if failure and failure[0] == generation else None,
-                ),
-            )
+            job, watchdog = self._make_job(worker_id, generation, listeners, inbox, cleanup)
             cleanup.pop_all()  # from here on they are the job's
         index = self._free.pop()
         self.board[SLOTS_USED] = max(self.board[SLOTS_USED], index + 1)
-        words = self._words(index)
-        words[GENERATION] = generation
+        self._words(index)[GENERATION] = generation
         runner = isolation.run_in_thread if self._in_threads else isolation.run_in_interpreter
         handle = WorkerHandle(job, runner, generation, self._on_change, watchdog)
         self.handles.append(handle)
@@ -284,6 +194,58 @@ class Pool:
             self.release(handle)  # it never was one
             raise
         return handle
+
+    def _make_job(
+        self,
+        worker_id: int,
+        generation: int,
+        listeners: list[tuple[int, int]],
+        inbox: tuple[int, int] | None,
+        cleanup: contextlib.ExitStack,
+    ) -> tuple[isolation.Job, WatchdogLine | None]:
+        """Make what a worker is given, descriptors included, which ``cleanup`` closes again."""
+        wakeup = Wakeup()
+        cleanup.callback(wakeup.close)
+        metrics = self._metrics_listeners
+        metrics_listeners = [] if metrics is None else metrics.duplicate()
+        for fd, _ in metrics_listeners:
+            cleanup.callback(os.close, fd)
+        watchdog = log_fd = None
+        if self._config.timeout_worker_healthcheck:
+            watchdog = WatchdogLine()
+            cleanup.callback(watchdog.close)
+        if self._logs is not None:
+            log_fd = self._logs.open(worker_id, generation)
+            cleanup.callback(self._logs.worker_ended, log_fd)
+        limit = self._config.limit_max_requests
+        if limit is not None:
+            limit += randint(0, self._config.limit_max_requests_jitter)
+        failure = self.start_failure
+        job = isolation.Job(
+            app=self._app,
+            config=self._config,
+            state_json=self._state_json,
+            worker_id=worker_id,
+            listeners=listeners,
+            metrics_listeners=metrics_listeners,
+            path=self._path,
+            board=self.board,
+            slot=self._free[-1],
+            ctrl_queue=self._new_queue(),
+            status_queue=self._new_queue(),
+            command_wakeup=wakeup,
+            status_wakeup=self._wakeup,
+            runtime=Runtime(
+                inbox=inbox and inbox[0],
+                request_limit=limit,
+                spare=worker_id == SPARE,
+                watchdog=None if watchdog is None else watchdog.numbers,
+                log_fd=log_fd,
+                start_delay=self.start_delay,
+                start_failure=failure[1] if failure and failure[0] == generation else None,
+            ),
+        )
+        return job, watchdog
 
     def _mark(self, handle: WorkerHandle, slot: Slot) -> None:
         """Write on the board whose words these are."""

@@ -17,7 +17,6 @@ from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import ReloadError, StateError
 from subinterp_asgi.supervisor.events import GenerationChanged, ReloadFailed, WorkerChanged
 from subinterp_asgi.supervisor.policy import rollout
-from subinterp_asgi.supervisor.policy.rollout import Rollout
 from subinterp_asgi.supervisor.pool.handle import WorkerHandle
 from subinterp_asgi.supervisor.states import GenerationState, SupervisorState, WorkerState
 from subinterp_asgi.testing import faults
@@ -271,27 +270,16 @@ def test_what_it_is_at_is_finished_when_it_is_rolled_back(servers: Servers, tmp_
 def test_what_it_is_at_is_finished_when_the_supervisor_stops(
     servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although it is told to end before the reload gives it up: told twice it would not wait."""
+    """It is told to end once, though the reload is given up too: told twice it would not wait."""
     server = servers.start(Then(1, App))
-    give_up = Rollout.give_up
-
-    def give_up_late(self: Rollout, slots: Any) -> None:
-        wait_until(
-            lambda: (
-                next(x for x in server.workers if x.generation == 2).state is WorkerState.DRAINING
-            )
-        )
-        give_up(self, slots)
-
     told: list[WorkerHandle] = []
     command = WorkerHandle.command
 
-    def listen(self: WorkerHandle, *words: str | int) -> bool:
+    def listen(self: WorkerHandle, *words: Any, **listeners: Any) -> bool:
         if words == ("shutdown",):
             told.append(self)
-        return command(self, *words)
+        return command(self, *words, **listeners)
 
-    monkeypatch.setattr(Rollout, "give_up", give_up_late)
     monkeypatch.setattr(WorkerHandle, "command", listen)
     reloading = Background(lambda: server.reload(canary=30.0))
     wait_until(lambda: len(server.workers) == 2)

@@ -18,7 +18,7 @@ from subinterp_asgi.supervisor.events import (
     WorkerDied,
     WorkerRecycled,
 )
-from subinterp_asgi.supervisor.policy import reconciler
+from subinterp_asgi.supervisor.policy import recycling
 from subinterp_asgi.supervisor.states import SupervisorState, WorkerState
 from subinterp_asgi.testing import faults
 from tests.support import get, wait_until
@@ -155,8 +155,8 @@ class Memory:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.mebibytes: int | None = 100
         self.looks = 0
-        monkeypatch.setattr(reconciler, "resident_memory", self)
-        monkeypatch.setattr(reconciler, "RSS_INTERVAL", 0.01)
+        monkeypatch.setattr(recycling, "resident_memory", self)
+        monkeypatch.setattr(recycling, "RSS_INTERVAL", 0.01)
 
     def __call__(self) -> int | None:
         self.looks += 1
@@ -225,7 +225,7 @@ def test_a_system_that_does_not_tell_its_memory(
 
 
 def test_resident_memory_is_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = reconciler.resident_memory()
+    found = recycling.resident_memory()
     assert found is not None
     assert 5 * MEBIBYTE < found < 100_000 * MEBIBYTE
 
@@ -233,7 +233,7 @@ def test_resident_memory_is_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr("builtins.open", fail)
-    assert reconciler.resident_memory() is None
+    assert recycling.resident_memory() is None
 
 
 def test_no_other_is_recycled_while_one_retires(servers: Servers, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from subinterp_asgi.supervisor.events import (
     WorkerDied,
 )
 from subinterp_asgi.supervisor.policy import rollout
+from subinterp_asgi.supervisor.policy.reconciler import Reconciler
 from subinterp_asgi.supervisor.policy.shutdown import Shutdown
+from subinterp_asgi.supervisor.pool.selector import NEVER
 from subinterp_asgi.supervisor.states import GenerationState, SupervisorState, WorkerState
 from tests.support import get, wait_until
 
@@ -399,19 +401,20 @@ def test_a_stop_before_the_new_ones_are_started(
     heard = Heard()
     server = servers.start(on_event=heard, timeout_graceful_shutdown=3600.0)
     begun, told = threading.Event(), threading.Event()
-    run, send = rollout.Rollout.run, Shutdown._send
+    step, send = Reconciler.step, Shutdown._send
 
-    def run_late(self: rollout.Rollout, *arguments: Any) -> None:
+    def step_late(self: Reconciler, ready: Any = ()) -> float:
+        if self._rollout is None or told.is_set():
+            return step(self, ready)
         begun.set()
-        assert told.wait(20)
-        run(self, *arguments)
+        return NEVER
 
     def send_first(self: Shutdown, command: str, **options: Any) -> None:
-        send(self, command, **options)
         told.set()
+        send(self, command, **options)
         reloading.outcome()
 
-    monkeypatch.setattr(rollout.Rollout, "run", run_late)
+    monkeypatch.setattr(Reconciler, "step", step_late)
     monkeypatch.setattr(Shutdown, "_send", send_first)
     reloading = Background(server.reload)
     assert begun.wait(20)

@@ -405,12 +405,11 @@ HANGING = """
     import sys
     from pathlib import Path
     from subinterp_asgi import Supervisor, errors
-    from subinterp_asgi.supervisor import supervisor
     from subinterp_asgi.supervisor.policy import rollout
     from tests.support import nothing_left, wait_until
 
     when, timeout = sys.argv[1:]
-    supervisor.START_MARGIN = rollout.START_MARGIN = 0.0
+    rollout.START_MARGIN = 0.0
     server = Supervisor("served:app", port=0, startup_timeout=float(timeout), lifespan="off",
                         timeout_worker_healthcheck=0.2)
     hanging = "while True:\\n    pass\\n"

@@ -915,8 +915,8 @@ def test_a_worker_that_dies_as_the_start_completes_is_noticed(
     """Its ring was heard before the supervisor served; nothing else would ring again."""
     settled = Supervisor._wait_for_start
 
-    def wait_and_die(self: Supervisor) -> None:
-        settled(self)
+    def wait_and_die(self: Supervisor, rollout: Any) -> None:
+        settled(self, rollout)
         die(self)
         wait_until(lambda: self._handles()[0].exited, "the worker to be dead")
         wait_until(lambda: not select_readable(self._wakeup), "the monitor to have heard")
