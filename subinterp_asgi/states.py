@@ -1,5 +1,3 @@
 """The same names as ``supervisor.states``, for those who import them from here."""
 
-from .supervisor.states import GenerationState, SupervisorState, WorkerState, follow, may_follow
-
-__all__ = ["GenerationState", "SupervisorState", "WorkerState", "follow", "may_follow"]
+from .supervisor.states import *  # noqa: F403

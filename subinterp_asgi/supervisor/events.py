@@ -85,7 +85,6 @@ class WorkerStuck(WorkerEvent):
     """A worker's loop has not come round for too long.
 
     Attributes:
-        seconds: For how long.
         stack: Where its thread is, as a Python stack; a line that says why if that is not known.
     """
 

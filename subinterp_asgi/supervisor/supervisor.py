@@ -513,7 +513,7 @@ class Supervisor:
     def _rolling_out(self, what: str) -> Iterator[Pool]:
         """Keep other calls from changing what is desired meanwhile."""
         thread = threading.current_thread()
-        if self._rolling is thread or any(thread is handle.thread for handle in self._handles()):
+        if self._rolling is thread or self._is_own_worker(thread):
             # (A signal handler, or a worker that is a thread.)
             raise StateError(f"can't {what} here: it would wait for itself; use another thread")
         with self._rollouts:
@@ -546,7 +546,7 @@ class Supervisor:
             StateError: Called by a worker of this supervisor that is a thread, which can't wait
                 for its own end.
         """
-        if any(threading.current_thread() is handle.thread for handle in self._handles()):
+        if self._is_own_worker(threading.current_thread()):
             raise StateError("a worker can't stop its own supervisor; do it in another thread")
         interrupts = self._changed._is_owned()  # type: ignore[attr-defined]
         with self._changed:
@@ -559,21 +559,12 @@ class Supervisor:
             if self._busy is threading.current_thread():
                 return  # a signal handler, which interrupts what will see to it
             if interrupts:  # a signal handler, and others could not get the lock meanwhile
+                name = "asgi-supervisor-stop"
                 threading.Thread(
-                    target=self._stop_apart,
-                    args=(timeout,),
-                    name="asgi-supervisor-stop",
-                    daemon=True,
+                    target=self._stop_apart, args=(timeout,), name=name, daemon=True
                 ).start()
                 return
-            # Another thread may be at it, or starting and about to see the request. If an exception
-            # such as KeyboardInterrupt gets in its way, the rest falls to this one.
-            self._changed.wait_for(lambda: self._state in _ENDED or not self._busy)
-            ours = self._state not in _ENDED
-            if ours:
-                self._busy = threading.current_thread()
-                if self._state is not SupervisorState.STOPPING:  # as if another one was interrupted
-                    self._enter(SupervisorState.STOPPING)
+            ours = self._take_over()
         if ours:
             self._tear_down(SupervisorState.STOPPED)
         if self._failing is not None and self._failing is not threading.current_thread():
@@ -587,6 +578,22 @@ class Supervisor:
                 "the application itself, does not end",
                 self._incomplete,
             )
+
+    def _take_over(self) -> bool:
+        """Wait for who is at the end, or at the start; return whether it falls to this thread.
+
+        It does if nobody is, or if an exception such as ``KeyboardInterrupt`` got in the way.
+        """
+        self._changed.wait_for(lambda: self._state in _ENDED or not self._busy)
+        if self._state in _ENDED:
+            return False
+        self._busy = threading.current_thread()
+        if self._state is not SupervisorState.STOPPING:  # as if another one was interrupted
+            self._enter(SupervisorState.STOPPING)
+        return True
+
+    def _is_own_worker(self, thread: threading.Thread) -> bool:
+        return any(thread is handle.thread for handle in self._handles())
 
     def _stop_apart(self, timeout: float | None) -> None:
         with contextlib.suppress(ShutdownIncompleteError):  # the next call raises it, too

@@ -27,13 +27,7 @@ neighbours accept there too."""
 
 
 class Failover:
-    """Decides who accepts from whose listeners.
-
-    Args:
-        pool: The workers.
-        selector: Where listeners are watched.
-        log: Takes a level and a line.
-    """
+    """Decides who accepts from whose listeners."""
 
     def __init__(self, pool: Pool, selector: Selector, log: Callable[[str, str], None]) -> None:
         self._pool = pool

@@ -19,9 +19,6 @@ _OVER = (GenerationState.ENDED, GenerationState.FAILED)
 class Generations:
     """Which generations there are and what has become of them, which it says in events.
 
-    Args:
-        emit: Takes events.
-
     Attributes:
         last: Number of the last that was begun.
     """

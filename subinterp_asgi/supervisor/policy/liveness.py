@@ -29,12 +29,6 @@ _MAY_BE_STUCK = (
 class Liveness:
     """Finds the workers that are stuck; iterating over it gives them.
 
-    Args:
-        config: The options.
-        pool: The workers.
-        emit: Takes events.
-        log: Takes a level and a line.
-
     Attributes:
         recovered: Those that the last step found to have recovered.
     """

@@ -39,10 +39,6 @@ class Reconciler:
     """Decides which workers are to be started and to be retired.
 
     Args:
-        config: The options.
-        pool: The workers.
-        selector: Where listeners are watched.
-        emit: Takes events.
         on_failure: Called with the reason when workers die too often.
     """
 

@@ -18,12 +18,7 @@ RSS_INTERVAL = 5.0
 
 
 class Recycling:
-    """Finds the worker that is to be replaced next.
-
-    Args:
-        config: The options.
-        pool: The workers.
-    """
+    """Finds the worker that is to be replaced next."""
 
     def __init__(self, config: Config, pool: Pool) -> None:
         self._config = config

@@ -40,7 +40,6 @@ class Rollout:
 
     Args:
         config: The options, of which ``reload_strategy`` and ``reload_canary`` say how to go on.
-        pool: The workers.
         generation: Number of the generation.
         slots: Where its workers are wanted.
 

@@ -24,7 +24,6 @@ class Shutdown:
     """How the workers of a supervisor are ended.
 
     Args:
-        config: The options.
         changed: The supervisor's lock, notified when something has changed.
         handles: Returns the workers that there are.
     """

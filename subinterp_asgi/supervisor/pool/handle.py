@@ -10,20 +10,6 @@ from dataclasses import dataclass
 from time import monotonic
 
 from ...control import messages
-from ...control.messages import (
-    CMD_ADOPT,
-    CMD_DISOWN,
-    CMD_SERVE,
-    STATUS_DRAINING,
-    STATUS_ERROR,
-    STATUS_EXHAUSTED,
-    STATUS_IDLE,
-    STATUS_SERVING,
-    STATUS_SPARE,
-    STATUS_STARTED,
-    STATUS_STOPPED,
-    STATUS_STUCK,
-)
 from ...control.scoreboard import ACCEPTED, BUSY_SINCE, CONNECTIONS, REQUESTS, slot_of
 from ...types import TYPE_CHECKING
 from ..states import WorkerState, may_follow
@@ -36,13 +22,13 @@ if TYPE_CHECKING:
 
 
 _STATES = {
-    STATUS_STARTED: WorkerState.STARTING,
-    STATUS_SPARE: WorkerState.SPARE,
-    STATUS_SERVING: WorkerState.SERVING,
-    STATUS_DRAINING: WorkerState.DRAINING,
-    STATUS_IDLE: WorkerState.IDLE,
-    STATUS_STOPPED: WorkerState.STOPPED,
-    STATUS_ERROR: WorkerState.FAILED,
+    messages.STATUS_STARTED: WorkerState.STARTING,
+    messages.STATUS_SPARE: WorkerState.SPARE,
+    messages.STATUS_SERVING: WorkerState.SERVING,
+    messages.STATUS_DRAINING: WorkerState.DRAINING,
+    messages.STATUS_IDLE: WorkerState.IDLE,
+    messages.STATUS_STOPPED: WorkerState.STOPPED,
+    messages.STATUS_ERROR: WorkerState.FAILED,
 }
 
 
@@ -73,8 +59,6 @@ class WorkerHandle:
     ``collect()`` may be called from any thread; all else is the supervisor's.
 
     Args:
-        job: What the worker is to do.
-        runner: Runs it.
         generation: Generation of the worker.
         on_change: Called with the handle when its state has changed, while it is locked.
         watchdog: Reaches the worker's watchdog, if it has one.
@@ -147,18 +131,16 @@ class WorkerHandle:
         """
         sent = False
         try:
-            if not self.exited or not listeners:
-                self.job.ctrl_queue.put_nowait(
-                    messages.command(name, *arguments, listeners=listeners)
-                )
+            if not (self.exited and listeners):
+                command = messages.command(name, *arguments, listeners=listeners)
+                self.job.ctrl_queue.put_nowait(command)
                 sent = True
         except stdlib_queue.Full:
             pass
         finally:
             self.job.command_wakeup.set()
-            if not sent:
-                for fd, _ in listeners:
-                    os.close(fd)
+            for fd, _ in () if sent else listeners:
+                os.close(fd)
         return sent
 
     def serve(self, worker_id: int, inbox: int, listeners: Sequence[messages.Listener]) -> None:
@@ -166,15 +148,7 @@ class WorkerHandle:
         self.worker_id = worker_id
         self.since = monotonic()
         self.thread.name = self._thread_name()
-        self.command(CMD_SERVE, worker_id, inbox, listeners=listeners)
-
-    def adopt(self, slot: int, listeners: Sequence[messages.Listener]) -> None:
-        """Have it accept for another slot too; the listeners are its to close."""
-        self.command(CMD_ADOPT, slot, listeners=listeners)
-
-    def disown(self, slot: int) -> None:
-        """Undo ``adopt()``."""
-        self.command(CMD_DISOWN, slot)
+        self.command(messages.CMD_SERVE, worker_id, inbox, listeners=listeners)
 
     def ask_for_stack(self, busy_since: int) -> None:
         """Have ``stack`` set, if the worker has been held up since then."""
@@ -200,12 +174,12 @@ class WorkerHandle:
                     self._take(status)
 
     def _take(self, status: tuple[str, ...]) -> None:
-        if status[0] == STATUS_EXHAUSTED:
+        if status[0] == messages.STATUS_EXHAUSTED:
             self.exhausted = True
-        elif status[0] == STATUS_STUCK:
+        elif status[0] == messages.STATUS_STUCK:
             self.stack = status[1]
         elif status[0] in _STATES:
-            if status[0] == STATUS_ERROR:
+            if status[0] == messages.STATUS_ERROR:
                 self.error = status[1]
             self.become(_STATES[status[0]])  # last: who sees it may ask for the error
 

@@ -38,19 +38,15 @@ class Job:
 
     Attributes:
         app: Import path of the application, or (in threads) the application.
-        config: The options.
         state_json: Initial lifespan state.
-        worker_id: Number of the worker.
         listeners: (descriptor, family) of duplicates that are the worker's to close.
         metrics_listeners: As ``listeners``, for metrics and health only.
         path: Import path for the interpreter.
-        board: The scoreboard.
-        slot: Number of the worker's slot on it.
-        ctrl_queue: Queue of commands.
-        status_queue: Queue of statuses.
-        command_wakeup: Rung for commands.
-        status_wakeup: Rung for statuses.
-        runtime: What else the worker is told; listeners and bells are added.
+        slot: Number of the worker's slot on the board.
+        command_wakeup: Set for commands.
+        status_wakeup: Set for statuses.
+        runtime: What else the worker is told; listeners and wakeups are added.
+        before_close: Called before the interpreter is closed, which empties its queues.
     """
 
     app: Any

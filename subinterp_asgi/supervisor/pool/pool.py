@@ -14,7 +14,14 @@ from random import randint
 
 from ...control import handoff, interpreters, scoreboard
 from ...control.launch import Runtime
-from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN, DRAIN_RESTART, QUEUE_SIZE
+from ...control.messages import (
+    CMD_ADOPT,
+    CMD_DISOWN,
+    CMD_DRAIN,
+    CMD_SHUTDOWN,
+    DRAIN_RESTART,
+    QUEUE_SIZE,
+)
 from ...control.scoreboard import GENERATION, INBOX, SLOTS_USED, WORKER
 from ...control.wakeup import Wakeup, WatchdogLine
 from ...errors import StateError
@@ -42,10 +49,8 @@ class Pool:
 
     Args:
         app: The application, or its import path.
-        config: The options.
         state_json: Initial lifespan state.
         in_threads: Workers are threads of this interpreter.
-        listeners: The sockets.
         metrics_listeners: Those for metrics and health only, if there are any.
         logs: Receives what workers log, if that is forwarded.
         wakeup: Set when a worker has something to say.
@@ -57,7 +62,6 @@ class Pool:
         spares: Workers that wait to be needed.
         handles: All workers that were not released, retiring ones too.
         generation: Number of the newest generation that serves; 0: none has served yet.
-        board: The scoreboard.
         start_delay: Seconds that workers wait before they serve; for tests.
         start_failure: Generation whose workers fail to start, and why, or ``None``; for tests.
     """
@@ -206,8 +210,7 @@ class Pool:
         """Make what a worker is given, descriptors included, which ``cleanup`` closes again."""
         wakeup = Wakeup()
         cleanup.callback(wakeup.close)
-        metrics = self._metrics_listeners
-        metrics_listeners = [] if metrics is None else metrics.duplicate()
+        metrics_listeners = self._metrics_listeners.duplicate() if self._metrics_listeners else []
         for fd, _ in metrics_listeners:
             cleanup.callback(os.close, fd)
         watchdog = log_fd = None
@@ -221,6 +224,15 @@ class Pool:
         if limit is not None:
             limit += randint(0, self._config.limit_max_requests_jitter)
         failure = self.start_failure
+        runtime = Runtime(
+            inbox=inbox and inbox[0],
+            request_limit=limit,
+            spare=worker_id == SPARE,
+            watchdog=None if watchdog is None else watchdog.numbers,
+            log_fd=log_fd,
+            start_delay=self.start_delay,
+            start_failure=failure[1] if failure and failure[0] == generation else None,
+        )
         job = isolation.Job(
             app=self._app,
             config=self._config,
@@ -235,15 +247,7 @@ class Pool:
             status_queue=self._new_queue(),
             command_wakeup=wakeup,
             status_wakeup=self._wakeup,
-            runtime=Runtime(
-                inbox=inbox and inbox[0],
-                request_limit=limit,
-                spare=worker_id == SPARE,
-                watchdog=None if watchdog is None else watchdog.numbers,
-                log_fd=log_fd,
-                start_delay=self.start_delay,
-                start_failure=failure[1] if failure and failure[0] == generation else None,
-            ),
+            runtime=runtime,
         )
         return job, watchdog
 
@@ -283,8 +287,12 @@ class Pool:
         """Have the neighbours accept for a slot, and take what is in its inbox."""
         for neighbour in self._serving():
             if neighbour.worker_id != slot.index:
-                neighbour.adopt(slot.index, self._listeners.duplicate(slot.index, shared=False))
+                self._lend(slot, neighbour)
         slot.adopted = True
+
+    def _lend(self, slot: Slot, handle: WorkerHandle) -> None:
+        listeners = self._listeners.duplicate(slot.index, shared=False)
+        handle.command(CMD_ADOPT, slot.index, listeners=listeners)
 
     def disown(self, slot: Slot) -> None:
         """Leave a slot to its own worker again."""
@@ -293,19 +301,18 @@ class Pool:
             # (One that is stuck will read it when it comes round.)
             serves = handle.state in (WorkerState.SERVING, WorkerState.STUCK)
             if serves and not handle.retiring and handle.worker_id != slot.index:
-                handle.disown(slot.index)
+                handle.command(CMD_DISOWN, slot.index)
 
     def adopt_all(self, handle: WorkerHandle) -> None:
         """Have a worker that has just begun to serve accept for all slots that need it."""
         for slot in (*self.slots, *self.removed):
             if slot.adopted and slot.index != handle.worker_id:
-                handle.adopt(slot.index, self._listeners.duplicate(slot.index, shared=False))
+                self._lend(slot, handle)
 
     def forward_inbox(self, slot: Slot, frozen: Container[int] = ()) -> None:
         """Give what lies in the inbox of a slot whose worker can't take it to others.
 
         Args:
-            slot: The slot.
             frozen: Numbers of slots whose workers can't either.
         """
         if slot.inbox is None:

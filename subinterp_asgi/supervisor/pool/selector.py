@@ -19,9 +19,6 @@ class Selector:
 
     Each listener is reported once and must be armed again, so that one which is busy costs nothing
     as long as it is not.
-
-    Args:
-        wakeup: The wakeup.
     """
 
     def __init__(self, wakeup: Wakeup) -> None:
@@ -56,12 +53,6 @@ class Selector:
             ready.remove(self._wakeup.fileno())
             self._wakeup.clear()
         return ready
-
-    def queued(self, fd: int) -> bool:
-        """Whether a connection is queued at a listener now."""
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Release the epoll."""
