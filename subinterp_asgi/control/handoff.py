@@ -31,7 +31,7 @@ _HELD_UP = 20_000_000
 _ANY = 1 << 62
 _number = Struct("@i")
 _BATCH = 64
-_FIONREAD = 0x541B if sys.platform == "linux" else 0  # (termios, which has it, costs an import)
+_FIONREAD = 0x541B  # Linux' number for it (termios, which has it, costs an import)
 
 
 def pass_on(counters: Counters, fd: int) -> bool:
@@ -78,12 +78,12 @@ def _pass_to_less_than(most: int, counters: Counters, number: int) -> bool:
 
 def _waiting(inbox: int) -> int:
     """How many descriptors lie in an inbox, which its owner has not counted yet."""
-    if not _FIONREAD:
-        return 0
-    from fcntl import ioctl  # not before it is needed
+    if sys.platform == "linux":
+        from fcntl import ioctl  # not before it is needed
 
-    found: int = _number.unpack(ioctl(inbox, _FIONREAD, bytes(_number.size)))[0]
-    return found // _number.size
+        found: int = _number.unpack(ioctl(inbox, _FIONREAD, bytes(_number.size)))[0]
+        return found // _number.size
+    return 0
 
 
 def send(inbox: int, number: int) -> bool:

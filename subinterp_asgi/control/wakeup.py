@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
 
 from ..types import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ class Wakeup:
         self._closed = False
         if numbers is not None:
             self.numbers = numbers
-        elif hasattr(os, "eventfd"):
+        elif sys.platform == "linux" and hasattr(os, "eventfd"):
             fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self.numbers = (fd, fd)
         else:
@@ -52,7 +53,9 @@ class Wakeup:
 
     def wait(self, timeout: float | None = None) -> None:
         """Block this thread until it is set, or for as many seconds."""
-        if hasattr(select, "poll"):  # select() refuses descriptors from 1024 on
+        if sys.platform != "win32" and hasattr(
+            select, "poll"
+        ):  # select() refuses descriptors from 1024 on
             waiter = select.poll()
             waiter.register(self.numbers[0], select.POLLIN)
             waiter.poll(None if timeout is None else timeout * 1000)

@@ -259,6 +259,8 @@ class Listeners:
         name = f"unix:{path}"
         if not path:
             raise ConfigError("bind", "unix: needs a path")
+        if sys.platform == "win32":
+            raise ConfigError("bind", "unix: there are no Unix sockets on this system")
         abstract = path.startswith("@")  # Linux: a name without a file
         if not abstract:
             _remove_stale(path)
@@ -333,7 +335,7 @@ def _bound(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
-        if shared_port:
+        if sys.platform == "linux" and shared_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
     except BaseException:
@@ -367,6 +369,8 @@ def _remove_stale(path: str) -> None:
     Raises:
         BindError: Somebody does, or it is something else.
     """
+    if sys.platform == "win32":
+        return
     name = f"unix:{path}"
     try:
         mode = os.stat(path).st_mode

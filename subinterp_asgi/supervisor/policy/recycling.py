@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from ...types import TYPE_CHECKING
 from ..pool.selector import NEVER
@@ -79,6 +80,8 @@ class Recycling:
 
 def resident_memory() -> int | None:
     """Octets of this process that are in memory, where the system tells."""
+    if sys.platform == "win32":
+        return None
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import sys
 
 from ...types import TYPE_CHECKING
 
@@ -24,13 +25,13 @@ class Selector:
     def __init__(self, wakeup: Wakeup) -> None:
         self._wakeup = wakeup
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
-        if self._epoll is not None:
+        if sys.platform == "linux" and self._epoll is not None:
             self._epoll.register(wakeup.fileno(), select.EPOLLIN)
         self._known: set[int] = set()
 
     def arm(self, fd: int) -> None:
         """Report a listener the next time that a connection is queued there, or is already."""
-        if self._epoll is not None:
+        if sys.platform == "linux" and self._epoll is not None:
             events = select.EPOLLIN | select.EPOLLONESHOT
             if fd in self._known:
                 self._epoll.modify(fd, events)
@@ -56,6 +57,6 @@ class Selector:
 
     def close(self) -> None:
         """Release the epoll."""
-        if self._epoll is not None:
+        if sys.platform == "linux" and self._epoll is not None:
             with contextlib.suppress(OSError):
                 self._epoll.close()

@@ -285,7 +285,7 @@ class Connection:
                 self.write(part)
             return
         try:
-            sent = self._sock.sendmsg(parts)
+            sent = self._sock.sendmsg(parts)  # type: ignore[attr-defined, unused-ignore]  # Windows
         except self.would_block:
             sent = 0
         except OSError as exc:
@@ -372,7 +372,7 @@ class Connection:
     def _send_file_part(self, file: int, offset: int, count: int) -> int:
         if hasattr(os, "sendfile"):
             try:
-                sent = os.sendfile(self._fd, file, offset, count)
+                sent: int = os.sendfile(self._fd, file, offset, count)
             except OSError as exc:
                 if exc.errno not in _CANT_SENDFILE:
                     raise

@@ -12,12 +12,16 @@ import asyncio
 import os
 import select
 import selectors
+import sys
 from math import ceil
 from time import monotonic_ns
 
 from ...control import scoreboard
 from ...types import TYPE_CHECKING
-from .poller import EpollPoller, EpollRegistry, LoopPoller
+from .poller import LoopPoller
+
+if sys.platform == "linux":
+    from .poller import EpollPoller, EpollRegistry
 
 if TYPE_CHECKING:
     from typing import Any
@@ -44,7 +48,7 @@ class ServerLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, counters: Counters) -> None:
         selector: Any
-        if hasattr(select, "epoll"):
+        if sys.platform == "linux" and hasattr(select, "epoll"):
             selector = EpollSelector(counters)
             self.poller = selector.poller
         else:
@@ -57,7 +61,9 @@ def make_poller(loop: asyncio.AbstractEventLoop) -> Poller:
     """Return the fastest poller that a loop allows; on loops of others too."""
     if isinstance(loop, ServerLoop):
         return loop.poller
-    return EpollPoller(loop) if hasattr(select, "epoll") else LoopPoller(loop)
+    if sys.platform == "linux" and hasattr(select, "epoll"):
+        return EpollPoller(loop)
+    return LoopPoller(loop)
 
 
 class _Heart:
@@ -98,55 +104,57 @@ class HeartbeatSelector(selectors.DefaultSelector):
             self._heart.beat()
 
 
-class EpollSelector(selectors.EpollSelector):
-    """The same over epoll, with a poller beside it.
+if sys.platform == "linux":
 
-    Attributes:
-        poller: Watches connections in the same epoll. Their handlers are called by ``select()``, in
-            the loop's thread and while the loop runs, but before its callbacks.
-    """
+    class EpollSelector(selectors.EpollSelector):
+        """The same over epoll, with a poller beside it.
 
-    def __init__(self, counters: Counters) -> None:
-        super().__init__()
-        self._heart = _Heart(counters)
-        self._epoll = select.epoll.fromfd(os.dup(self.fileno()))  # the same one, by another name
-        self.poller = SelectorPoller(self._epoll)
+        Attributes:
+            poller: Watches connections in the same epoll. Their handlers are called by
+                ``select()``, in the loop's thread and while the loop runs, but before callbacks.
+        """
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            timeout = -1
-        elif timeout > 0:
-            timeout = ceil(timeout * 1000) * 0.001  # never earlier than asked for
-        else:
-            timeout = 0
-        self._heart.rest()
-        try:
-            events = self._epoll.poll(timeout, _BATCH)
-        finally:
-            self._heart.beat()
-        ready = []
-        handlers = self.poller.handlers
-        for fd, event in events:
-            # A handler earlier in the batch may have closed this one. If its number was reused at
-            # once the event is stale; handlers take events as hints, so that does no harm.
-            handler = handlers.get(fd)
-            if handler is not None:
-                handler(event)
-            elif (key := self.get_map().get(fd)) is not None:
-                mask = selectors.EVENT_WRITE if event & ~select.EPOLLIN else 0
-                if event & ~select.EPOLLOUT:
-                    mask |= selectors.EVENT_READ
-                ready.append((key, mask & key.events))
-        return ready
+        def __init__(self, counters: Counters) -> None:
+            super().__init__()
+            self._heart = _Heart(counters)
+            # the same one, by another name
+            self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
+            self.poller = SelectorPoller(self._epoll)
 
-    def close(self) -> None:
-        self._epoll.close()
-        super().close()
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            if timeout is None:
+                timeout = -1
+            elif timeout > 0:
+                timeout = ceil(timeout * 1000) * 0.001  # never earlier than asked for
+            else:
+                timeout = 0
+            self._heart.rest()
+            try:
+                events = self._epoll.poll(timeout, _BATCH)
+            finally:
+                self._heart.beat()
+            ready = []
+            handlers = self.poller.handlers
+            for fd, event in events:
+                # A handler earlier in the batch may have closed this one. If its number was reused
+                # at once the event is stale; handlers take events as hints, so that does no harm.
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler(event)
+                elif (key := self.get_map().get(fd)) is not None:
+                    mask = selectors.EVENT_WRITE if event & ~select.EPOLLIN else 0
+                    if event & ~select.EPOLLOUT:
+                        mask |= selectors.EVENT_READ
+                    ready.append((key, mask & key.events))
+            return ready
 
+        def close(self) -> None:
+            self._epoll.close()
+            super().close()
 
-class SelectorPoller(EpollRegistry):
-    """Descriptors in the epoll of a loop's selector, which calls their handlers."""
+    class SelectorPoller(EpollRegistry):
+        """Descriptors in the epoll of a loop's selector, which calls their handlers."""
 
-    def close(self) -> None:
-        for fd in list(self.handlers):
-            self.remove(fd)
+        def close(self) -> None:
+            for fd in list(self.handlers):
+                self.remove(fd)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import sys
 from collections.abc import Callable
 
 from ...types import TYPE_CHECKING
@@ -45,46 +46,47 @@ type EventHandler = Callable[[int], None]
 _BATCH = 128  # events taken at once; the loop gets its turn in between
 
 
-class EpollRegistry:
-    """Descriptors in an epoll, and their handlers, which are called by whoever polls it."""
+if sys.platform == "linux":
 
-    def __init__(self, epoll: select.epoll) -> None:
-        self._epoll = epoll
-        self.handlers: dict[int, EventHandler] = {}
+    class EpollRegistry:
+        """Descriptors in an epoll, and their handlers, which are called by whoever polls it."""
 
-    def add(self, fd: int, events: int, handler: EventHandler) -> None:
-        self._epoll.register(fd, events)
-        self.handlers[fd] = handler
+        def __init__(self, epoll: select.epoll) -> None:
+            self._epoll = epoll
+            self.handlers: dict[int, EventHandler] = {}
 
-    def modify(self, fd: int, events: int) -> None:
-        self._epoll.modify(fd, events)
+        def add(self, fd: int, events: int, handler: EventHandler) -> None:
+            self._epoll.register(fd, events)
+            self.handlers[fd] = handler
 
-    def remove(self, fd: int) -> None:
-        if self.handlers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+        def modify(self, fd: int, events: int) -> None:
+            self._epoll.modify(fd, events)
 
+        def remove(self, fd: int) -> None:
+            if self.handlers.pop(fd, None) is not None:
+                self._epoll.unregister(fd)
 
-class EpollPoller(EpollRegistry):
-    """All descriptors in one epoll, which is the only one that the loop watches."""
+    class EpollPoller(EpollRegistry):
+        """All descriptors in one epoll, which is the only one that the loop watches."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(select.epoll())
-        self._loop = loop
-        loop.add_reader(self._epoll.fileno(), self._dispatch)
+        def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+            super().__init__(select.epoll())
+            self._loop = loop
+            loop.add_reader(self._epoll.fileno(), self._dispatch)
 
-    def close(self) -> None:
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
-        self.handlers.clear()
+        def close(self) -> None:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self.handlers.clear()
 
-    def _dispatch(self) -> None:
-        handlers = self.handlers
-        for fd, events in self._epoll.poll(0, _BATCH):
-            # A handler earlier in the batch may have closed this one. If its number was reused at
-            # once the event is stale; handlers take events as hints, so that does no harm.
-            handler = handlers.get(fd)
-            if handler is not None:
-                handler(events)
+        def _dispatch(self) -> None:
+            handlers = self.handlers
+            for fd, events in self._epoll.poll(0, _BATCH):
+                # A handler earlier in the batch may have closed this one. If its number was reused
+                # at once the event is stale; handlers take events as hints, so that does no harm.
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler(events)
 
 
 class LoopPoller:
