@@ -29,11 +29,16 @@ serve: ## serve examples/ on http://127.0.0.1:8000 (APP=pkg.mod:app WORKERS=4 PO
 test: ## run every test (N=0: one process; ARGS='-k name')
 	$(with_tools) -m pytest -n $(N) --dist loadfile $(ARGS)
 
-lint: ## ruff check, ruff format --check, mypy --strict
+lint: ## ruff check, ruff format --check, lint-imports, mypy --strict (also as on macOS and Windows)
 	@venv=$$(scripts/setup-venv dev) && \
 	"$$venv/bin/python" -m ruff check && \
 	"$$venv/bin/python" -m ruff format --check && \
-	exec "$$venv/bin/python" -m mypy --strict $(wildcard subinterp_asgi conformance benchmarks)
+	"$$venv/bin/lint-imports" --no-logo --no-cache && \
+	"$$venv/bin/python" -m mypy --strict $(wildcard subinterp_asgi conformance benchmarks) && \
+	for platform in darwin win32; do \
+	  "$$venv/bin/python" -m mypy --strict --no-warn-unreachable --platform $$platform \
+	    --cache-dir .mypy_cache/$$platform $(wildcard subinterp_asgi conformance) || exit; \
+	done
 
 format: ## let ruff mend what it can
 	@venv=$$(scripts/setup-venv dev) && \
@@ -63,5 +68,5 @@ soak: ## crash, freeze, reload and scale under load for a minute (ARGS='--second
 	$(with_tools) -m tests.soak $(ARGS)
 
 clean: ## remove the virtual environments, caches and builds
-	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

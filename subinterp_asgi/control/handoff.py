@@ -83,7 +83,8 @@ def _waiting(inbox: int) -> int:
 
         found: int = _number.unpack(ioctl(inbox, _FIONREAD, bytes(_number.size)))[0]
         return found // _number.size
-    return 0
+    else:
+        return 0
 
 
 def send(inbox: int, number: int) -> bool:
