@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from conformance import catalogue, own, report, runner
-from conformance.lab import Target
-from conformance.model import Case, Level
+from conformance import own, report, runner
+from conformance.cases import catalogue
+from conformance.cases.model import Case, Level
+from conformance.client.lab import Target
 
 
 def main(argv: Sequence[str] | None = None) -> int:

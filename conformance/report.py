@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import conformance
-from conformance.model import Case, Level
+from conformance.cases.model import Case, Level
 from conformance.runner import Result, Verdict
 
 _BAD = (Verdict.FAIL, Verdict.ERROR)

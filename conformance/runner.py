@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from conformance import exchange
-from conformance.errors import Mismatch, Skip
-from conformance.lab import Lab, Target
-from conformance.messages import request
-from conformance.model import Case, Level, ProbeCase, WireCase
+from conformance.cases import exchange
+from conformance.cases.model import Case, Level, ProbeCase, WireCase
+from conformance.client.errors import Mismatch, Skip
+from conformance.client.lab import Lab, Target
+from conformance.client.messages import request
 
 
 class Verdict(enum.StrEnum):

@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
-from conformance import autobahn, autobahn_report, websocket_echo, wstest
-from conformance.autobahn_report import Result, Unusable
+from conformance import websocket_echo
+from conformance.autobahn import cli as autobahn
+from conformance.autobahn import report as autobahn_report
+from conformance.autobahn import wstest
+from conformance.autobahn.report import Result, Unusable
 
 from .support import ROOT
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance import catalogue, codec, exchange, report, runner
-from conformance.errors import Mismatch, Violation
-from conformance.lab import Lab, Target
-from conformance.messages import CANARY, OK, refused, request, served
-from conformance.model import (
+from conformance import codec, report, runner
+from conformance.cases import catalogue, exchange
+from conformance.cases.model import (
+    OK,
     Answers,
     Case,
     Dropped,
@@ -29,8 +28,13 @@ from conformance.model import (
     Step,
     Waits,
     WireCase,
+    refused,
+    served,
 )
-from conformance.responses import framing_of, parse_chunk_line, parse_fields, parse_head
+from conformance.client.errors import Mismatch, Violation
+from conformance.client.lab import Lab, Target
+from conformance.client.messages import CANARY, request
+from conformance.client.responses import framing_of, parse_chunk_line, parse_fields, parse_head
 
 # -- the catalogue -----------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ["subinterp_asgi", "conformance"]
 
 MOST_AT_THE_TOP = 16
-MOST_BELOW = 14
+MOST_BELOW = {"subinterp_asgi": 14, "conformance": 16}  # there, a table for each topic
 
 CONVERSIONS = {"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"}
 
@@ -47,7 +47,7 @@ def test_every_folder_can_be_taken_in_at_a_glance(package: str) -> None:
     full = []
     for folder in sorted({path.parent for path in (ROOT / package).rglob("*.py")}):
         names = sorted(path.name for path in folder.iterdir() if path.name != "__pycache__")
-        if len(names) > (MOST_AT_THE_TOP if folder.name == package else MOST_BELOW):
+        if len(names) > (MOST_AT_THE_TOP if folder.name == package else MOST_BELOW[package]):
             full.append(f"{folder.relative_to(ROOT)} has {len(names)}: {', '.join(names)}")
     assert not full
 
