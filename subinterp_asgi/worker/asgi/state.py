@@ -11,11 +11,12 @@ import contextvars
 import logging
 from time import perf_counter
 
+from ...config.trust import TrustedProxies
 from ...errors import WorkerInterrupted
 from ...http1.heads import HeadParser, Limits
 from ...http1.response import DefaultFields
 from ...types import TYPE_CHECKING
-from ..proxies.headers import ProxyHeaders, TrustedProxies
+from ..proxies.headers import ProxyHeaders
 from . import extensions
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 
+from ...config.trust import canonical_ip
 from ...http1.grammar import TCHAR
 from ...types import TYPE_CHECKING
-from .headers import canonical_ip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,9 +20,9 @@ import re
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop
 
+from ...config.trust import canonical_ip
 from ...errors import SubinterpASGIError
 from ...types import TYPE_CHECKING
-from .headers import canonical_ip
 
 if TYPE_CHECKING:
     from ...types import Address

@@ -1,0 +1,104 @@
+"""What values the options may have.
+
+A check takes a value and returns what it should have been, to be put after "must be", or ``None``
+if it is fine. ``None`` itself is not its business: that is allowed where the option's annotation
+says so.
+"""
+
+from __future__ import annotations
+
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+type Check = Callable[[Any], str | None]
+
+
+def integer(low: int, high: int | None = None) -> Check:
+    """An integer within bounds."""
+    return _bounded(int, "an integer", low, high)
+
+
+def number(low: float, high: float | None = None) -> Check:
+    """An integer or a float within bounds."""
+    return _bounded((int, float), "a number", low, high)
+
+
+def _bounded(kind: Any, noun: str, low: float, high: float | None) -> Check:
+    def check(value: Any) -> str | None:
+        if (
+            isinstance(value, kind)
+            and not isinstance(value, bool)
+            and value >= low
+            and (high is None or value <= high)
+        ):
+            return None
+        bounds = f"of at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+        return f"{noun} {bounds}"
+
+    return check
+
+
+def choice(*values: str) -> Check:
+    """One of these."""
+    return lambda value: None if value in values else f"one of {', '.join(values)}"
+
+
+def text(noun: str) -> Check:
+    """A string that stands for something."""
+    return lambda value: None if isinstance(value, str) else noun
+
+
+def flag(value: object) -> str | None:
+    """A truth value, and nothing that only passes for one."""
+    return None if isinstance(value, bool) else "True or False"
+
+
+BY_DEFAULT: dict[type, Check] = {bool: flag, float: number(0)}
+"""Checks of options that say nothing else, by the type of their default."""
+
+
+def addresses(value: object) -> str | None:
+    """Addresses to listen on, in any form; what they mean is found out when they are bound."""
+    if isinstance(value, tuple) and all(isinstance(item, str) and item for item in value):
+        return None
+    return "a list of addresses"
+
+
+def trusted_peers(value: object) -> str | None:
+    """A trust list."""
+    if value == ("127.0.0.1", "::1"):
+        return None  # so that the default costs no import
+    if not isinstance(value, tuple):
+        return "a list of addresses"
+    from .trust import TrustedProxies
+
+    TrustedProxies(value)  # which says itself what is wrong
+    return None
+
+
+def url_path(value: object) -> str | None:
+    """The path of a request."""
+    if isinstance(value, str) and value.startswith("/") and not set(value) & set("?# "):
+        return None
+    return "a path that starts with a slash, without query,"
+
+
+def bindable(value: object) -> str | None:
+    """One address to listen on."""
+    if isinstance(value, str):
+        if value.startswith("unix:") and value != "unix:":
+            return None
+        host, colon, port = value.rpartition(":")
+        if colon and port.isdecimal() and int(port) <= 65535 and host != "unix":
+            return None
+    return "'HOST:PORT', '[IPV6]:PORT', 'unix:PATH'"
+
+
+def mount_path(value: object) -> str | None:
+    """A prefix of paths."""
+    if isinstance(value, str) and (not value or value.startswith("/")) and not value.endswith("/"):
+        return None
+    return "empty, or start with a slash and not end with one"
