@@ -19,33 +19,12 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
-_COUNTERS = {
-    scoreboard.REQUESTS: ("requests_total", "Requests begun, WebSockets included."),
-    scoreboard.ERRORS: ("app_exceptions_total", "Exceptions that left the application."),
-    scoreboard.ACCEPTED: ("connections_accepted_total", "Connections accepted."),
-    scoreboard.BYTES_IN: ("received_bytes_total", "Octets received as HTTP or WebSocket."),
-    scoreboard.BYTES_OUT: ("sent_bytes_total", "Octets sent."),
-    scoreboard.LOGS_DROPPED: ("log_records_dropped_total", "Records that were not forwarded."),
-}
-_GAUGES = {
-    scoreboard.CONNECTIONS: ("connections", "Open connections."),
-    scoreboard.WEBSOCKETS: ("websockets", "Open WebSockets."),
-    scoreboard.IN_FLIGHT: ("requests_in_flight", "Requests without a complete response."),
-    scoreboard.ACCEPTING: ("workers_accepting", "Workers that accept connections."),
-}
-
 
 def render(board: Slot) -> bytes:
     """Render what a scoreboard says at this moment."""
     page = _Page()
-    sums = scoreboard.counted(board)
-    workers = [  # copies, since a slot may be given up at any time
-        (index, words)
-        for index in range(1, board[scoreboard.SLOTS_USED])
-        if (words := scoreboard.slot_of(board, index).tolist())[scoreboard.WORKER]
-    ]
-    for word, (name, text) in _COUNTERS.items():
-        page.add(name, "counter", text, [("", sums[word])])
+    sums, workers = scoreboard.snapshot(board)
+    _add_rows(page, "counter", sums)
     page.add(
         "responses_total",
         "counter",
@@ -59,10 +38,21 @@ def render(board: Slot) -> bytes:
         _histogram(sums[LATENCY_SUM], sums[LATENCY : LATENCY + len(LATENCY_BOUNDS) + 1]),
     )
     page.add("workers", "gauge", "Workers that have not ended.", [("", len(workers))])
-    for word, (name, text) in _GAUGES.items():
-        page.add(name, "gauge", text, [("", sum(words[word] for _, words in workers))])
+    _add_rows(page, "gauge", sums)
+    page.add(
+        "workers_accepting",
+        "gauge",
+        "Workers that accept connections.",
+        [("", sum(words[scoreboard.ACCEPTING] for words in workers.values()))],
+    )
     _add_health(page, workers)
     return page.render()
+
+
+def _add_rows(page: _Page, kind: str, sums: Sequence[int]) -> None:
+    for name, (its_kind, metric, text) in scoreboard.ROWS.items():
+        if its_kind == kind:
+            page.add(metric, kind, text, [("", sums[scoreboard.WORDS[name]])])
 
 
 def _histogram(microseconds: int, buckets: Sequence[int]) -> Iterable[tuple[str, float]]:
@@ -74,7 +64,7 @@ def _histogram(microseconds: int, buckets: Sequence[int]) -> Iterable[tuple[str,
     yield "_count", count
 
 
-def _add_health(page: _Page, workers: list[tuple[int, list[int]]]) -> None:
+def _add_health(page: _Page, workers: dict[int, list[int]]) -> None:
     """Add what tells of workers that are held up; each for itself, since a sum would say nothing.
 
     The number of the slot is among the labels because two workers may have all else in common, such
@@ -83,7 +73,7 @@ def _add_health(page: _Page, workers: list[tuple[int, list[int]]]) -> None:
     now = monotonic_ns()
     lags: list[tuple[str, float]] = []
     busy: list[tuple[str, float]] = []
-    for index, words in workers:
+    for index, words in workers.items():
         labels = (
             f'{{worker="{words[scoreboard.WORKER] - 1}",'
             f'generation="{words[scoreboard.GENERATION]}",slot="{index}"}}'

@@ -9,26 +9,18 @@ header first, so that sums over the board only grow.
 Words of a worker's slot, by index; counters since the worker began, times in nanoseconds of
 ``time.monotonic_ns()``:
 
-================  ==================================================================
-``WORKER``        1 + the worker's number; 0: the slot is free (the supervisor's word)
-``GENERATION``    the worker's generation (the supervisor's word)
-``INBOX``         1 + the descriptor to hand sockets over through; 0: none (the supervisor's)
-``ACCEPTING``     1 while the worker accepts connections
-``BUSY_SINCE``    the heartbeat: when the loop woke up last; 0 while it sleeps
-``LAG``           how long the loop was held up lately at one time; it decays
-``CONNECTIONS``   open connections
-``WEBSOCKETS``    open WebSockets
-``IN_FLIGHT``     requests whose response is not complete, WebSockets included
-``ACCEPTED``      connections accepted
-``REQUESTS``      requests whose head was complete
-``ERRORS``        exceptions that left the application
-``BYTES_IN``      octets received, as HTTP or WebSocket
-``BYTES_OUT``     octets sent
-``LOGS_DROPPED``  log records that could not be forwarded
-``STATUS`` + n    responses with a status of class n, 1 to 5
-``LATENCY_SUM``   microseconds from head to end of all responses measured
-``LATENCY`` + i   responses that took at most ``LATENCY_BOUNDS[i]``; the last: longer
-================  ==================================================================
+===============  ===========================================================================
+``WORKER``       1 + the worker's number; 0: the slot is free (the supervisor's word)
+``GENERATION``   the worker's generation (the supervisor's word)
+``INBOX``        1 + the descriptor to hand sockets over through; 0: none (the supervisor's)
+``ACCEPTING``    1 while the worker accepts connections
+``BUSY_SINCE``   the heartbeat: when the loop woke up last; 0 while it sleeps
+``LAG``          how long the loop was held up lately at one time; it decays
+``WORDS[row]``   each row of ``Totals``, gauges first; ``CONNECTIONS`` and so on
+``STATUS`` + n   responses with a status of class n, 1 to 5
+``LATENCY_SUM``  microseconds from head to end of all responses measured
+``LATENCY`` + i  responses that took at most ``LATENCY_BOUNDS[i]``; the last: longer
+===============  ===========================================================================
 
 The worker brings its words up to date each time before its loop waits for events. Those below
 ``FIRST_COUNTER`` say how it is, the others only grow. In the header, the counters are those of
@@ -38,35 +30,74 @@ been used, and ``FOLDS`` is odd while the counters of one are added to the heade
 
 from __future__ import annotations
 
-(
-    WORKER,
-    GENERATION,
-    INBOX,
-    ACCEPTING,
-    BUSY_SINCE,
-    LAG,
-    CONNECTIONS,
-    WEBSOCKETS,
-    IN_FLIGHT,
-    ACCEPTED,
-    REQUESTS,
-    ERRORS,
-    BYTES_IN,
-    BYTES_OUT,
-    LOGS_DROPPED,
-    STATUS,  # of class 0, which there is none of
-) = range(16)
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def gauge(metric: str, text: str) -> Any:
+    """Declare a row that says how a worker is; sums are over the workers that have not ended."""
+    return "gauge", metric, text
+
+
+def counter(metric: str, text: str) -> Any:
+    """Declare a row that only grows; sums are over all workers that are and that were."""
+    return "counter", metric, text
+
+
+class Totals:
+    """The one table of what is counted.
+
+    A row is a word of each slot, an attribute of ``Counters``, its sum an attribute of ``Stats``
+    and the metric that is named here: whoever adds one has only to count it somewhere.
+    """
+
+    __slots__ = ()
+
+    connections: int = gauge("connections", "Open connections.")
+    websockets: int = gauge("websockets", "Open WebSockets.")
+    in_flight: int = gauge("requests_in_flight", "Requests without a complete response.")
+    requests: int = counter("requests_total", "Requests begun, WebSockets included.")
+    errors: int = counter("app_exceptions_total", "Exceptions that left the application.")
+    accepted: int = counter("connections_accepted_total", "Connections accepted.")
+    bytes_in: int = counter("received_bytes_total", "Octets received as HTTP or WebSocket.")
+    bytes_out: int = counter("sent_bytes_total", "Octets sent.")
+    logs_dropped: int = counter("log_records_dropped_total", "Records that were not forwarded.")
+
+
+def _rows(kind: str) -> dict[str, tuple[str, str, str]]:
+    rows = ((name, getattr(Totals, name)) for name in Totals.__annotations__)
+    return {name: row for name, row in rows if row[0] == kind}
+
+
+ROWS = _rows("gauge") | _rows("counter")
+"""Kind, metric and text of each row, by name, in the order of their words."""
+
+WORKER, GENERATION, INBOX, ACCEPTING, BUSY_SINCE, LAG = range(6)
+WORDS = {name: word for word, name in enumerate(ROWS, LAG + 1)}
+"""The word of each row; those below are what code and tests name."""
+CONNECTIONS = WORDS["connections"]
+WEBSOCKETS = WORDS["websockets"]
+IN_FLIGHT = WORDS["in_flight"]
+REQUESTS = WORDS["requests"]
+ERRORS = WORDS["errors"]
+ACCEPTED = WORDS["accepted"]
+BYTES_IN = WORDS["bytes_in"]
+BYTES_OUT = WORDS["bytes_out"]
+LOGS_DROPPED = WORDS["logs_dropped"]
+STATUS = LAG + 1 + len(ROWS)  # of class 0, which there is none of
 LATENCY_SUM = STATUS + 6
 LATENCY = LATENCY_SUM + 1
 
-FIRST_COUNTER = ACCEPTED
+FIRST_COUNTER = LAG + 1 + len(_rows("gauge"))
 SLOTS_USED = 0
 FOLDS = 1
 
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds."""
 
-SLOT_WORDS = 40
+SLOT_WORDS = -(-(LATENCY + len(LATENCY_BOUNDS) + 1) // 8) * 8
 """A slot fills cache lines, so that workers on different cores don't slow each other down."""
 
 type Slot = memoryview[int]
@@ -103,10 +134,7 @@ def slots_in_use(board: Slot) -> list[Slot]:
 
 
 def counted(board: Slot) -> list[int]:
-    """All counters, summed over the board, in a list that is indexed as a slot is.
-
-    What is no counter is 0 in it.
-    """
+    """All counters, summed over the board, in a list indexed as a slot is; the rest is 0."""
     sums: list[int] = []
     for _ in range(_TRIES):
         folds = board[FOLDS]
@@ -117,6 +145,19 @@ def counted(board: Slot) -> list[int]:
         if folds % 2 == 0 and board[FOLDS] == folds:
             break
     return sums
+
+
+def snapshot(board: Slot) -> tuple[list[int], dict[int, list[int]]]:
+    """As ``counted()``, gauges too; and copies of the slots of workers that have not ended.
+
+    Copies, by the slots' numbers, since a slot may be given up at any time.
+    """
+    sums = counted(board)
+    slots = {index: slot_of(board, index).tolist() for index in range(1, board[SLOTS_USED])}
+    slots = {index: slot for index, slot in slots.items() if slot[WORKER]}
+    for word in range(LAG + 1, FIRST_COUNTER):
+        sums[word] = sum(slot[word] for slot in slots.values())
+    return sums, slots
 
 
 def fold(board: Slot, index: int) -> None:
