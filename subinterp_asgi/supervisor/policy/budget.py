@@ -14,7 +14,7 @@ class RestartBudget:
     Args:
         limit: Restarts within the window beyond which there are no more.
         window: Seconds.
-        delay: Seconds before the first restart in a window; it doubles with each.
+        delay: Seconds before the first restart of a slot in a window; it doubles with each.
     """
 
     LONGEST_DELAY = 30.0
@@ -25,20 +25,24 @@ class RestartBudget:
         self._limit = limit
         self._window = window
         self._delay = delay
-        self._spent: deque[float] = deque()
+        self._spent: deque[tuple[float, int]] = deque()  # when, and for which slot
 
-    def spend(self, now: float) -> float | None:
+    def spend(self, now: float, slot: int = 0) -> float | None:
         """Take one restart; return the seconds to wait before it, ``None`` if there is none left.
+
+        A slot waits the longer the oftener *its* workers died: that others did is no reason to
+        leave it empty.
 
         Args:
             now: The time (``time.monotonic()``).
+            slot: Number of the slot whose worker died.
         """
-        while self._spent and self._spent[0] <= now - self._window:
+        while self._spent and self._spent[0][0] <= now - self._window:
             self._spent.popleft()
-        before = len(self._spent)
-        if before >= self._limit:
+        if len(self._spent) >= self._limit:
             return None
-        self._spent.append(now)
+        before = sum(other == slot for _, other in self._spent)
+        self._spent.append((now, slot))
         delay = min(self.LONGEST_DELAY, self._delay * 2.0 ** min(before, 100))
         # (Workers that died of the same cause need not come back at the same moment.)
         return delay * random.uniform(1 - self.JITTER, 1 + self.JITTER)

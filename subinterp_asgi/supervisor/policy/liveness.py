@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..pool.handle import WorkerHandle
     from ..pool.pool import Pool
 
+LATE = 1.0
+"""Seconds by which a look may come too late before the process is taken not to have run."""
 STACK_TIME = 1.0
 """Seconds to wait for the stack of a worker that is stuck."""
 _MAY_BE_STUCK = (
@@ -47,6 +49,8 @@ class Liveness:
         self._report_at: dict[WorkerHandle, float] = {}  # or when to interrupt them once more
         self._reported: set[WorkerHandle] = set()
         self.recovered: list[WorkerHandle] = []
+        self._look_at = NEVER  # when it wants to look again
+        self._running_since = 0  # as far as is known (``time.monotonic_ns()``)
 
     def __iter__(self) -> Iterator[WorkerHandle]:
         return iter(tuple(self._report_at))
@@ -70,10 +74,14 @@ class Liveness:
         timeout = self._config.timeout_worker_healthcheck
         if not timeout:
             return NEVER
+        if now > self._look_at + LATE:
+            # Nobody ran: the process was stopped, the machine asleep, or a debugger held all. A
+            # worker whose heartbeat is as old has the time that it would have had.
+            self._running_since = monotonic_ns()
         next_look = now + min(5.0, timeout / 4)
         for handle in self._pool.handles:
             since = handle.busy_since
-            held_up = (monotonic_ns() - since) / 1e9 if since else 0.0
+            held_up = (monotonic_ns() - max(since, self._running_since)) / 1e9 if since else 0.0
             if handle not in self._report_at:
                 if held_up >= timeout and _may_be_stuck(handle, at_end):
                     handle.become(WorkerState.STUCK)
@@ -90,6 +98,7 @@ class Liveness:
                 self._report_at[handle] = now + timeout
             else:
                 next_look = min(next_look, self._report_at[handle])
+        self._look_at = next_look
         return next_look
 
     def _recover(self, handle: WorkerHandle) -> None:

@@ -57,6 +57,8 @@ class Reconciler:
         self._budget = RestartBudget(
             config.restart_limit, config.restart_window, config.restart_delay
         )
+        # Of its own: that workers were stuck says nothing about how often they may die.
+        self._stuck_budget = RestartBudget(config.restart_limit, config.restart_window, 0.0)
         self._rollout: Rollout | None = None
         self._failed = False
         self._failover = Failover(pool, selector, self._log)
@@ -208,7 +210,7 @@ class Reconciler:
         """Spend a restart, and fail if there is none left."""
         if self._failed:
             return
-        delay = self._budget.spend(now)
+        delay = self._budget.spend(now, handle.worker_id if slot is None else slot.index)
         error = handle.error or "it ended without being told to"
         self._announce_death(handle, error, delay)
         name = f"worker {handle.worker_id}" if handle.worker_id >= 0 else "a spare"
@@ -274,7 +276,7 @@ class Reconciler:
         try:
             slot.fill(self._pool.start(slot, self._pool.generation))
         except _CANT_START as exc:
-            delay = self._budget.spend(now)
+            delay = self._budget.spend(now, slot.index)
             reason = f"worker {slot.index} could not be started: {exc}"
             self._emit(
                 WorkerDied(
@@ -340,6 +342,7 @@ class Reconciler:
         for handle in self._liveness.recovered:
             self._unreplaced.discard(handle)
             self._failover.forget(handle)  # which slots are to be shared may have changed meanwhile
+            self._keep_recovered(handle)
         if not at_end and self._rollout is None:
             for handle in self._liveness:  # those too that could not be replaced before
                 slot = self._pool.slot_of(handle)
@@ -347,8 +350,21 @@ class Reconciler:
                     self._replace_stuck(handle, slot, now)
         return next_look
 
+    def _keep_recovered(self, handle: WorkerHandle) -> None:
+        """A worker has come round: its place need not be taken, unless that is about to happen."""
+        slot = self._pool.slot_of(handle)
+        if slot is not None and slot.current is handle and not handle.retiring:
+            incoming = slot.incoming
+            if (
+                incoming is not None
+                and incoming.state is not WorkerState.SERVING
+                and not self._is_candidate(incoming)
+            ):
+                slot.vacate(incoming)
+                self._pool.retire(incoming)
+
     def _replace_stuck(self, handle: WorkerHandle, slot: Slot, now: float) -> None:
-        if self._budget.spend(now) is not None:
+        if self._stuck_budget.spend(now, slot.index) is not None:
             self.start(slot)
         elif handle not in self._unreplaced:
             self._unreplaced.add(handle)

@@ -71,3 +71,11 @@ def test_two_budgets_don_t_come_back_at_the_same_moment() -> None:
     delays = {RestartBudget(1, 60, 1).spend(0) for _ in range(20)}
     assert len(delays) > 1
     assert all(delay is not None and 0.75 <= delay <= 1.25 for delay in delays)
+
+
+@pytest.mark.usefixtures("no_jitter")
+def test_each_slot_backs_off_for_itself() -> None:
+    spender = RestartBudget(6, 60, 1)
+    assert [spender.spend(0, slot) for slot in (0, 1, 0, 1, 0)] == [1, 1, 2, 2, 4]
+    assert spender.spend(0, 2) == 1
+    assert spender.spend(0, 3) is None  # the limit is one for all
