@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import wraps
 
 from ..config import Config
 from ..errors import ConfigError
 from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Any, Self
+
+_OLD_NAMES = {"command_bell": "command_wakeup", "status_bell": "status_wakeup"}
+
+
+def _rename(values: dict[str, Any]) -> dict[str, Any]:
+    """Give fields that go by names of earlier versions the names of today."""
+    for old in _OLD_NAMES.keys() & values:
+        import warnings
+
+        new = _OLD_NAMES[old]
+        warnings.warn(f"Runtime.{old} is now called {new}", DeprecationWarning, stacklevel=3)
+        values[new] = values.pop(old)
+    return values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +73,20 @@ class Runtime:
         runtime = values.pop("runtime", None) if isinstance(values, dict) else None
         if runtime is None:
             return config_json, cls()
+        _rename(runtime)
         for name in ("listeners", "metrics_listeners"):
             runtime[name] = tuple((fd, family) for fd, family in runtime[name])
         for name in ("command_wakeup", "status_wakeup", "watchdog"):
             runtime[name] = runtime[name] and tuple(runtime[name])
         return json.dumps(values), cls(**runtime)
+
+
+_init = Runtime.__init__
+
+
+@wraps(_init)
+def _init_by_any_name(self: Runtime, **values: Any) -> None:
+    _init(self, **_rename(values))
+
+
+Runtime.__init__ = _init_by_any_name  # type: ignore[method-assign]

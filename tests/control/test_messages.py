@@ -254,3 +254,22 @@ def test_split_leaves_it_to_the_config_to_refuse_what_is_no_object() -> None:
 
 def test_a_runtime_of_null_is_none() -> None:
     assert Runtime.split(json.dumps({"runtime": None}))[1] == Runtime()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("command_bell", "command_wakeup"), ("status_bell", "status_wakeup")]
+)
+def test_fields_go_by_their_earlier_names_too(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"Runtime.{old} is now called {new}") as caught:
+        runtime = Runtime(**{old: (3, 4)}, inbox=5)  # type: ignore[arg-type]
+    assert caught[0].filename == __file__
+    assert runtime == Runtime(**{new: (3, 4)}, inbox=5)  # type: ignore[arg-type]
+    text = runtime.join(Config()).replace(new, old)
+    assert f'"{old}": [3, 4]' in text
+    with pytest.warns(DeprecationWarning, match=f"Runtime.{old} is now called {new}"):
+        assert Runtime.split(text)[1] == runtime
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(TypeError, match="doorbell"):
+        Runtime(doorbell=(3, 4))  # type: ignore[call-arg]
