@@ -13,7 +13,7 @@ from .grammar import BARE_LF, CHUNK_EXT, CHUNK_SIZE
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from .parser import Limits
+    from .heads import Limits
 
     class BodyReader(Protocol):
         """Takes a body out of a buffer, as far as it has come."""
