@@ -108,20 +108,22 @@ class _Command:
         self._server = server
         self._inbox = inbox
         self._workers = server.config.workers
+        self._began = perf_counter()
+        self._stopping_since: float | None = None
         self._changing = True  # a thread starts, reloads or scales
         self._changes: list[str] = []  # what is to be done after that
 
     def run(self) -> int:
         names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU")
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        previous = {number: signal.signal(number, self._on_signal) for number in numbers}
+        previous = {number: signal.signal(number, self._take_signal) for number in numbers}
         try:
             return self._serve()
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _on_signal(self, number: int, frame: object) -> None:
+    def _take_signal(self, number: int, frame: object) -> None:
         self._inbox.put("signal", signal.Signals(number).name)
 
     def _call(self, event: str, function: Callable[[], object]) -> None:
@@ -138,43 +140,64 @@ class _Command:
         threading.Thread(target=call, name=f"asgi-{event}", daemon=True).start()
 
     def _serve(self) -> int:
-        server = self._server
-        began = perf_counter()
-        self._call("started", server.start)
-        status = EXIT_OK
-        first_signal: float | None = None
-        while True:
+        """Do what is to be done on each event, until one of them ends the process."""
+        self._call("started", self._server.start)
+        status: int | None = None
+        while status is None:
             event, outcome = self._inbox.get()
-            if event == "signal" and outcome in self._CHANGES:
-                if first_signal is None:
-                    self._change(outcome)
-            elif event == "changed":
-                if first_signal is None and outcome is not None:
-                    _say_error(outcome)
-                self._changed()
-            elif event == "signal":
-                if first_signal is None:
-                    first_signal = monotonic()
-                    _say(f"{outcome}: stopping; once more to break off what is in flight")
-                    self._call("stopped", server.stop)
-                elif monotonic() - first_signal > _SAME_SIGNAL:
-                    _say(f"{outcome}: breaking off what is in flight")
-                    self._call("forced", lambda: server.stop(0))
-            elif event == "started" and outcome is None:
-                self._announce(perf_counter() - began)
-                self._changed()
-                self._call("ended", server.wait)
-            elif event == "started" and first_signal is None:
-                _say_error(outcome)
-                return self._exit(EXIT_USAGE if isinstance(outcome, ConfigError) else EXIT_STARTUP)
-            elif event == "ended" and first_signal is None and outcome is not None:
-                _say_error(outcome)
-                return self._exit(EXIT_DIED)
-            elif event == "stopped":
-                if isinstance(outcome, ShutdownIncompleteError):
-                    _say_error(outcome)
-                    exit_guard.end_process(EXIT_DIED)
-                return status
+            status = getattr(self, f"_on_{event}")(outcome)
+        return status
+
+    # What follows on an event. Its outcome is a signal's name, or the exception that a call raised;
+    # a status that is returned is the process'.
+
+    def _on_signal(self, name: str) -> None:
+        if name not in self._CHANGES:
+            self._stop(name)
+        elif self._stopping_since is None:
+            self._change(name)
+
+    def _on_started(self, failure: BaseException | None) -> int | None:
+        if failure is None:
+            self._announce(perf_counter() - self._began)
+            self._on_changed(None)
+            self._call("ended", self._server.wait)
+        elif self._stopping_since is None:
+            _say_error(failure)
+            return self._exit(EXIT_USAGE if isinstance(failure, ConfigError) else EXIT_STARTUP)
+        return None
+
+    def _on_changed(self, failure: BaseException | None) -> None:
+        """Do what else was asked for meanwhile."""
+        if failure is not None and self._stopping_since is None:
+            _say_error(failure)
+        self._changing = False
+        if self._changes:
+            self._change(self._changes.pop(0))
+
+    def _on_ended(self, failure: BaseException | None) -> int | None:
+        if failure is None or self._stopping_since is not None:
+            return None
+        _say_error(failure)
+        return self._exit(EXIT_DIED)
+
+    def _on_stopped(self, failure: BaseException | None) -> int:
+        if isinstance(failure, ShutdownIncompleteError):
+            _say_error(failure)
+            exit_guard.end_process(EXIT_DIED)
+        return EXIT_OK
+
+    def _on_forced(self, failure: BaseException | None) -> None:
+        """The first call of ``stop()`` returns too, and tells."""
+
+    def _stop(self, name: str) -> None:
+        if self._stopping_since is None:
+            self._stopping_since = monotonic()
+            _say(f"{name}: stopping; once more to break off what is in flight")
+            self._call("stopped", self._server.stop)
+        elif monotonic() - self._stopping_since > _SAME_SIGNAL:
+            _say(f"{name}: breaking off what is in flight")
+            self._call("forced", lambda: self._server.stop(0))
 
     def _exit(self, status: int) -> int:
         """Return the status, or end with it at once if a worker is left that does not end."""
@@ -192,12 +215,6 @@ class _Command:
             return
         self._changing = True
         self._call("changed", {"SIGHUP": self._reload}.get(name, lambda: self._scale(name)))
-
-    def _changed(self) -> None:
-        """That is done; do what was asked for meanwhile."""
-        self._changing = False
-        if self._changes:
-            self._change(self._changes.pop(0))
 
     def _reload(self) -> None:
         _say("SIGHUP: reloading")
