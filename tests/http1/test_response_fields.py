@@ -10,7 +10,7 @@ import pytest
 
 from subinterp_asgi.http1 import DefaultFields, ResponseWriter, response
 
-from .test_response import LENGTH_5, OK, render
+from .rendering import LENGTH_5, OK, render
 
 # --- fields that are the server's
 

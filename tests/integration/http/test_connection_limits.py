@@ -1,25 +1,15 @@
-"""What bounds a worker: connections, requests, descriptors, and time for those nobody waits for."""
+"""What bounds a worker: connections, requests, and time for those nobody waits for."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import contextvars
-import os
-import resource
-import subprocess
-import sys
-import textwrap
-import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ...support import ROOT, wait_until
-from ..rawclient import TIMEOUT, RawClient, Response, post, request
+from ..rawclient import Response, post, request
 from ..serving import Gate, Notes, respond, serving
 
 
@@ -300,6 +290,7 @@ def test_a_client_that_only_sends_no_more_gets_its_answer_in_time() -> None:
 
 # --- lifespan_context
 
+
 ORIGIN: contextvars.ContextVar[str] = contextvars.ContextVar("ORIGIN", default="nobody")
 
 
@@ -340,167 +331,3 @@ def test_lifespan_context_without_a_lifespan() -> None:
         server.connect() as client,
     ):
         assert client.get().body == client.get().body == b"nobody"
-
-
-# --- descriptors
-
-SERVER = """
-    import json, os, resource, sys, time
-    from subinterp_asgi import Supervisor
-
-    limit, options = int(sys.argv[1]), json.loads(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    with Supervisor("application:app", port=0, access_log=False, **options) as server:
-        print(server.addresses[0][1], flush=True)
-        for _ in sys.stdin:
-            print(time.process_time(), flush=True)
-    print("stopped")
-"""
-APPLICATION = """
-    async def app(scope, receive, send):
-        if scope["type"] != "http":
-            raise RuntimeError("no lifespan")
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"hello"})
-"""
-
-
-class Process:
-    """A server as a process of its own, with so many descriptors at most."""
-
-    def __init__(self, directory: Path, limit: int) -> None:
-        (directory / "server.py").write_text(textwrap.dedent(SERVER))
-        (directory / "application.py").write_text(textwrap.dedent(APPLICATION))
-        self.limit = limit
-        options = (
-            '{"workers": 2, "timeout_header": 600, "timeout_keep_alive": 600, "log_level": "error"}'
-        )
-        self._errors = (directory / "errors").open("w+")
-        self._process = subprocess.Popen(
-            [sys.executable, "server.py", str(limit), options],
-            cwd=directory,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-        self.address = ("127.0.0.1", int(self._ask()))
-
-    def _ask(self) -> str:
-        assert self._process.stdout is not None
-        answer = self._process.stdout.readline()
-        assert answer, f"it has ended:\n{self.errors()}"
-        return answer
-
-    def errors(self) -> str:
-        """What it has written to standard error."""
-        return Path(self._errors.name).read_text()
-
-    def cpu_time(self) -> float:
-        """Seconds of processor time it has used."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return float(self._ask())
-
-    def descriptors(self) -> int:
-        """How many it has open."""
-        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
-
-    def assert_not_spinning(self) -> None:
-        """Check that it sleeps: a thread that does not would use all of this time."""
-        before = self.cpu_time()
-        time.sleep(1.0)
-        assert self.cpu_time() - before < 0.4
-
-    def stop(self) -> None:
-        """Stop it, and check that it ends as it should."""
-        output, _ = self._process.communicate(timeout=30)
-        assert (output, self._process.returncode) == ("stopped\n", 0), self.errors()
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Callable[[int], Process]]:
-    processes: list[Process] = []
-
-    def run(limit: int) -> Process:
-        processes.append(Process(tmp_path, limit))
-        return processes[-1]
-
-    yield run
-    for process in processes:
-        process.close()
-
-
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    """Enough for the clients."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 2048:
-        pytest.skip("this process may not open enough descriptors")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_no_descriptors_left(run: Callable[[int], Process]) -> None:
-    """Workers neither spin nor die, serve whom they have accepted, and later the others."""
-    began = time.monotonic()
-    server = run(64)
-    with contextlib.ExitStack() as stack:
-
-        def connect() -> RawClient:
-            return stack.enter_context(RawClient(server.address))
-
-        early = [connect() for _ in range(4)]
-        for client in early:
-            client.assert_open()
-        others = [connect() for _ in range(100)]  # more than it can accept
-        wait_until(lambda: server.descriptors() >= server.limit, "no descriptor is left")
-        wait_until(lambda: "Too many open files" in server.errors(), "it says so")
-        server.assert_not_spinning()
-        for client in early:
-            client.assert_open()
-        # Each worker may complain when it begins, and after each pause of half a second.
-        assert server.errors().count("\n") <= 2 * (1 + (time.monotonic() - began) / 0.5)
-        for client in others[:70]:
-            client.close()
-        for client in others[70:]:
-            client.assert_open()
-        for client in early:
-            client.assert_open()
-        new = connect()
-        new.assert_open()
-    server.stop()
-    assert "Traceback" not in server.errors()
-
-
-@pytest.mark.usefixtures("many_descriptors")
-def test_many_idle_connections(run: Callable[[int], Process]) -> None:
-    server = run(1024)
-    with RawClient(server.address) as busy:
-        busy.assert_open()
-        before = server.descriptors()
-        idle = [RawClient(server.address) for _ in range(500)]
-        for client in idle[::2]:
-            client.assert_open()
-        wait_until(lambda: server.descriptors() >= before + 500, "all are accepted")
-        server.assert_not_spinning()
-        for _ in range(200):
-            busy.assert_open()
-        for client in idle:
-            client.assert_open()
-        leaving = threading.Thread(target=lambda: [client.reset() for client in idle])
-        leaving.start()
-        for _ in range(200):
-            busy.assert_open()
-        leaving.join(TIMEOUT)
-        wait_until(lambda: server.descriptors() <= before, "all are closed")
-    server.stop()
-    assert server.errors() == ""

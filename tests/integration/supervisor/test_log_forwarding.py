@@ -18,7 +18,7 @@ from subinterp_asgi.control.log_records import rebuild, take
 from subinterp_asgi.supervisor.log_receiver import LogReceiver
 from tests.support import get, nothing_left, wait_until
 
-from ..worker.test_bootstrap import Drive
+from ..worker.driving import Drive
 
 APP = "tests.integration.apps.logged:app"
 CONFIGURATION = {

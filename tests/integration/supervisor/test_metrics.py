@@ -26,8 +26,8 @@ from tests.support import get, nothing_left, wait_until
 from ..pki import Pki, TLSClient
 from ..rawclient import RawClient, post, request
 from ..serving import Gate, Served, access_log, respond, serving
-from ..worker.test_bootstrap import CALL, Drive, OwnBackend
-from ..worker.test_health import HEALTH, LONG, check_health, drain
+from ..worker.driving import CALL, Drive, OwnBackend
+from ..worker.health import HEALTH, LONG, check_health, drain
 
 METRICS: dict[str, Any] = {"metrics_path": "/metrics"}
 BESIDE: dict[str, Any] = {"metrics_bind": "127.0.0.1:0"}

@@ -1,0 +1,113 @@
+"""What applications leave behind: tasks and threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from subinterp_asgi.supervisor import exit_guard
+from tests.support import get, run_script
+
+from .making import both, make
+
+
+@both
+def test_a_task_left_behind_is_cancelled(isolation: str) -> None:
+    with make(isolation=isolation) as server:
+        assert get(server.url, "/leave-task").text == "left"
+
+
+THREADS = """
+    import asyncio, threading, time
+    from pathlib import Path
+    from concurrent.futures import ThreadPoolExecutor
+
+    def wait_for_file(name):
+        while not Path(name).exists():
+            time.sleep(0.005)
+
+    pool = ThreadPoolExecutor(1, "own-pool")
+
+    async def app(scope, receive, send):
+        kind = scope["path"].strip("/")
+        if kind == "default-executor":
+            asyncio.get_running_loop().run_in_executor(None, wait_for_file, "gate")
+        elif kind == "own-executor":
+            pool.submit(wait_for_file, "gate")
+        elif kind == "idle-executor":
+            await asyncio.get_running_loop().run_in_executor(pool, int)
+        elif kind == "thread":
+            threading.Thread(target=wait_for_file, args=("gate",), name="left-behind").start()
+        elif kind == "daemon":
+            thread = threading.Thread(target=wait_for_file, args=("gate",), name="left-behind")
+            thread.daemon = True
+            thread.start()
+        elif kind == "raw":
+            import _thread
+            _thread.start_new_thread(wait_for_file, ("gate",))
+            wait_for_file_begun = time.sleep(0.05)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"left"})
+"""
+
+THREADS_HOST = """
+    import sys, threading, time, urllib.request
+    from pathlib import Path
+    from subinterp_asgi import Supervisor, errors
+    from subinterp_asgi.control import interpreters
+    from subinterp_asgi.supervisor.policy import shutdown
+    shutdown.STOP_MARGIN = 0.3
+    kind, when = sys.argv[1:]
+    server = Supervisor("left:app", port=0, access_log=False, lifespan="off",
+                        shutdown_timeout=30 if when == "soon" else 0.2)
+    server.start()
+    urllib.request.urlopen(server.url + "/" + kind).close()
+    if when == "soon":
+        threading.Timer(0.2, Path("gate").touch).start()
+    try:
+        server.stop(0.1)
+    except errors.ShutdownIncompleteError as exc:
+        print("incomplete", *exc.workers)
+        assert when == "never", when
+        assert server.has_running_workers
+        assert interpreters.alive() == 1
+        if sys.argv[2] == "never":
+            sys.exit(5)
+    assert not server.has_running_workers
+    assert interpreters.alive() == 0
+    print(server.state.value)
+"""
+
+
+@pytest.mark.parametrize("kind", ["default-executor", "own-executor", "thread", "daemon", "raw"])
+def test_threads_left_behind_that_end_are_waited_for(kind: str, tmp_path: Path) -> None:
+    done = run_script(tmp_path, THREADS_HOST, kind, "soon", files={"left.py": THREADS})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
+
+
+def test_idle_threads_of_an_executor_are_no_hindrance(tmp_path: Path) -> None:
+    done = run_script(tmp_path, THREADS_HOST, "idle-executor", "x", files={"left.py": THREADS})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("default-executor", "asyncio_0"),
+        ("own-executor", "own-pool_0"),
+        ("thread", "left-behind"),
+        ("daemon", "left-behind (a daemon)"),
+        ("raw", None),
+    ],
+)
+def test_threads_left_behind_that_never_end_are_named_and_never_closed_under(
+    kind: str, name: str | None, tmp_path: Path
+) -> None:
+    done = run_script(tmp_path, THREADS_HOST, kind, "never", files={"left.py": THREADS})
+    assert done.stdout == "incomplete asgi-worker-0\n", done.stderr
+    # Then the host ends with status 5, which is not safe with that thread in its interpreter.
+    assert done.returncode == exit_guard.EXIT_STATUS
+    assert "workers can't be stopped; the process ends without finalization" in done.stderr
+    if name is not None:
+        assert f"thread {name} still runs after shutdown_timeout=0.2 s" in done.stderr
