@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trustme
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def run_suite(tmp_path: Path, *arguments: str) -> dict[str, int]:

@@ -22,7 +22,7 @@ from conformance.autobahn import report as autobahn_report
 from conformance.autobahn import wstest
 from conformance.autobahn.report import Result, Unusable
 
-from .support import ROOT
+from ..support import ROOT
 
 AGENT = autobahn.AGENT
 URL = "ws://127.0.0.1:1"  # stand-ins don't connect
