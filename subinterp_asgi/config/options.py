@@ -134,12 +134,14 @@ class Config:
     restart_limit: int = option(
         5,
         "How many workers that died may be replaced within restart_window; with the next one the "
-        "supervisor fails. 0: none.",
+        "supervisor fails. As many that are stuck may be besides. 0: none.",
         integer(0),
     )
     restart_window: float = option(60.0, "The time in which they are counted.")
     restart_delay: float = option(
-        0.1, "How long until the first is replaced; it doubles with each, up to 30 s."
+        0.1,
+        "How long until a slot's first worker that died is replaced; it doubles with each of the "
+        "slot's, up to 30 s.",
     )
     timeout_worker_healthcheck: float = option(
         30.0,
