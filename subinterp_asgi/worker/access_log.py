@@ -15,10 +15,26 @@ from http import HTTPStatus
 from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
     from ..config import Config
     from ..types import Address
     from .asgi.state import AccessLog
-    from .log_forwarder import LogForwarder
+
+    class Forwarder(Protocol):
+        """A handler that can log a request without a record."""
+
+        level: int
+
+        @property
+        def filters(self) -> Sequence[object]:
+            """What every record has to pass."""
+
+        @property
+        def log_access(self) -> AccessLog:
+            """Logs a request."""
+
 
 package_logger = logging.getLogger("subinterp_asgi")
 access_logger = logging.getLogger("subinterp_asgi.access")
@@ -111,16 +127,15 @@ def access_text(
     )
 
 
-def choose_access_log(
-    own_interpreter: bool, log_forwarder: LogForwarder | None = None
-) -> AccessLog:
+def choose_access_log(own_interpreter: bool, log_forwarder: Forwarder | None = None) -> AccessLog:
     """Choose the cheapest way: without a record here, if it would only reach our own handler."""
     if not own_interpreter or access_logger.handlers or access_logger.level != logging.NOTSET:
         return log_access
     if log_forwarder is not None:
+        handlers: Sequence[object] = logging.getLogger().handlers
         alone = (
             not package_logger.handlers
-            and logging.getLogger().handlers == [log_forwarder]
+            and handlers == [log_forwarder]
             and package_logger.propagate
             and access_logger.propagate
             and not access_logger.filters

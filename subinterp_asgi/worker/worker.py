@@ -24,6 +24,7 @@ from ..control.scoreboard import private_board
 from ..errors import StateError
 from ..types import TYPE_CHECKING, ASGIApp
 from . import access_log
+from .asgi.http import HTTPSession
 from .asgi.lifespan import Lifespan
 from .asgi.state import AccessLog, ServerState
 from .net.acceptor import Acceptor
@@ -298,7 +299,7 @@ class Worker:
     async def _serve(self, lifespan: Lifespan, poller: Poller) -> None:
         loop = asyncio.get_running_loop()
         context = lifespan.context if self.config.lifespan_context else contextvars.copy_context()
-        self._server_state = ServerState(
+        self._server_state = server_state = ServerState(
             self.app,
             self.config,
             loop,
@@ -310,7 +311,13 @@ class Worker:
         )
         self._connections = Connections(loop, self.config, self._counters, self._progress.set)
         self._acceptor = Acceptor(
-            self._listeners, poller, self._connections, self._server_state, self._inbox
+            self._listeners,
+            poller,
+            self._connections,
+            loop,
+            self.config,
+            lambda connection: HTTPSession(connection, server_state),
+            self._inbox,
         )
         if self._metrics_listeners:
             from .asgi.admin import Admin

@@ -12,6 +12,7 @@ from ...types import TYPE_CHECKING
 from ..net.acceptor import Acceptor
 from ..net.connections import Connections
 from .endpoints import endpoints_alone
+from .http import HTTPSession
 from .state import ServerState
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Admin:
             limit_concurrency=None,
         )
         counters = Counters(new_board(1), 1)
-        self._server_state = ServerState(
+        self._server_state = own_state = ServerState(
             server_state.app,  # which is never called
             config,
             server_state.loop,
@@ -60,9 +61,18 @@ class Admin:
             on_task_end=on_progress,
             context=context,
         )
-        self._server_state.endpoints = endpoints_alone(server_state)
+        own_state.endpoints = endpoints_alone(
+            server_state.config, server_state.counters, lambda: server_state.leaving
+        )
         self._connections = Connections(server_state.loop, config, counters, on_progress)
-        self._acceptor = Acceptor(listeners, poller, self._connections, self._server_state)
+        self._acceptor = Acceptor(
+            listeners,
+            poller,
+            self._connections,
+            server_state.loop,
+            config,
+            lambda connection: HTTPSession(connection, own_state),
+        )
 
     def start(self) -> None:
         """Begin to accept."""

@@ -12,8 +12,9 @@ from ...types import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...config import Config
+    from ...control.counters import Counters
     from ...http1.heads import Request
-    from .state import ServerState
 
 type Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, fields and body of a response."""
@@ -45,42 +46,46 @@ class Endpoints:
         return make()
 
 
-def endpoints_beside_app(server_state: ServerState) -> Endpoints | None:
-    """The endpoints on the listeners of the application, if it shares them with any."""
-    config = server_state.config
-    endpoints = _health(server_state)
+def endpoints_beside_app(
+    config: Config, counters: Counters, leaving: Callable[[], bool]
+) -> Endpoints | None:
+    """The endpoints on the listeners of the application, if it shares them with any.
+
+    Args:
+        config: The options.
+        counters: The counters of the worker, and through them all on the scoreboard.
+        leaving: Whether load balancers shall look elsewhere.
+    """
+    endpoints = _health(config.health_path, leaving)
     if config.metrics_path is not None and config.metrics_bind is None:
-        endpoints |= _metrics(server_state, config.metrics_path)
+        endpoints |= _metrics(config.metrics_path, counters)
     return Endpoints(endpoints, otherwise=None) if endpoints else None
 
 
-def endpoints_alone(server_state: ServerState) -> Endpoints:
+def endpoints_alone(config: Config, counters: Counters, leaving: Callable[[], bool]) -> Endpoints:
     """The endpoints on a listener where there is nothing else.
 
-    Args:
-        server_state: What is served on the other listeners.
+    The arguments are those of ``endpoints_beside_app()``: what is served on the other listeners.
     """
-    path = server_state.config.metrics_path or DEFAULT_METRICS_PATH
     return Endpoints(
-        _health(server_state) | _metrics(server_state, path),
+        _health(config.health_path, leaving)
+        | _metrics(config.metrics_path or DEFAULT_METRICS_PATH, counters),
         otherwise=_text(404, b"Not Found\n"),
     )
 
 
-def _health(server_state: ServerState) -> dict[str, Callable[[], Reply]]:
-    path = server_state.config.health_path
+def _health(path: str | None, leaving: Callable[[], bool]) -> dict[str, Callable[[], Reply]]:
     if path is None:
         return {}
     uncached = (b"cache-control", b"no-store")
     healthy = _text(200, b"OK\n", uncached)
-    leaving = _text(503, b"Draining\n", uncached)
-    return {path: lambda: leaving if server_state.leaving else healthy}
+    draining = _text(503, b"Draining\n", uncached)
+    return {path: lambda: draining if leaving() else healthy}
 
 
-def _metrics(server_state: ServerState, path: str) -> dict[str, Callable[[], Reply]]:
+def _metrics(path: str, counters: Counters) -> dict[str, Callable[[], Reply]]:
     from ...control.prometheus import CONTENT_TYPE, render
 
-    counters = server_state.counters
     fields = [(b"content-type", CONTENT_TYPE)]
 
     def make() -> Reply:

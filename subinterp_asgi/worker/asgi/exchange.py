@@ -15,13 +15,45 @@ from .scope import make_scope
 from .state import APP_FAILURES
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from ...http1.heads import Request
     from ...types import Message
     from ..net.connection import Connection
-    from .http import HTTPSession
     from .state import ServerState
+
+    class Session(Protocol):
+        """What an exchange calls: whoever reads requests from a connection, one after another."""
+
+        advancing: bool
+        """Requests that came together are being served, in one go."""
+
+        @property
+        def body_complete(self) -> bool:
+            """Whether the request's body has been read to its end."""
+
+        @property
+        def at_eof(self) -> bool:
+            """Whether the client will send no more."""
+
+        def read_body(self, exchange: HTTPExchange, /) -> bytes | None:
+            """Return what has come of the body; ``None`` if it is malformed and all is over."""
+
+        def body_awaited(self) -> None:
+            """The application waits for the client to send more of the body."""
+
+        def send_continue(self) -> None:
+            """Tell the client to go on (RFC 9110 section 10.1.1)."""
+
+        def decide_keep_alive(self, exchange: HTTPExchange, /, *, final: bool) -> None:
+            """A head is about to be rendered, which announces a close."""
+
+        def exchange_ended(self, exchange: HTTPExchange, /) -> None:
+            """The exchange's response is complete."""
+
+        def exchange_failed(self, exchange: HTTPExchange, /, *, told: bool) -> int:
+            """It never will be; return the status that the client saw."""
+
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -62,7 +94,7 @@ class HTTPExchange:
 
     def __init__(
         self,
-        session: HTTPSession,
+        session: Session,
         connection: Connection,
         server_state: ServerState,
         request: Request,

@@ -16,9 +16,33 @@ from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Protocol
 
+    from ...http1.heads import Request
+    from ...http1.response import ResponseWriter
     from ...types import Message
-    from .exchange import HTTPExchange
+    from ..net.connection import Connection
+
+    class Exchange(Protocol):
+        """What the messages act on: a request whose response is being sent."""
+
+        request: Request
+        writer: ResponseWriter
+        connection: Connection
+        sending_file: bool
+
+        def check_body_expected(self) -> None:
+            """Raise ``ASGIProtocolError`` unless a piece of the body may come now."""
+
+        def announce(self, *, final: bool) -> None:
+            """A head is about to be rendered."""
+
+        def end(self) -> None:
+            """The response is complete."""
+
+        def fail(self) -> None:
+            """It never will be."""
+
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -35,7 +59,7 @@ ADVERTISED: dict[str, dict[str, object]] = {
 }
 
 
-async def send_early_hint(exchange: HTTPExchange, message: Message) -> None:
+async def send_early_hint(exchange: Exchange, message: Message) -> None:
     """``http.response.early_hint``: a 103 response, before the real one begins."""
     if exchange.writer.head_sent:
         raise ASGIProtocolError("'http.response.early_hint' was sent after the response had begun")
@@ -45,7 +69,7 @@ async def send_early_hint(exchange: HTTPExchange, message: Message) -> None:
         await exchange.connection.drained()
 
 
-async def send_trailers(exchange: HTTPExchange, message: Message) -> None:
+async def send_trailers(exchange: Exchange, message: Message) -> None:
     """``http.response.trailers``: fields after the body."""
     if exchange.sending_file or not exchange.writer.body_complete:
         raise ASGIProtocolError("'http.response.trailers' was sent before the body was complete")
@@ -57,7 +81,7 @@ async def send_trailers(exchange: HTTPExchange, message: Message) -> None:
         exchange.end()
 
 
-async def send_path(exchange: HTTPExchange, message: Message) -> None:
+async def send_path(exchange: Exchange, message: Message) -> None:
     """``http.response.pathsend``: a file by its path, as the whole body."""
     path = message.get("path")
     if not isinstance(path, str) or not os.path.isabs(path):
@@ -73,7 +97,7 @@ async def send_path(exchange: HTTPExchange, message: Message) -> None:
         os.close(file)
 
 
-async def send_zero_copy(exchange: HTTPExchange, message: Message) -> None:
+async def send_zero_copy(exchange: Exchange, message: Message) -> None:
     """``http.response.zerocopysend``: a part of an open file, as a piece of the body."""
     try:
         file = message["file"].fileno()
@@ -90,9 +114,7 @@ async def send_zero_copy(exchange: HTTPExchange, message: Message) -> None:
         os.lseek(file, start + count, os.SEEK_SET)  # as if the file had been read
 
 
-async def _send_file(
-    exchange: HTTPExchange, file: int, offset: int, count: int, *, more: bool
-) -> None:
+async def _send_file(exchange: Exchange, file: int, offset: int, count: int, *, more: bool) -> None:
     writer, connection = exchange.writer, exchange.connection
     exchange.check_body_expected()
     exchange.announce(final=not more)
@@ -119,7 +141,7 @@ async def _send_file(
         exchange.end()
 
 
-HANDLERS: dict[str, Callable[[HTTPExchange, Message], Awaitable[None]]] = {
+HANDLERS: dict[str, Callable[[Exchange, Message], Awaitable[None]]] = {
     "http.response.early_hint": send_early_hint,
     "http.response.trailers": send_trailers,
     "http.response.pathsend": send_path,

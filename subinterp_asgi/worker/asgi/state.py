@@ -49,7 +49,6 @@ class ServerState:
         heads: Parses the heads of all requests.
         defaults: Server and Date fields.
         access_log: Where to report requests, or ``None``.
-        trusted: Peers that may speak for others.
         proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
         extensions: What ``scope["extensions"]`` says.
@@ -87,7 +86,6 @@ class ServerState:
         "scheme",
         "state",
         "timed",
-        "trusted",
     )
 
     def __init__(
@@ -120,11 +118,10 @@ class ServerState:
         self.timed = access_log is not None or self.measuring
         self.root_path = config.root_path
         self.root_path_bytes = config.root_path.encode("utf-8")
-        self.trusted = TrustedProxies(config.forwarded_allow_ips)
         self.proxies: ProxyHeaders | None = None
         if config.proxy_headers:
             self.proxies = ProxyHeaders(
-                self.trusted,
+                TrustedProxies(config.forwarded_allow_ips),
                 header=config.forwarded_header,
                 host=config.forwarded_host,
             )
@@ -142,7 +139,7 @@ class ServerState:
         if config.health_path is not None or config.metrics_path is not None:
             from .endpoints import endpoints_beside_app
 
-            self.endpoints = endpoints_beside_app(self)
+            self.endpoints = endpoints_beside_app(config, counters, lambda: self.leaving)
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an application call as a task in a context of its own.

@@ -14,7 +14,7 @@ from functools import partial
 
 from ...control import handoff
 from ...types import TYPE_CHECKING
-from ..asgi.http import HTTPSession
+from ..proxies.headers import TrustedProxies
 from .connection import Connection
 from .poller import READ
 
@@ -22,14 +22,22 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from ssl import SSLSocket
-    from typing import Any
+    from typing import Any, Protocol
 
+    from ...config import Config
     from ...types import Address
-    from ..asgi.state import ServerState
+    from .connection import Session
     from .connections import Connections
     from .handshake import Handshake
     from .poller import Poller
     from .tls import TLSContext
+
+    class FirstSession(Session, Protocol):
+        """What is spoken on a connection that has just been accepted."""
+
+        def turn_away(self) -> None:
+            """There are too many connections: say so and close."""
+
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -49,7 +57,9 @@ class Acceptor:
         listeners: The sockets.
         poller: Watches them and what is accepted.
         connections: Where what is accepted is kept.
-        server_state: What is served.
+        loop: The loop that everything runs on.
+        config: The options.
+        open_session: Makes the session of a connection.
         inbox: Where other workers hand sockets over, if they do.
 
     Raises:
@@ -61,7 +71,9 @@ class Acceptor:
         listeners: list[socket.socket],
         poller: Poller,
         connections: Connections,
-        server_state: ServerState,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        open_session: Callable[[Connection], FirstSession],
         inbox: int | None = None,
     ) -> None:
         self._listeners = list(listeners)
@@ -71,9 +83,12 @@ class Acceptor:
         self._counters = connections.counters
         self._poller = poller
         self._connections = connections
-        self._server_state = server_state
-        self._config = server_state.config
+        self._loop = loop
+        self._config = config
+        self._open_session = open_session
+        self._trusted = TrustedProxies(config.forwarded_allow_ips)
         self._accepting = False
+        self._draining = False
         self._pausing: asyncio.TimerHandle | None = None
         self._tls = self._make_tls()
         self._addresses: dict[int, Address | None] = {}
@@ -118,6 +133,7 @@ class Acceptor:
 
     def drain(self) -> None:
         """Accept what has connected already, then cease."""
+        self._draining = True
         if self._accepting:
             for listener in self._all():
                 for _ in range(self._config.backlog):
@@ -196,7 +212,7 @@ class Acceptor:
                 raise
             logger.error("can't accept connections: %s; trying again soon", exc.strerror)
             self.stop()
-            self._pausing = self._server_state.loop.call_later(_PAUSE, self.start)
+            self._pausing = self._loop.call_later(_PAUSE, self.start)
             return False
         if self._inbox is not None and handoff.pass_on(self._counters, sock.fileno()):
             sock.detach()
@@ -248,7 +264,7 @@ class Acceptor:
         """First stage, by option: who the client is, said by the proxy that connected."""
         from .proxy_handshake import ProxyHandshake
 
-        if not self._server_state.trusted.trusts(client[0] if client is not None else None):
+        if not self._trusted.trusts(client[0] if client is not None else None):
             logger.debug("%s may not send a PROXY protocol header: closed", client)
             sock.close()
             return
@@ -297,7 +313,7 @@ class Acceptor:
             sock.close()  # reset before it could begin
             return
         self._connections.add(handshake)
-        if self._server_state.draining:
+        if self._draining:
             handshake.drain()
 
     def _serve(
@@ -316,8 +332,7 @@ class Acceptor:
             server=server,
             write_timeout=self._config.timeout_write,
         )
-        session = HTTPSession(connection, self._server_state)
-        connection.session = session
+        connection.session = session = self._open_session(connection)
         self._connections.add(connection)
         if self._connections.crowded:
             session.turn_away()
