@@ -287,8 +287,7 @@ class Acceptor:
         if tls is None:
             self._serve(Connection, sock, client, server)
             return
-        from .tls_handshake import TLSHandshake
-        from .tls_socket import TLSConnection
+        from .tls_socket import TLSConnection, TLSHandshake
 
         def on_open(wrapped: SSLSocket) -> None:
             description = tls.describe(wrapped)  # while it is surely open
