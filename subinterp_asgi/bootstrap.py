@@ -51,6 +51,7 @@ from .types import TYPE_CHECKING
 from .worker import access_log
 from .worker.interpreter import daemon_threads
 from .worker.interpreter.importer import import_app
+from .worker.interpreter.marks import takes_interrupts
 from .worker.net.loop import ServerLoop
 from .worker.worker import Worker
 
@@ -465,6 +466,7 @@ async def _noop_send(message: dict[str, Any]) -> None:
 def _hooks(app: Any, worker_id: int, state: dict[str, Any]) -> dict[str, Any]:
     """Make the hooks that call the application when the worker starts and ends."""
 
+    @takes_interrupts
     def call(event: str) -> Any:
         scope = {
             "type": f"subinterp_asgi.worker.{event}",

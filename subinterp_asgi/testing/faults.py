@@ -25,6 +25,7 @@ from ..control.messages import CMD_FAULT
 from ..errors import StateError, WorkerInterrupted
 from ..supervisor.states import WorkerState
 from ..types import TYPE_CHECKING
+from ..worker.interpreter.marks import stands_for_application
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -167,6 +168,7 @@ def _crash() -> None:
     raise SystemExit("crashed by a test")  # which asyncio lets out of the loop
 
 
+@stands_for_application
 def _freeze(seconds: float) -> None:
     end = monotonic() + seconds
     try:
@@ -176,6 +178,7 @@ def _freeze(seconds: float) -> None:
         return
 
 
+@stands_for_application
 def _freeze_in_c(seconds: float) -> None:
     try:
         time.sleep(seconds)
@@ -188,6 +191,7 @@ def before_serving(
 ) -> Callable[[], Awaitable[None]]:
     """Make a worker's ``on_start`` hook that delays a start or has it fail, after the given one."""
 
+    @stands_for_application
     async def hook() -> None:
         if on_start is not None:
             await on_start()

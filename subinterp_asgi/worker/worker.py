@@ -27,6 +27,7 @@ from . import access_log
 from .asgi.http import HTTPSession
 from .asgi.lifespan import Lifespan
 from .asgi.state import AccessLog, ServerState
+from .interpreter.marks import takes_interrupts
 from .net.acceptor import Acceptor
 from .net.connections import Connections
 from .net.loop import make_poller
@@ -290,6 +291,7 @@ class Worker:
             stopping.cancel()
             await asyncio.wait((starting, stopping))
 
+    @takes_interrupts
     async def _run_startup(self, lifespan: Lifespan) -> None:
         await lifespan.startup(self.config.startup_timeout)
         self._hook_due = True
@@ -378,6 +380,7 @@ class Worker:
                 return self.is_idle()
         return True
 
+    @takes_interrupts
     async def _end(self, lifespan: Lifespan) -> None:
         try:
             if self._on_end is not None and self._hook_due:

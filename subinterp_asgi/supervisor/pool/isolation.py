@@ -150,7 +150,9 @@ def run_in_thread(job: Job) -> None:
     from ...control.counters import Counters
     from ...control.wakeup import Channel
     from ...worker.interpreter.importer import import_app
+    from ...worker.interpreter.marks import takes_interrupts
 
+    @takes_interrupts
     def load_app() -> Any:
         if isinstance(job.app, str):
             return import_app(job.app, factory=job.config.factory)

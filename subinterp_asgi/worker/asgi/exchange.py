@@ -9,6 +9,7 @@ from time import perf_counter
 from ...errors import ASGIProtocolError, ClientDisconnected
 from ...http1.response import ResponseWriter
 from ...types import TYPE_CHECKING
+from ..interpreter.marks import takes_interrupts
 from ..net.connection import NEVER
 from . import extensions
 from .scope import make_scope
@@ -127,6 +128,7 @@ class HTTPExchange:
         self._server_state.request_started()
         self._task = self._server_state.run(self._call_app())
 
+    @takes_interrupts
     async def _call_app(self) -> None:
         failed = True
         try:

@@ -8,6 +8,7 @@ import logging
 
 from ...errors import ASGIProtocolError, LifespanError
 from ...types import TYPE_CHECKING
+from ..interpreter.marks import takes_interrupts
 
 if TYPE_CHECKING:
     from typing import Any
@@ -121,6 +122,7 @@ class Lifespan:
             await asyncio.wait((self._task,), timeout=timeout)
             await self.cancel()
 
+    @takes_interrupts
     async def _call_app(self) -> None:
         scope = {
             "type": "lifespan",

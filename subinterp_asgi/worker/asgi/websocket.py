@@ -20,6 +20,7 @@ from ...websocket.extensions import negotiate_deflate
 from ...websocket.frames import Close, CloseCode, Ping
 from ...websocket.parser import MessageParser
 from ...websocket.writer import MessageWriter
+from ..interpreter.marks import takes_interrupts
 from ..net.connection import HIGH_WATER, NEVER
 from .scope import make_scope
 from .state import APP_FAILURES
@@ -142,6 +143,7 @@ class WebSocketSession:
         if self._disconnect is not None:
             self._begin_grace()  # the end came with the handshake
 
+    @takes_interrupts
     async def _call_app(self) -> None:
         failed = True
         try:

@@ -13,6 +13,7 @@ from ...errors import (
     AppTypeError,
 )
 from ...types import TYPE_CHECKING
+from .marks import takes_interrupts
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _REFUSAL = "does not support loading in subinterpreters"
 
 
+@takes_interrupts
 def import_app(app_path: str, *, factory: bool = False) -> Any:
     """Import an ASGI application by path.
 
@@ -74,6 +76,7 @@ def import_object(path: str) -> Any:
     return found
 
 
+@takes_interrupts
 def _import_module(name: str) -> Any:
     try:
         return importlib.import_module(name)

@@ -24,6 +24,7 @@ from ...control.scoreboard import BUSY_SINCE
 from ...control.wakeup import WatchdogLine
 from ...errors import WorkerInterrupted
 from ...types import TYPE_CHECKING
+from .marks import STANDS_FOR_APPLICATION, TAKES_INTERRUPTS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -35,21 +36,8 @@ _MAX_STACK_TEXT = 20_000
 _AIMING_TIME = 1.0  # seconds to wait for the application's code to be what runs
 _AIMING_INTERVAL = 0.001
 
-_PACKAGE = __name__.partition(".")[0] + "."
-_TAKES_EXCEPTIONS = frozenset(
-    (
-        "HTTPExchange._call_app",
-        "WebSocketSession._call_app",
-        "Lifespan._call_app",
-        "Worker._run_startup",
-        "Worker._end",
-        "_hooks.<locals>.call",
-        "_import_module",
-        "import_app",
-        "run_in_thread.<locals>.load_app",
-    )
-)
-"""Where this package calls the application, and is ready for any exception."""
+_PACKAGE = __name__.removesuffix("worker.interpreter.watchdog")
+"""What the names of this package's modules begin with, wherever somebody keeps a copy of it."""
 
 # Before 3.13.18, sys._current_frames() touches frames of other interpreters, which crashes.
 _FRAMES_ARE_SAFE = sys.version_info >= (3, 13, 18)
@@ -174,23 +162,22 @@ def _would_hit_application(frame: FrameType | None) -> bool:
     entrance of a function where nothing is done yet, or just after the return to an outer frame.
     """
     assert frame is not None
-    if _is_ours(_module_of(frame)) or _module_of(frame).startswith("asyncio."):
+    if _is_ours(frame) or _module_of(frame).startswith("asyncio."):
         return False
     while frame is not None:
-        module, name = _module_of(frame), frame.f_code.co_qualname
-        if module == "asyncio.events" and name == "Handle._run":
+        module = _module_of(frame)
+        if module == "asyncio.events" and frame.f_code.co_qualname == "Handle._run":
             return True  # a task or a callback of the application's; asyncio logs what leaves it
         if module == "asyncio.base_events":
             return False  # the loop: it logs, for example
-        if _is_ours(module):
-            return name in _TAKES_EXCEPTIONS
+        if _is_ours(frame):
+            return frame.f_code in TAKES_INTERRUPTS
         frame = frame.f_back
     return False
 
 
-def _is_ours(module: str) -> bool:
-    # Faults that tests inject stand for the application's.
-    return module.startswith(_PACKAGE) and not module.startswith(_PACKAGE + "testing.")
+def _is_ours(frame: FrameType) -> bool:
+    return _module_of(frame).startswith(_PACKAGE) and frame.f_code not in STANDS_FOR_APPLICATION
 
 
 def _module_of(frame: FrameType) -> str:
