@@ -208,7 +208,7 @@ class HTTPExchange:
         if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)
             if not self._waiters and not self._ended:
-                self.connection.deadline = NEVER  # nobody waits for the body
+                self.connection.expect_within(NEVER)  # nobody waits for the body
 
     def disconnect(self) -> None:
         """There is nobody to serve: tell the application, whatever it has read."""

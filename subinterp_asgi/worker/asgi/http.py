@@ -8,7 +8,6 @@ connection lives on, and what a client is answered that broke the protocol.
 from __future__ import annotations
 
 import logging
-from time import monotonic
 
 from ...errors import ClientDisconnected
 from ...http1.errors import ProtocolError
@@ -65,8 +64,7 @@ class HTTPSession:
         self._in_head = True  # the deadline is that of a request head
         self._lingering = False  # while the worker drains, the next request may be on its way
         self._eof = False
-        timeout = server_state.config.timeout_header
-        connection.deadline = monotonic() + timeout if timeout else NEVER
+        connection.expect_within(server_state.config.timeout_header or NEVER)
 
     # --- called by the connection
 
@@ -85,7 +83,7 @@ class HTTPSession:
             if parser.buffered >= HIGH_WATER:
                 self._connection.pause_reading()
             if not parser.body_complete:
-                self._connection.deadline = NEVER
+                self._connection.expect_within(NEVER)
                 exchange.wake()
 
     def turn_away(self) -> None:
@@ -173,9 +171,7 @@ class HTTPSession:
 
     def body_awaited(self) -> None:
         """The application waits for the client to send more of the body."""
-        timeout = self._server_state.config.timeout_body
-        if timeout:
-            self._connection.deadline = monotonic() + timeout
+        self._connection.expect_within(self._server_state.config.timeout_body or NEVER)
 
     def send_continue(self) -> None:
         """Tell the client to go on (RFC 9110 section 10.1.1)."""
@@ -209,7 +205,7 @@ class HTTPSession:
         """The exchange's response is complete."""
         self._exchange = None
         connection, writer = self._connection, exchange.writer
-        connection.deadline = NEVER
+        # (No time limit is on: that of a body was lifted when it came.)
         if connection.closed:
             return
         if writer.truncated:
@@ -273,7 +269,7 @@ class HTTPSession:
             if upgrade and b"websocket" in upgrade and request.http_version == "1.1":
                 self._upgrade(request)
                 break
-            connection.deadline = NEVER
+            connection.expect_within(NEVER)
             self._in_head = False
             exchange = self._exchange = HTTPExchange(self, connection, self._server_state, request)
             if parser.buffered:
@@ -294,7 +290,7 @@ class HTTPSession:
     def _give(self, reply: Reply, request: Request) -> None:
         """Answer a request with a reply, in the place of an exchange."""
         connection, parser = self._connection, self._parser
-        connection.deadline = NEVER
+        connection.expect_within(NEVER)
         self._in_head = False
         keep_alive = (
             request.keep_alive
@@ -369,18 +365,17 @@ class HTTPSession:
         if self._parser.mid_message:
             if not self._in_head:
                 self._in_head = True
-                timeout = config.timeout_header
-                connection.deadline = monotonic() + timeout if timeout else NEVER
+                connection.expect_within(config.timeout_header or NEVER)
         elif self._server_state.draining:
             # The response was begun too early to announce this, so that the client may have sent
             # its next request already; it is served if it comes within a moment.
             self._in_head = False
             self._lingering = True
-            connection.deadline = NEVER
+            connection.expect_within(NEVER)
             self._server_state.loop.call_later(config.timeout_linger, self._cease_to_linger)
         else:
             self._in_head = False
-            connection.deadline = monotonic() + config.timeout_keep_alive
+            connection.expect_within(config.timeout_keep_alive)  # 0: at once
 
     def _cease_to_linger(self) -> None:
         if self._lingering:
@@ -404,8 +399,7 @@ class HTTPSession:
             connection.close(linger=True)
         else:
             connection.resume_reading()
-            timeout = self._server_state.config.timeout_body
-            connection.deadline = monotonic() + timeout if timeout else NEVER
+            connection.expect_within(self._server_state.config.timeout_body or NEVER)
 
     # --- errors
 

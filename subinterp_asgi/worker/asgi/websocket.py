@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from enum import Enum
-from time import monotonic, perf_counter
+from time import perf_counter
 
 from ...errors import ASGIProtocolError, ClientDisconnected
 from ...http1.response import ResponseWriter, simple_response
@@ -136,7 +136,7 @@ class WebSocketSession:
 
     def run(self) -> None:
         """Call the application."""
-        self._connection.deadline = NEVER
+        self._connection.expect_within(NEVER)
         self._connection.resume_reading()
         self._server_state.request_started()
         self._task = self._server_state.run(self._call_app())
@@ -208,7 +208,7 @@ class WebSocketSession:
             self._write(self._writer.ping())
             if config.ws_ping_timeout:
                 self._probing = True
-                connection.deadline = monotonic() + config.ws_ping_timeout
+                connection.expect_within(config.ws_ping_timeout)
             else:
                 self._await_silence()
 
@@ -329,8 +329,7 @@ class WebSocketSession:
     def _await_silence(self) -> None:
         """Send a ping in a while."""
         if self._state is _State.OPEN:
-            interval = self._server_state.config.ws_ping_interval
-            self._connection.deadline = monotonic() + interval if interval else NEVER
+            self._connection.expect_within(self._server_state.config.ws_ping_interval or NEVER)
 
     # --- ASGI's receive
 
@@ -469,7 +468,7 @@ class WebSocketSession:
         """Send a close frame and wait for the peer's."""
         frame = self._writer.close(code, reason)
         self._state = _State.CLOSING
-        self._connection.deadline = monotonic() + CLOSE_TIMEOUT
+        self._connection.expect_within(CLOSE_TIMEOUT)
         self._write(frame)
         if self._blocked:
             self._blocked = False

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
             """The connection is closed. Called exactly once."""
 
         def timed_out(self) -> None:
-            """``Connection.deadline`` has passed."""
+            """What ``Connection.expect_within()`` was told of has not come in time."""
 
         def drain(self) -> None:
             """The worker is ending: finish what was begun, start nothing new."""
@@ -93,13 +93,13 @@ class Connection:
         client: Address of the peer, or ``None`` for a Unix socket.
         server: Address that it connected to.
         tls: What ASGI's ``tls`` extension says of it, or ``None`` without TLS.
-        deadline: Time (``time.monotonic()``) at which ``session.timed_out()`` is called; ``NEVER``.
         closed: The socket is closed; nothing can be read or written.
     """
 
     __slots__ = (
         "_corked",
         "_counters",
+        "_deadline",
         "_drain_waiters",
         "_eof",
         "_fd",
@@ -118,7 +118,6 @@ class Connection:
         "_write_timeout",
         "client",
         "closed",
-        "deadline",
         "server",
         "session",
         "tls",
@@ -150,7 +149,7 @@ class Connection:
         self.client = client
         self.server = server
         self.tls: dict[str, Any] | None = None
-        self.deadline = NEVER
+        self._deadline = NEVER
         self.closed = False
         self._write_timeout = write_timeout or NEVER
         self._write_deadline = NEVER
@@ -456,7 +455,7 @@ class Connection:
         if self.closed or self._then_close is not None:
             return
         self._then_close = "linger" if linger and not self._eof else "close"
-        self.deadline = NEVER
+        self._deadline = NEVER
         self.uncork()
         if self._out is None:
             self._finish()
@@ -498,7 +497,7 @@ class Connection:
             self.abort()
             return
         self._linger_left = LINGER_SIZE
-        self.deadline = monotonic() + LINGER_TIME
+        self._deadline = monotonic() + LINGER_TIME
         self._paused = False
         self._watch()
         self._registry.answered(self)
@@ -549,14 +548,22 @@ class Connection:
 
     # --- deadlines
 
+    def expect_within(self, seconds: float) -> None:
+        """Have ``session.timed_out()`` called in a while, unless this is called again before.
+
+        Args:
+            seconds: From now on; ``NEVER``: not at all.
+        """
+        self._deadline = monotonic() + seconds
+
     def check_deadlines(self, now: float) -> None:
         """Called by the worker's timer."""
         if self.closed:
             return
         if now >= self._write_deadline:
             self.reset()  # the client does not read; what it may still read is not all
-        elif now >= self.deadline:
-            self.deadline = NEVER
+        elif now >= self._deadline:
+            self._deadline = NEVER
             if self._linger_left >= 0:
                 self.abort()
             else:
