@@ -12,9 +12,9 @@ import socket
 import sys
 from functools import partial
 
+from ...config.trust import TrustedProxies
 from ...control import handoff
 from ...types import TYPE_CHECKING
-from ..proxies.headers import TrustedProxies
 from .connection import Connection
 from .poller import READ
 
