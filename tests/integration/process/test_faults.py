@@ -256,8 +256,8 @@ def test_a_delay_that_is_over(isolation: str) -> None:
 
 @both
 def test_a_delay_beyond_the_timeout_fails(isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subinterp_asgi.supervisor.policy.rollout.START_MARGIN", 0.1)
     with make(isolation, startup_timeout=0.2) as server:
+        monkeypatch.setattr("subinterp_asgi.supervisor.policy.rollout.START_MARGIN", 0.1)
         faults.delay_start(server, 3600)
         with pytest.raises(errors.ReloadError, match=r"did not start within startup_timeout=0\.2"):
             server.reload()
