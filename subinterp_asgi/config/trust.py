@@ -45,8 +45,6 @@ class TrustedProxies:
         ConfigError: An entry is none of these.
     """
 
-    __slots__ = ("_addresses", "_everybody", "_known", "_networks", "_unix", "names")
-
     def __init__(self, allow: str | Iterable[str]) -> None:
         self._everybody = False
         self._unix = False
@@ -116,7 +114,8 @@ def _read_network(entry: str) -> tuple[int, int, int]:
     prefix = value >> shift
     if prefix << shift != value:
         # Either the address or the length is not what was meant.
-        first = inet_ntop(_family(packed), (prefix << shift).to_bytes(len(packed)))
+        family = AF_INET if len(packed) == 4 else AF_INET6
+        first = inet_ntop(family, (prefix << shift).to_bytes(len(packed)))
         raise _bad_entry(entry, f"has bits after its prefix; the network is {first}/{length}")
     return len(packed), shift, prefix
 
@@ -134,10 +133,6 @@ def _pack(host: str, *, unmap: bool = True) -> bytes | None:
     except (OSError, ValueError):  # no address; no text that C can take
         return None
     return packed[12:] if unmap and packed.startswith(_MAPPED) else packed
-
-
-def _family(packed: bytes) -> int:
-    return AF_INET if len(packed) == 4 else AF_INET6
 
 
 def canonical_ip(text: str, *, v6: bool) -> str | None:

@@ -41,11 +41,8 @@ def _compile_pack() -> Callable[[Counters, int, list[int]], None]:
 class Counters(Totals):
     """The counters of one worker; ``Totals`` and ``scoreboard`` say what each of them means.
 
-    Args:
-        board: The scoreboard.
-        index: Number of the worker's slot there.
-
     Attributes:
+        slot: Its words on the board, of which it is the only writer.
         statuses: Responses by the first digit of their status.
         on_limit: Called once ``limit`` requests have begun.
     """
@@ -99,11 +96,7 @@ class Counters(Totals):
         return (monotonic_ns() - woken) / 1e9 if woken else 0.0
 
     def flush(self, busy_since: int = 0) -> None:
-        """Bring the scoreboard up to date.
-
-        Args:
-            busy_since: The heartbeat; 0: the loop is about to sleep.
-        """
+        """Bring the scoreboard up to date, with the heartbeat; 0: the loop is about to sleep."""
         _pack(self, busy_since, self.statuses)
         self._words[:] = self._buffer  # at once: packing clears what it writes to first
         if self.on_limit is not None and self.requests >= self.limit:

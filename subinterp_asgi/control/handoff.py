@@ -37,9 +37,7 @@ _FIONREAD = 0x541B  # Linux' number for it (termios, which has it, costs an impo
 def pass_on(counters: Counters, fd: int) -> bool:
     """Pass an accepted socket to a worker that has far fewer connections, if there is one.
 
-    Args:
-        counters: The counters of this worker.
-        fd: The socket's descriptor. If it was passed on it is the other worker's.
+    If it was passed on, its descriptor is the other worker's.
     """
     most = (counters.connections - SLACK) * 8 // 9
     return most >= 0 and _pass_to_less_than(most, counters, fd)
@@ -48,10 +46,7 @@ def pass_on(counters: Counters, fd: int) -> bool:
 def leave(counters: Counters, fd: int) -> bool:
     """Pass a socket to the worker that has the fewest connections, if there is another one at all.
 
-    Args:
-        counters: The counters of this worker.
-        fd: The socket's descriptor. If it was passed on it is the other worker's, which must not
-            count it as accepted once more.
+    As ``pass_on()``, but the other worker must not count it as accepted once more.
     """
     return _pass_to_less_than(_ANY, counters, ~fd)
 

@@ -36,9 +36,14 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _STANDARD_COUNT = len(vars(logging.makeLogRecord({})))
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
+_ATTRIBUTES = (
+    *("created", "levelno", "levelname", "name", "msg", "exc_text", "stack_info"),
+    *("thread", "threadName", "taskName", "pathname", "lineno", "funcName"),
+)
+"""What a frame's tuple has of a record; what else was added to that follows as a dictionary."""
 LEVELNO = 1
 NAME = 3
-"""Places in a frame's tuple of what decides whether the host wants the record."""
+"""Places in it of what decides whether the host wants the record."""
 
 _formatter = logging.Formatter()
 
@@ -93,11 +98,7 @@ def encode(record: logging.LogRecord, own_thread: int | None = None) -> bytes:
 def encode_info(name: str, text: str, own_thread: int, origin: CodeType) -> bytes:
     """Make the frame of a record of level INFO, which costs a tenth of the record itself.
 
-    Args:
-        name: Name of the logger.
-        text: The message.
-        own_thread: Identifier of the worker's thread, which calls this.
-        origin: The code that would have logged.
+    It says to come from the worker's thread, which calls this, and from the code ``origin``.
     """
     where = (origin.co_filename, origin.co_firstlineno, origin.co_name)
     level = (logging.INFO, "INFO")
@@ -135,43 +136,21 @@ def take(buffer: bytearray) -> list[Fields]:
 
 
 def rebuild(fields: Fields, own_thread_name: str) -> logging.LogRecord:
-    """Make a record of what was in a frame.
-
-    Args:
-        fields: One item of ``take()``.
-        own_thread_name: The name of the worker's thread.
+    """Make a record of one item of ``take()``; ``own_thread_name`` is that of the worker's thread.
 
     Raises:
         ValueError: The frame was none of ours.
     """
-    (
-        created,
-        levelno,
-        levelname,
-        name,
-        text,
-        exc_text,
-        stack_info,
-        thread,
-        thread_name,
-        task_name,
-        pathname,
-        lineno,
-        func_name,
-        extras,
-    ) = fields
+    *values, extras = fields
     record = logging.makeLogRecord(extras or {})  # by the host's factory, if it has set one
     # Of this interpreter's clock, which began to count at another time than the worker's.
-    record.relativeCreated -= (record.created - created) * 1000
-    record.created = created
-    record.msecs = created * 1000 % 1000
-    record.levelno, record.levelname = levelno, levelname
-    record.name, record.msg = name, text
-    record.exc_text, record.stack_info = exc_text, stack_info
-    record.thread, record.threadName = thread, thread_name or own_thread_name
-    record.taskName = task_name
-    record.pathname, record.lineno, record.funcName = pathname, lineno, func_name
-    record.filename = pathname.rpartition("/")[2]
+    rebuilt = record.created
+    for name, value in zip(_ATTRIBUTES, values, strict=True):
+        setattr(record, name, value)
+    record.relativeCreated -= (rebuilt - record.created) * 1000
+    record.msecs = record.created * 1000 % 1000
+    record.threadName = record.threadName or own_thread_name
+    record.filename = record.pathname.rpartition("/")[2]
     record.module = record.filename.rpartition(".")[0] or record.filename
     return record
 

@@ -22,37 +22,37 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 def render(board: Slot) -> bytes:
     """Render what a scoreboard says at this moment."""
-    page = _Page()
     sums, workers = scoreboard.snapshot(board)
-    _add_rows(page, "counter", sums)
-    page.add(
-        "responses_total",
-        "counter",
-        "Responses by class of their status.",
-        [(f'{{class="{n}xx"}}', sums[STATUS + n]) for n in range(1, 6)],
-    )
-    page.add(
-        "request_duration_seconds",
-        "histogram",
-        "Time from a request's head to the end of its response.",
-        _histogram(sums[LATENCY_SUM], sums[LATENCY : LATENCY + len(LATENCY_BOUNDS) + 1]),
-    )
-    page.add("workers", "gauge", "Workers that have not ended.", [("", len(workers))])
-    _add_rows(page, "gauge", sums)
-    page.add(
-        "workers_accepting",
-        "gauge",
-        "Workers that accept connections.",
-        [("", sum(words[scoreboard.ACCEPTING] for words in workers.values()))],
-    )
-    _add_health(page, workers)
-    return page.render()
+    accepting = sum(words[scoreboard.ACCEPTING] for words in workers.values())
+    lines = [
+        *_rows("counter", sums),
+        *_metric(
+            "responses_total",
+            "counter",
+            "Responses by class of their status.",
+            [(f'{{class="{n}xx"}}', sums[STATUS + n]) for n in range(1, 6)],
+        ),
+        *_metric(
+            "request_duration_seconds",
+            "histogram",
+            "Time from a request's head to the end of its response.",
+            _histogram(sums[LATENCY_SUM], sums[LATENCY : LATENCY + len(LATENCY_BOUNDS) + 1]),
+        ),
+        *_metric("workers", "gauge", "Workers that have not ended.", [("", len(workers))]),
+        *_rows("gauge", sums),
+        *_metric(
+            "workers_accepting", "gauge", "Workers that accept connections.", [("", accepting)]
+        ),
+        *_health(workers),
+        "",
+    ]
+    return "\n".join(lines).encode("ascii")
 
 
-def _add_rows(page: _Page, kind: str, sums: Sequence[int]) -> None:
+def _rows(kind: str, sums: Sequence[int]) -> Iterable[str]:
     for name, (its_kind, metric, text) in scoreboard.ROWS.items():
         if its_kind == kind:
-            page.add(metric, kind, text, [("", sums[scoreboard.WORDS[name]])])
+            yield from _metric(metric, kind, text, [("", sums[scoreboard.WORDS[name]])])
 
 
 def _histogram(microseconds: int, buckets: Sequence[int]) -> Iterable[tuple[str, float]]:
@@ -64,8 +64,8 @@ def _histogram(microseconds: int, buckets: Sequence[int]) -> Iterable[tuple[str,
     yield "_count", count
 
 
-def _add_health(page: _Page, workers: dict[int, list[int]]) -> None:
-    """Add what tells of workers that are held up; each for itself, since a sum would say nothing.
+def _health(workers: dict[int, list[int]]) -> Iterable[str]:
+    """What tells of workers that are held up; each for itself, since a sum would say nothing.
 
     The number of the slot is among the labels because two workers may have all else in common, such
     as one that is stuck and the one in its place.
@@ -81,13 +81,13 @@ def _add_health(page: _Page, workers: dict[int, list[int]]) -> None:
         since = words[scoreboard.BUSY_SINCE]
         lags.append((labels, words[scoreboard.LAG] / 1e9))
         busy.append((labels, max(0, now - since) / 1e9 if since else 0.0))
-    page.add(
+    yield from _metric(
         "worker_loop_lag_seconds",
         "gauge",
         "How long the worker's loop was held up lately at one time.",
         lags,
     )
-    page.add(
+    yield from _metric(
         "worker_busy_seconds",
         "gauge",
         "How long the worker's loop has not slept nor begun a round; it grows if it is stuck.",
@@ -95,24 +95,8 @@ def _add_health(page: _Page, workers: dict[int, list[int]]) -> None:
     )
 
 
-class _Page:
-    """Lines of the text format."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def add(self, name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> None:
-        """Add a metric.
-
-        Args:
-            name: Its name, without the prefix that all have.
-            kind: Its type.
-            text: What it says.
-            samples: What follows the name, and the value.
-        """
-        name = f"subinterp_asgi_{name}"
-        self._lines += (f"# HELP {name} {text}", f"# TYPE {name} {kind}")
-        self._lines += (f"{name}{suffix} {value}" for suffix, value in samples)
-
-    def render(self) -> bytes:
-        return "\n".join((*self._lines, "")).encode("ascii")
+def _metric(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> list[str]:
+    """The lines of a metric; a sample is what follows its name, and the value."""
+    name = f"subinterp_asgi_{name}"
+    head = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+    return head + [f"{name}{suffix} {value}" for suffix, value in samples]

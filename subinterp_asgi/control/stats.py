@@ -5,20 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, make_dataclass
 
 from ..types import TYPE_CHECKING
-from .scoreboard import (
-    CONNECTIONS,
-    ERRORS,
-    GENERATION,
-    IN_FLIGHT,
-    LAG,
-    REQUESTS,
-    ROWS,
-    STATUS,
-    WEBSOCKETS,
-    WORDS,
-    WORKER,
-    snapshot,
-)
+from .scoreboard import GENERATION, LAG, ROWS, STATUS, WORDS, WORKER, snapshot
 
 if TYPE_CHECKING:
     from typing import Any, Self
@@ -28,6 +15,9 @@ else:
     Totals = make_dataclass(
         "Totals", dict.fromkeys(ROWS, int).items(), frozen=True, slots=True, kw_only=True
     )
+
+
+_OF_A_WORKER = ("requests", "in_flight", "connections", "websockets", "errors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +57,7 @@ class Stats(Totals):
             WorkerStats(
                 worker_id=slot[WORKER] - 1,
                 generation=slot[GENERATION],
-                requests=slot[REQUESTS],
-                in_flight=slot[IN_FLIGHT],
-                connections=slot[CONNECTIONS],
-                websockets=slot[WEBSOCKETS],
-                errors=slot[ERRORS],
+                **{name: slot[WORDS[name]] for name in _OF_A_WORKER},
                 lag=slot[LAG] / 1e9,
             )
             for slot in slots.values()

@@ -18,25 +18,41 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Wakeup:
-    """A flag that one thread sets and another waits for, as a descriptor; as ``threading.Event``.
+class _Pair:
+    """A reading and a writing descriptor, which may be one and the same.
 
     Args:
-        numbers: Reading and writing descriptor, borrowed from another ``Wakeup`` which must
-            outlive this one; by default a new pair, to be closed with ``close()``.
+        numbers: Borrowed from another pair, which must outlive this one; by default a new pair, to
+            be closed with ``close()``.
     """
 
     def __init__(self, numbers: tuple[int, int] | None = None) -> None:
         self._closed = False
-        if numbers is not None:
-            self.numbers = numbers
-        elif sys.platform == "linux" and hasattr(os, "eventfd"):
+        self.numbers = self._open() if numbers is None else numbers
+
+    def _open(self) -> tuple[int, int]:
+        numbers = os.pipe()
+        os.set_blocking(numbers[1], False)
+        return numbers
+
+    def close(self) -> None:
+        """Close the descriptors; once, since their numbers may be others' afterwards."""
+        if not self._closed:
+            self._closed = True
+            for fd in set(self.numbers):
+                os.close(fd)
+
+
+class Wakeup(_Pair):
+    """A flag that one thread sets and another waits for, as a descriptor; a ``threading.Event``."""
+
+    def _open(self) -> tuple[int, int]:
+        if sys.platform == "linux" and hasattr(os, "eventfd"):
             fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self.numbers = (fd, fd)
-        else:
-            self.numbers = os.pipe()
-            for fd in self.numbers:
-                os.set_blocking(fd, False)
+            return fd, fd
+        numbers = super()._open()
+        os.set_blocking(numbers[0], False)
+        return numbers
 
     def set(self) -> None:
         """Make the reading descriptor readable. Safe in any thread and in signal handlers."""
@@ -53,9 +69,8 @@ class Wakeup:
 
     def wait(self, timeout: float | None = None) -> None:
         """Block this thread until it is set, or for as many seconds."""
-        if sys.platform != "win32" and hasattr(
-            select, "poll"
-        ):  # select() refuses descriptors from 1024 on
+        # select() refuses descriptors from 1024 on.
+        if sys.platform != "win32" and hasattr(select, "poll"):
             waiter = select.poll()
             waiter.register(self.numbers[0], select.POLLIN)
             waiter.poll(None if timeout is None else timeout * 1000)
@@ -66,21 +81,9 @@ class Wakeup:
         """The reading descriptor."""
         return self.numbers[0]
 
-    def close(self) -> None:
-        """Close the descriptors; once, since their numbers may be others' afterwards."""
-        if not self._closed:
-            self._closed = True
-            for fd in set(self.numbers):
-                os.close(fd)
-
 
 class Channel:
-    """A queue with a wakeup: ``put()`` sets it, whoever gets may wait for it.
-
-    Args:
-        queue: The queue.
-        wakeup: Set after each item.
-    """
+    """A queue with a wakeup: ``put()`` sets it, whoever gets may wait for it."""
 
     def __init__(self, queue: Any, wakeup: Wakeup) -> None:
         self._queue = queue
@@ -96,28 +99,16 @@ class Channel:
         return self._queue.get_nowait()
 
 
-class WatchdogLine:
+class WatchdogLine(_Pair):
     """A pipe by which a supervisor reaches the watchdog of a worker whose loop is held up.
 
     What is asked names the heartbeat that the supervisor saw (the slot's ``BUSY_SINCE``), and is
-    void if the loop has gone on since.
-
-    Args:
-        numbers: Reading and writing descriptor, borrowed from another ``WatchdogLine`` which must
-            outlive this one; by default a new pair, to be closed with ``close()`` once the worker
-            has ended.
+    void if the loop has gone on since. Closed once the worker has ended.
     """
 
     REPORT = b"r"
     INTERRUPT = b"i"
     QUIT = b"q"
-
-    def __init__(self, numbers: tuple[int, int] | None = None) -> None:
-        self._closed = False
-        if numbers is None:
-            numbers = os.pipe()
-            os.set_blocking(numbers[1], False)
-        self.numbers = numbers
 
     def report(self, busy_since: int) -> None:
         """Ask where the worker is held up; a ``stuck`` status may answer."""
@@ -144,10 +135,3 @@ class WatchdogLine:
             # A pipe takes so few octets as a whole or not at all. A full one is not read by anyone.
             with contextlib.suppress(BlockingIOError):
                 os.write(self.numbers[1], request + busy_since.to_bytes(8, "little"))
-
-    def close(self) -> None:
-        """Close the descriptors; once, since their numbers may be others' afterwards."""
-        if not self._closed:
-            self._closed = True
-            for fd in self.numbers:
-                os.close(fd)

@@ -14,15 +14,9 @@ else:
 
 
 class Cache(_Base):
-    """A dictionary that forgets all when it becomes too large.
+    """A dictionary that forgets all before the sum of all sizes, ``size``, is above ``limit``.
 
     Peers choose what is remembered, hence the bound.
-
-    Args:
-        limit: The largest sum of all sizes.
-
-    Attributes:
-        size: The sum of all sizes.
     """
 
     __slots__ = ("_limit", "_seen", "size")
@@ -36,13 +30,7 @@ class Cache(_Base):
         self.size = 0
 
     def remember(self, key: Hashable, value: object, size: int) -> None:
-        """Keep a value.
-
-        Args:
-            key: Where to find it; not there yet.
-            value: The value.
-            size: What counts towards the limit.
-        """
+        """Keep a value whose key is not there yet; ``size`` counts towards the limit."""
         if self.size + size > self._limit:
             self.clear()
         self.size += size

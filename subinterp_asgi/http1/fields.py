@@ -153,12 +153,7 @@ class FieldCache:
     A client sends the same fields with each request of a connection, mostly; to find them parsed
     saves a tenth of the time of a small request. What is shared can't be changed: whoever needs a
     list makes one of ``items``. Bounded in octets, since clients choose what is remembered.
-
-    Args:
-        limit_fields, limit_field_size: As ``split_fields()``.
     """
-
-    __slots__ = ("_blocks", "_limit_field_size", "_limit_fields")
 
     MAX_BLOCK = 2048
     MAX_SIZE = 262144

@@ -23,9 +23,8 @@ _VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 FIELD_LINE = re.compile(rb"(" + TCHAR + rb"++):(" + _VALUE + rb")\r\n")
 FIELD_BLOCK = re.compile(rb"(?:" + TCHAR + rb"++:" + _VALUE + rb"\r\n)*+")
 
-# What an application may send as a field name, and as a value.
+# What an application may send as a field name.
 FIELD_NAME = TOKEN
-FIELD_VALUE = re.compile(_VALUE)
 
 # RFC 9110 section 8.6. Nineteen digits are below 2**64 and more than any body has.
 CONTENT_LENGTH = re.compile(rb"[0-9]{1,19}+")
@@ -39,8 +38,6 @@ CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}+")
 # A line feed without its carriage return. RFC 9112 section 2.2 lets a recipient accept it as a line
 # end; intermediaries differ on that, which is how requests are smuggled, so that it is refused.
 BARE_LF = re.compile(rb"(?<!\r)\n")
-# A carriage return without its line feed, other than at the end of what has arrived.
-BARE_CR = re.compile(rb"\r(?=[^\n])")
 
 # RFC 9110 section 4.2: uri-host [":" port]. An IP-literal in brackets, else a reg-name.
 HOST = re.compile(

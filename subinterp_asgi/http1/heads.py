@@ -83,14 +83,9 @@ class HeadParser:
     What is remembered has come twice, since to keep what never comes again costs more than a
     tenth, and is bounded in octets, since clients choose it.
 
-    Args:
-        limits: Bounds to enforce; the defaults are those of ``Config``.
-
     Attributes:
-        limits: The bounds.
+        limits: The bounds to enforce; the defaults are those of ``Config``.
     """
-
-    __slots__ = ("_fields", "_heads", "limits")
 
     MAX_HEAD = 2048
     MAX_SIZE = 262144
@@ -158,13 +153,7 @@ class HeadParser:
 
 
 def first_line_error(data: bytes | bytearray, limits: Limits, pos: int = 0) -> ProtocolError:
-    """Say what is wrong with a request line that does not match the grammar.
-
-    Args:
-        data: Octets with a line end in them.
-        limits: Bounds on what a client may send.
-        pos: Where the line begins.
-    """
+    """Say what is wrong with a line, from ``pos`` on, that is there and matches no grammar."""
     if data.find(b"\r\n", pos) - pos > limits.limit_request_line:
         return ProtocolError("request line too long", 414)
     return ProtocolError("malformed request line")

@@ -22,14 +22,7 @@ _NO_CONTENT = frozenset((204, 205, 304))
 
 
 class DefaultFields:
-    """The Server and Date fields, rendered once a second.
-
-    Args:
-        server: Send ``Server``.
-        date: Send ``Date`` (RFC 9110 section 6.6.1).
-    """
-
-    __slots__ = ("_rendered", "_second", "_server_line", "_with_date")
+    """The Server and Date fields (RFC 9110 section 6.6.1), those that are on, once a second."""
 
     def __init__(self, *, server: bool = True, date: bool = True) -> None:
         self._server_line = b"server: %s\r\n" % SERVER if server else b""
@@ -60,13 +53,8 @@ def http_date(second: int) -> bytes:
     """Format a POSIX time as IMF-fixdate (RFC 9110 section 5.6.7), whatever the locale is."""
     t = time.gmtime(second)
     return b"%s, %02d %s %04d %02d:%02d:%02d GMT" % (
-        _DAYS[t.tm_wday],
-        t.tm_mday,
-        _MONTHS[t.tm_mon - 1],
-        t.tm_year,
-        t.tm_hour,
-        t.tm_min,
-        t.tm_sec,
+        *(_DAYS[t.tm_wday], t.tm_mday, _MONTHS[t.tm_mon - 1], t.tm_year),
+        *t[3:6],
     )
 
 
@@ -132,10 +120,7 @@ class ResponseWriter:
     ) -> None:
         """Take status and fields of a response; nothing is rendered before the body begins.
 
-        Args:
-            status: The status code.
-            fields: (name, value) pairs.
-            trailers: ``send_trailers()`` will be called after the body.
+        With ``trailers``, ``send_trailers()`` will be called after the body.
 
         Raises:
             ASGIProtocolError: The status is no final status code, or a field could not be sent as
@@ -158,11 +143,7 @@ class ResponseWriter:
         )
 
     def send(self, body: bytes, *, more: bool) -> bytes:
-        """Return the bytes for a piece of the body, with the head before the first.
-
-        Args:
-            body: The piece; it may be empty.
-            more: Whether further pieces follow.
+        """Return the bytes for a piece of the body, perhaps empty, with the head before the first.
 
         Raises:
             ASGIProtocolError: The body is longer than its Content-Length.
@@ -189,7 +170,7 @@ class ResponseWriter:
     def frame(self, size: int, *, more: bool) -> tuple[bytes, bytes]:
         """Return what goes before and after a piece of ``size`` octets that is sent otherwise.
 
-        A piece of a ``bodiless`` response is not sent at all. Arguments and errors as ``send()``.
+        A piece of a ``bodiless`` response is not sent at all. Errors as ``send()``.
         """
         if self._remaining != ANY_LENGTH and not self.bodiless:
             if size > self._remaining:

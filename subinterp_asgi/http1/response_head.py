@@ -34,10 +34,6 @@ _SPECIAL = {
 class ResponseStart:
     """Status line and fields. It may be shared by all responses that begin alike: don't change it.
 
-    Args:
-        status: The status code.
-        fields: (name, value) pairs.
-
     Attributes:
         block: The status line and the field lines that are sent as they are.
         length: Content-Length, or ``ANY_LENGTH``.

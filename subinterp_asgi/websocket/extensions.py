@@ -90,16 +90,6 @@ class DeflateOptions:
             become 30. Compressing takes at least 1 µs here, and as much again at the client.
     """
 
-    __slots__ = (
-        "client_max_window_bits",
-        "client_no_context_takeover",
-        "level",
-        "memory_level",
-        "server_max_window_bits",
-        "server_no_context_takeover",
-        "threshold",
-    )
-
     def __init__(
         self,
         *,
@@ -130,15 +120,6 @@ class DeflateAgreement:
         client_max_window_bits: The client's largest window.
         response: The extension's element of the response's ``Sec-WebSocket-Extensions``.
     """
-
-    __slots__ = (
-        "_options",
-        "client_max_window_bits",
-        "client_no_context_takeover",
-        "response",
-        "server_max_window_bits",
-        "server_no_context_takeover",
-    )
 
     def __init__(
         self,
@@ -199,12 +180,8 @@ def negotiate_deflate(
 ) -> DeflateAgreement | None:
     """Accept the first offer of permessage-deflate that can be accepted (RFC 7692 section 5).
 
-    Args:
-        offers: What the client offered, its preferences first.
-        options: What the server wants.
-
-    Returns:
-        ``None`` if the extension was not offered, or never with parameters that are valid.
+    The client's preferences come first. ``None``: the extension was not offered, or never with
+    parameters that are valid.
     """
     options = options or DeflateOptions()
     for name, parameters in offers:

@@ -48,38 +48,42 @@ def sendable(code: int) -> bool:
 
 
 class _Control:
-    """A ping or a pong, with its payload."""
+    """What a control frame carries, in slots. Equal if class and all of that are."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def _key(self) -> tuple[object, ...]:
+        return type(self), *(getattr(self, name) for name in self.__slots__)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._key()[1:]))})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, _Control) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+class Ping(_Control):
+    """A ping came, and is to be answered with a pong of the same payload (section 5.5.2)."""
 
     __slots__ = ("payload",)
 
     def __init__(self, payload: bytes = b"") -> None:
         self.payload = payload
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.payload!r})"
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return self.payload == other.payload
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.payload))
-
-
-class Ping(_Control):
-    """A ping came, and is to be answered with a pong of the same payload (section 5.5.2)."""
-
-    __slots__ = ()
-
 
 class Pong(_Control):
     """A pong came, asked for or not (section 5.5.3)."""
 
-    __slots__ = ()
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes = b"") -> None:
+        self.payload = payload
 
 
-class Close:
+class Close(_Control):
     """The peer's close frame came (section 5.5.1); nothing follows.
 
     Attributes:
@@ -92,17 +96,6 @@ class Close:
     def __init__(self, code: int = CloseCode.NO_STATUS, reason: str = "") -> None:
         self.code = code
         self.reason = reason
-
-    def __repr__(self) -> str:
-        return f"Close({self.code}, {self.reason!r})"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Close):
-            return NotImplemented
-        return self.code == other.code and self.reason == other.reason
-
-    def __hash__(self) -> int:
-        return hash((self.code, self.reason))
 
 
 type Event = str | bytes | Ping | Pong | Close

@@ -64,7 +64,6 @@ class Handshake:
         Args:
             subprotocol: The one to speak, of those that the client offers.
             headers: Further fields.
-            deflate: The agreement on permessage-deflate.
             defaults: Source of the Server and Date fields.
 
         Raises:
@@ -102,10 +101,7 @@ def read_handshake(
 
     ``Host`` is for the HTTP parser to check.
 
-    Args:
-        method: The request's method.
-        http_version: Its version, as in ``Request.http_version``.
-        headers: Its fields, with lower-cased names.
+    Arguments are those of an ``http1.Request``: the names of its fields are lower-cased.
 
     Raises:
         HandshakeError: The version of the protocol is not 13 (426), or anything else is not as it

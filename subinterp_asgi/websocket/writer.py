@@ -31,10 +31,7 @@ _BINARY = [bytes((FIN | BINARY, size)) for size in range(LENGTH_16)]
 
 
 class MessageWriter:
-    """Writes what one side of a connection sends.
-
-    Args:
-        deflater: Compresses messages, if that was agreed upon.
+    """Writes what one side of a connection sends, compressed if that was agreed upon.
 
     Attributes:
         close_sent: A close frame was rendered; nothing may follow it (section 5.5.1).

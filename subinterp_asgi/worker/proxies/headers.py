@@ -48,8 +48,6 @@ class ProxyHeaders:
             for proxies that always set them, or remove what clients send.
     """
 
-    __slots__ = ("_elements", "_host", "_names", "_read", "_trusted", "_trusts")
-
     def __init__(
         self,
         trusted: TrustedProxies,
@@ -90,7 +88,6 @@ class ProxyHeaders:
         Args:
             headers: Fields of the request, their names in lower case. They are left alone.
             client: Address of the peer; ``None`` on a Unix socket.
-            server: Address that the peer connected to.
             scheme: ``"http"`` or ``"https"``, or ``"ws"`` or ``"wss"``; the answer is of the same
                 pair.
         """
