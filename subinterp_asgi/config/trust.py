@@ -16,6 +16,10 @@ from ..types import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..types import Address
+
+MAX_PORT = 65535
+
 _MEMO_SIZE = 1024
 """Hosts whose trust is remembered. Peers choose what is asked for, so that it must have a bound."""
 _LONGEST_NAME = 253
@@ -146,3 +150,9 @@ def canonical_ip(text: str, *, v6: bool) -> str | None:
     except (OSError, ValueError):
         return None
     return canonical if v6 or canonical == text else None
+
+
+def read_address(host: str, port: str | bytes | None, *, v6: bool) -> Address | None:
+    """Return an address with a port given in digits, or else 0; ``None`` if either is not one."""
+    canonical, number = canonical_ip(host, v6=v6), int(port or 0)
+    return None if canonical is None or number > MAX_PORT else (canonical, number)

@@ -62,56 +62,16 @@ This vocabulary is part of the package's public interface and follows its versio
 from __future__ import annotations
 
 from ..types import TYPE_CHECKING
+from . import messages
 from .launch import Runtime
-from .messages import (
-    CMD_ADOPT,
-    CMD_DISOWN,
-    CMD_DRAIN,
-    CMD_FAULT,
-    CMD_RELOAD_TLS,
-    CMD_SERVE,
-    CMD_SHUTDOWN,
-    DRAIN_RESTART,
-    QUEUE_SIZE,
-    STATUS_DRAINING,
-    STATUS_ERROR,
-    STATUS_EXHAUSTED,
-    STATUS_IDLE,
-    STATUS_SERVING,
-    STATUS_SPARE,
-    STATUS_STARTED,
-    STATUS_STOPPED,
-    STATUS_STUCK,
-)
+from .messages import *  # noqa: F403
 from .wakeup import Channel, Wakeup, WatchdogLine
 
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = [
-    "CMD_ADOPT",
-    "CMD_DISOWN",
-    "CMD_DRAIN",
-    "CMD_FAULT",
-    "CMD_RELOAD_TLS",
-    "CMD_SERVE",
-    "CMD_SHUTDOWN",
-    "DRAIN_RESTART",
-    "QUEUE_SIZE",
-    "STATUS_DRAINING",
-    "STATUS_ERROR",
-    "STATUS_EXHAUSTED",
-    "STATUS_IDLE",
-    "STATUS_SERVING",
-    "STATUS_SPARE",
-    "STATUS_STARTED",
-    "STATUS_STOPPED",
-    "STATUS_STUCK",
-    "Channel",
-    "Runtime",
-    "Wakeup",
-    "WatchdogLine",
-]
+__all__ = ["Channel", "Runtime", "Wakeup", "WatchdogLine"]
+__all__ += messages.__all__
 
 _OLD_NAMES = {"Doorbell": "Wakeup", "RungQueue": "Channel"}
 

@@ -36,10 +36,21 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _STANDARD_COUNT = len(vars(logging.makeLogRecord({})))
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
-_ATTRIBUTES = (
-    *("created", "levelno", "levelname", "name", "msg", "exc_text", "stack_info"),
-    *("thread", "threadName", "taskName", "pathname", "lineno", "funcName"),
-)
+_ATTRIBUTES = [
+    "created",
+    "levelno",
+    "levelname",
+    "name",
+    "msg",
+    "exc_text",
+    "stack_info",
+    "thread",
+    "threadName",
+    "taskName",
+    "pathname",
+    "lineno",
+    "funcName",
+]
 """What a frame's tuple has of a record; what else was added to that follows as a dictionary."""
 LEVELNO = 1
 NAME = 3

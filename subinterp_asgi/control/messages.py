@@ -11,6 +11,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+__all__ = [
+    "CMD_ADOPT",
+    "CMD_DISOWN",
+    "CMD_DRAIN",
+    "CMD_FAULT",
+    "CMD_RELOAD_TLS",
+    "CMD_SERVE",
+    "CMD_SHUTDOWN",
+    "DRAIN_RESTART",
+    "QUEUE_SIZE",
+    "STATUS_DRAINING",
+    "STATUS_ERROR",
+    "STATUS_EXHAUSTED",
+    "STATUS_IDLE",
+    "STATUS_SERVING",
+    "STATUS_SPARE",
+    "STATUS_STARTED",
+    "STATUS_STOPPED",
+    "STATUS_STUCK",
+]
+
 CMD_DRAIN = "drain"
 CMD_SHUTDOWN = "shutdown"
 CMD_RELOAD_TLS = "reload_tls"

@@ -1,6 +1,7 @@
 """Readers for the two framings of a request's body (RFC 9112 sections 6 and 7).
 
-A reader is given the parser's buffer and a position and returns what it took; it keeps no bytes.
+A reader is given the parser's buffer and a position. It takes the body out of that as far as it has
+come, and returns the decoded octets and the position after them; it keeps no bytes.
 """
 
 from __future__ import annotations
@@ -11,22 +12,7 @@ from .fields import split_fields
 from .grammar import BARE_LF, CHUNK_EXT, CHUNK_SIZE
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from .heads import Limits
-
-    class BodyReader(Protocol):
-        """Takes a body out of a buffer, as far as it has come."""
-
-        complete: bool
-
-        @property
-        def remaining(self) -> int | None:
-            """Octets still to be read, if known."""
-
-        def read(self, data: bytes | bytearray, pos: int) -> tuple[bytes, int]:
-            """Return the decoded octets found from ``pos`` on, and the position after them."""
-
 
 MAX_CHUNK_LINE = 4096
 """Octets of a chunk's size and extensions."""
@@ -35,7 +21,7 @@ MAX_CHUNK_EXTENSIONS = 65536
 
 
 class LengthReader:
-    """A body whose length ``Content-Length`` gave."""
+    """A body whose length ``Content-Length`` gave; ``remaining`` octets are still to be read."""
 
     __slots__ = ("complete", "remaining")
 
@@ -151,3 +137,6 @@ class ChunkedReader:
             raise ProtocolError(too_long)
         self._scanned = len(data) - pos
         return None
+
+
+type BodyReader = LengthReader | ChunkedReader

@@ -155,6 +155,8 @@ class FieldCache:
     list makes one of ``items``. Bounded in octets, since clients choose what is remembered.
     """
 
+    __slots__ = ("_blocks", "_limit_field_size", "_limit_fields")
+
     MAX_BLOCK = 2048
     MAX_SIZE = 262144
 

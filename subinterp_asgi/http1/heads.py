@@ -87,6 +87,8 @@ class HeadParser:
         limits: The bounds to enforce; the defaults are those of ``Config``.
     """
 
+    __slots__ = ("_fields", "_heads", "limits")
+
     MAX_HEAD = 2048
     MAX_SIZE = 262144
 

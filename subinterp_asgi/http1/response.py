@@ -24,6 +24,8 @@ _NO_CONTENT = frozenset((204, 205, 304))
 class DefaultFields:
     """The Server and Date fields (RFC 9110 section 6.6.1), those that are on, once a second."""
 
+    __slots__ = ("_rendered", "_second", "_server_line", "_with_date")
+
     def __init__(self, *, server: bool = True, date: bool = True) -> None:
         self._server_line = b"server: %s\r\n" % SERVER if server else b""
         self._with_date = date

@@ -42,16 +42,11 @@ def _split_absolute(target: bytes) -> tuple[bytes, bytes]:
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         raise ProtocolError("the request target is not a path")
-    for index, byte in enumerate(rest):
-        if byte in b"/?":
-            authority, path = rest[:index], rest[index:]
-            break
-    else:
-        authority, path = rest, b""
+    authority = rest.partition(b"/")[0].partition(b"?")[0]
     if not authority:
         raise ProtocolError("the request target has no host")
     check_host(authority)
-    return authority, path
+    return authority, rest[len(authority) :]
 
 
 def decode_path(raw_path: bytes) -> str:

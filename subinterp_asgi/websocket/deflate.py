@@ -8,6 +8,7 @@ Streams are made with the first message that needs them, so that an idle connect
 from __future__ import annotations
 
 import zlib
+from functools import partial
 
 from ..types import TYPE_CHECKING
 from .errors import ProtocolError
@@ -98,14 +99,7 @@ class Deflater:
         threshold: Octets below which a message should not be compressed.
     """
 
-    __slots__ = (
-        "_context_takeover",
-        "_level",
-        "_memory_level",
-        "_stream",
-        "_window_bits",
-        "threshold",
-    )
+    __slots__ = ("_context_takeover", "_new_stream", "_stream", "threshold")
 
     def __init__(
         self,
@@ -116,20 +110,16 @@ class Deflater:
         level: int = 1,
         threshold: int = 0,
     ) -> None:
-        self._window_bits = window_bits
+        self._new_stream = partial(
+            zlib.compressobj, level, zlib.DEFLATED, -window_bits, memory_level
+        )
         self._context_takeover = context_takeover
-        self._memory_level = memory_level
-        self._level = level
         self._stream: _Compress | None = None
         self.threshold = threshold
 
     def deflate(self, data: bytes) -> bytes:
         """Compress a message."""
-        stream = self._stream
-        if stream is None:
-            stream = zlib.compressobj(
-                self._level, zlib.DEFLATED, -self._window_bits, self._memory_level
-            )
-            if self._context_takeover:
-                self._stream = stream
+        stream = self._stream or self._new_stream()
+        if self._context_takeover:
+            self._stream = stream
         return (stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)

@@ -33,6 +33,10 @@ _VALUE_BREAKS = re.compile(rb"[\r\n\0]")
 # RFC 9110 sections 8.6 and 6.1: a 101 response has no content, nor fields that would frame it.
 _OWN_FIELDS = frozenset((b"connection", b"upgrade", b"content-length", b"transfer-encoding"))
 _OWN_PREFIX = b"sec-websocket-"
+_READ_HERE = (
+    b"connection upgrade sec-websocket-key sec-websocket-version "
+    b"sec-websocket-protocol sec-websocket-extensions".split()
+)
 
 
 class Handshake:
@@ -111,26 +115,14 @@ def read_handshake(
         raise HandshakeError("a WebSocket is opened with GET")
     if http_version != "1.1":
         raise HandshakeError("a WebSocket is opened with HTTP/1.1")
-    options: list[bytes] = []
-    upgrade: list[bytes] = []
-    keys: list[bytes] = []
-    versions: list[bytes] = []
-    protocols: list[bytes] = []
-    extensions: list[bytes] = []
-    lists = {
-        b"connection": options,
-        b"upgrade": upgrade,
-        b"sec-websocket-key": keys,
-        b"sec-websocket-version": versions,
-        b"sec-websocket-protocol": protocols,
-        b"sec-websocket-extensions": extensions,
-    }
+    lists: dict[bytes, list[bytes]] = {name: [] for name in _READ_HERE}
     for name, value in headers:
         if name in lists:
             lists[name].append(value)
         elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
             # What follows would be content to an intermediary, and frames to the server.
             raise HandshakeError("a request to open a WebSocket has no content")
+    options, upgrade, keys, versions, protocols, extensions = lists.values()
     if b"upgrade" not in split_list(b",".join(options)):
         raise HandshakeError("Connection does not name Upgrade")
     if b"websocket" not in split_list(b",".join(upgrade)):

@@ -68,8 +68,8 @@ def test_a_new_row_is_counted_summed_and_shown_without_any_other_change() -> Non
 
 def test_rows_are_attributes_of_their_own() -> None:
     counters = Counters(*scoreboard.private_board())
-    assert not hasattr(counters, "__dict__")
     assert {getattr(counters, name) for name in scoreboard.ROWS} == {0}
+    assert not hasattr(counters, "__dict__")
     assert set(scoreboard.ROWS) < set(Stats.__dataclass_fields__)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from ...config.trust import canonical_ip
+from ...config.trust import MAX_PORT, read_address
 from ...http1.grammar import TCHAR
 from ...types import TYPE_CHECKING
 
@@ -41,7 +41,6 @@ _NODE = re.compile(
     rf"(?:(?P<v4>[0-9.]++)|\[(?P<v6>[0-9A-Fa-f:.]++)\]|(?P<hidden>[Uu][Nn][Kk][Nn][Oo][Ww][Nn]"
     rf"|{_OBFUSCATED}))(?::(?:(?P<port>[0-9]{{1,5}}+)|{_OBFUSCATED}))?+"
 )
-_MAX_PORT = 65535
 
 
 def elements_from_end(value: bytes) -> Iterator[Element]:
@@ -89,10 +88,8 @@ def _read_node(text: str) -> Address | None:
     if match is None:
         return None
     v4, v6, hidden, port = match.group("v4", "v6", "hidden", "port")
+    if not hidden:
+        return read_address(v4 or v6, port, v6=v4 is None)
     number = int(port or 0)
-    if number > _MAX_PORT:
-        return None
-    if hidden:
-        return (hidden if hidden.startswith("_") else "unknown", number)
-    host = canonical_ip(v4 or v6, v6=v4 is None)
-    return None if host is None else (host, number)
+    name = hidden if hidden.startswith("_") else "unknown"
+    return None if number > MAX_PORT else (name, number)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from ...config.trust import canonical_ip
+from ...config.trust import MAX_PORT, canonical_ip, read_address
 from ...http1.errors import ProtocolError
 from ...http1.target import check_host
 from ...types import TYPE_CHECKING
@@ -32,7 +32,6 @@ _HOP = re.compile(
     r"(?:(?P<v4>[0-9.]++)|\[(?P<v6>[0-9A-Fa-f:.]++)\])(?::(?P<port>[0-9]{1,5}+))?+"
     r"|(?P<bare>[0-9A-Fa-f:.]++)"
 )
-_MAX_PORT = 65535
 
 
 class ProxyHeaders:
@@ -194,8 +193,7 @@ def _read_hop(entry: bytes) -> Address | None:
     if match is None:
         return None
     v4, v6, port, bare = match.groups()
-    host, number = canonical_ip(v4 or v6 or bare, v6=v4 is None), int(port or 0)
-    return (host, number) if host is not None and number <= _MAX_PORT else None
+    return read_address(v4 or v6 or bare, port, v6=v4 is None)
 
 
 _SCHEMES = {
@@ -223,7 +221,7 @@ def _read_host(value: bytes) -> bytes | None:
 
 def _read_port(value: bytes) -> int | None:
     number = int(value) if value.isdigit() and len(value) <= 5 else 0
-    return number if 0 < number <= _MAX_PORT else None
+    return number if 0 < number <= MAX_PORT else None
 
 
 def _apply_authority(

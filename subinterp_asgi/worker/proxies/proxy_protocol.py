@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop
 
-from ...config.trust import canonical_ip
+from ...config.trust import read_address
 from ...errors import SubinterpASGIError
 from ...types import TYPE_CHECKING
 
@@ -43,7 +43,6 @@ _V1_LINE = re.compile(
     rb" " + _PORT + rb" " + _PORT + rb"\r\n"
 )
 _V1_UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: .*)?\r\n", re.DOTALL)
-_MAX_PORT = 65535
 
 # Section 2.2: commands other than LOCAL (0), address families, and transports.
 _PROXY = 1
@@ -147,10 +146,10 @@ def _parse_v1(data: bytes) -> ProxiedConnection | None:
 
 
 def _read_v1_address(text: bytes, port: bytes, *, v6: bool) -> Address:
-    host = canonical_ip(text.decode("ascii"), v6=v6)
-    if host is None or int(port) > _MAX_PORT:
+    address = read_address(text.decode("ascii"), port, v6=v6)
+    if address is None:
         raise ProxyProtocolError("invalid address in the PROXY line")
-    return host, int(port)
+    return address
 
 
 # --- version 2 -----------------------------------------------------------------------------------
