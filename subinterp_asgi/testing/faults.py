@@ -10,42 +10,26 @@ A running ``Supervisor`` is told to have them, whatever its workers run in::
 What happens then is what happens when an application does the same. The functions return at once
 and may be called from any thread; what comes of it, and when, ``server.events()`` tells.
 
-``crash_worker()`` and ``freeze_worker()`` send a command (``control.CMD_FAULT``), for which the
-worker imports this module; the others leave a note in the pool for the workers that it starts
-(``control.Runtime``).
+``crash_worker()`` and ``freeze_worker()`` send a command (``control.CMD_FAULT``); the others leave
+a note in the pool for the workers that it starts (``control.Runtime``). What workers do then is in
+``worker.faults``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from time import monotonic
-
-from ..control.messages import CMD_FAULT
-from ..errors import StateError, WorkerInterrupted
+from ..control.messages import CMD_FAULT, FAULT_CRASH, FAULT_FREEZE, FAULT_FREEZE_IN_C
+from ..errors import StateError
 from ..supervisor.states import WorkerState
 from ..types import TYPE_CHECKING
-from ..worker.interpreter.marks import stands_for_application
+from ..worker.faults import InjectedFault as InjectedFault
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from ..control.launch import Runtime
     from ..supervisor.pool.handle import WorkerInfo
     from ..supervisor.supervisor import Supervisor
 
-CRASH = "crash"
-FREEZE = "freeze"
-FREEZE_IN_C = "freeze_in_c"
-
-_STEP = 0.001
-
-
-class InjectedFault(Exception):
-    """What a worker fails with that was told not to start."""
-
-
-# --- in the host
+CRASH = FAULT_CRASH
+FREEZE = FAULT_FREEZE
+FREEZE_IN_C = FAULT_FREEZE_IN_C
 
 
 def crash_worker(server: Supervisor, worker_id: int | None = None) -> WorkerInfo:
@@ -146,57 +130,3 @@ def _send(server: Supervisor, worker_id: int | None, kind: str, argument: int) -
     raise StateError(
         f"no {'worker' if worker_id is None else f'worker {worker_id}'} serves at the moment"
     )
-
-
-# --- in the worker
-
-
-def inflict(kind: str, argument: int) -> None:
-    """Do what a command says to the worker on whose loop this is called."""
-    loop = asyncio.get_running_loop()
-    if kind == CRASH:
-        loop.call_soon(_crash)
-    elif kind == FREEZE:
-        loop.call_soon(_freeze, argument / 1e6)
-    elif kind == FREEZE_IN_C:
-        loop.call_soon(_freeze_in_c, argument / 1e6)
-    else:
-        raise ValueError(f"no such fault: {kind!r}")
-
-
-def _crash() -> None:
-    raise SystemExit("crashed by a test")  # which asyncio lets out of the loop
-
-
-@stands_for_application
-def _freeze(seconds: float) -> None:
-    end = monotonic() + seconds
-    try:
-        while monotonic() < end:
-            time.sleep(_STEP)  # so long that others may run, so short that an exception gets in
-    except WorkerInterrupted:
-        return
-
-
-@stands_for_application
-def _freeze_in_c(seconds: float) -> None:
-    try:
-        time.sleep(seconds)
-    except WorkerInterrupted:  # it was to come as soon as this returns
-        return
-
-
-def before_serving(
-    runtime: Runtime, on_start: Callable[[], Awaitable[None]] | None
-) -> Callable[[], Awaitable[None]]:
-    """Make a worker's ``on_start`` hook that delays a start or has it fail, after the given one."""
-
-    @stands_for_application
-    async def hook() -> None:
-        if on_start is not None:
-            await on_start()
-        await asyncio.sleep(runtime.start_delay)
-        if runtime.start_failure is not None:
-            raise InjectedFault(runtime.start_failure)
-
-    return hook

@@ -17,8 +17,9 @@ import time
 from typing import Any
 
 from subinterp_asgi.control import handoff
+from subinterp_asgi.control.messages import FAULT_CRASH
 from subinterp_asgi.errors import WorkerInterrupted
-from subinterp_asgi.testing import faults
+from subinterp_asgi.worker import faults
 from subinterp_asgi.worker.net.acceptor import Acceptor
 
 _JOURNAL = os.environ["SOAK_JOURNAL"]
@@ -114,7 +115,7 @@ async def stick(receive: Any, send: Any, argument: str) -> None:
 
 async def crash(receive: Any, send: Any, argument: str) -> None:
     await respond(send, b"crashing")
-    faults.inflict(faults.CRASH, 0)
+    faults.inflict(FAULT_CRASH, 0)
 
 
 async def freeze(receive: Any, send: Any, argument: str) -> None:

@@ -146,11 +146,11 @@ def run_in_thread(job: Job) -> None:
     """Run a worker in this thread of the main interpreter."""
     import json
 
-    from ...bootstrap import report_error, run_worker
     from ...control.counters import Counters
     from ...control.wakeup import Channel
     from ...worker.interpreter.importer import import_app
     from ...worker.interpreter.marks import takes_interrupts
+    from ...worker.run import WorkerRun, report_error
 
     @takes_interrupts
     def load_app() -> Any:
@@ -160,19 +160,19 @@ def run_in_thread(job: Job) -> None:
 
     status_queue = Channel(job.status_queue, job.status_wakeup)
     try:
-        run_worker(
-            load_app,
-            job.config,
-            job.listeners,
-            Channel(job.ctrl_queue, job.command_wakeup),
-            status_queue,
+        WorkerRun(
+            load_app=load_app,
+            config=job.config,
+            listeners=job.listeners,
+            ctrl_queue=Channel(job.ctrl_queue, job.command_wakeup),
+            status_queue=status_queue,
             worker_id=job.worker_id,
             state=json.loads(job.state_json),
             counters=Counters(job.board, job.slot),
             own_interpreter=False,
             runtime=job.runtime,
             metrics_listeners=job.metrics_listeners,
-        )
+        ).run()
     except BaseException as exc:
         report_error(status_queue, exc)
     finally:

@@ -350,7 +350,7 @@ def test_nothing_of_it_is_imported_unless_it_is_used(tmp_path: Path) -> None:
 
             async def app(scope, receive, send):
                 if scope["type"] == "http":
-                    text = str("subinterp_asgi.testing" in sys.modules).encode()
+                    text = str("subinterp_asgi.worker.faults" in sys.modules).encode()
                     await send({"type": "http.response.start", "status": 200, "headers": []})
                     await send({"type": "http.response.body", "body": text})
                 else:

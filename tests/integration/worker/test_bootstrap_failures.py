@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from subinterp_asgi import Config
-from subinterp_asgi.bootstrap import report_error
+from subinterp_asgi.worker.run import report_error
 from tests.support import get
 
 from .driving import Drive, FakeQueue

@@ -110,7 +110,7 @@ def test_nothing_else_is_marked(seen: dict[str, CodeType]) -> None:
 
 def test_injected_faults_stand_for_the_application() -> None:
     from subinterp_asgi.control.launch import Runtime
-    from subinterp_asgi.testing import faults
+    from subinterp_asgi.worker import faults
 
     hook: Any = faults.before_serving(Runtime(), None)
     marked = {faults._freeze.__code__, faults._freeze_in_c.__code__, hook.__code__}

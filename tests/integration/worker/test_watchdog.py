@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from subinterp_asgi import Config
-from subinterp_asgi.bootstrap import run_worker
 from subinterp_asgi.control import interpreters
 from subinterp_asgi.control.counters import Counters
 from subinterp_asgi.control.launch import Runtime
 from subinterp_asgi.control.scoreboard import BUSY_SINCE, ERRORS, IN_FLIGHT, new_board, slot_of
 from subinterp_asgi.control.wakeup import WatchdogLine
 from subinterp_asgi.worker.interpreter.importer import import_app
+from subinterp_asgi.worker.run import WorkerRun
 from tests.support import ROOT, Pending, get, nothing_left, run_script, wait_until
 
 from ..rawclient import request
@@ -59,18 +59,18 @@ class Watched:
             listeners = [(sock.detach(), int(sock.family))]
 
             def run() -> None:
-                run_worker(
-                    lambda: import_app(app),
-                    config,
-                    listeners,
-                    self.commands,
-                    self._queue,
+                WorkerRun(
+                    load_app=lambda: import_app(app),
+                    config=config,
+                    listeners=listeners,
+                    ctrl_queue=self.commands,
+                    status_queue=self._queue,
                     worker_id=0,
                     state={},
                     counters=Counters(board, 1),
                     own_interpreter=False,
                     runtime=runtime,
-                )
+                ).run()
                 for fd, _ in listeners:  # that the worker did not come to
                     os.close(fd)
         else:
@@ -209,7 +209,7 @@ def test_a_loop_in_python_is_told_of_and_interrupted(
     assert 'apps/stuck.py", line ' in stack
     assert "in spin\n" in stack
     assert "in app\n    spin" in stack
-    assert stack.index("in run_worker\n") < stack.index("in app\n")  # the innermost frame is last
+    assert stack.index("in run\n") < stack.index("in app\n")  # the innermost frame is last
     watched.interrupt()
     assert failed(pending)
     log = capfd.readouterr().err + caplog.text

@@ -1,0 +1,212 @@
+"""From commands on a control queue to calls of the worker, and back from these to statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue as stdlib_queue
+import socket
+import time
+
+from ..control.messages import (
+    CMD_ADOPT,
+    CMD_DISOWN,
+    CMD_DRAIN,
+    CMD_FAULT,
+    CMD_RELOAD_TLS,
+    CMD_SERVE,
+    CMD_SHUTDOWN,
+    DRAIN_RESTART,
+    STATUS_DRAINING,
+    STATUS_IDLE,
+    listeners_of,
+)
+from ..control.wakeup import Channel
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..control.messages import Listener
+else:
+    Any = object  # for those who ask for type hints
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+_POLL_INTERVAL = 0.05  # seconds between looks at a control queue without a wakeup
+_IDLE_POLL_INTERVAL = 0.01  # between looks at a draining worker
+
+
+async def run_with_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
+    """Run a worker's ``serve()`` with a bridge from the control queue beside it."""
+
+    async def obey() -> None:
+        while True:  # a bridge ends with each shutdown command; the second one forces
+            await bridge(worker, ctrl_queue, status_queue)
+
+    serving = asyncio.ensure_future(worker.serve())
+    obeying = asyncio.ensure_future(obey())
+    try:
+        await asyncio.wait((serving, obeying), return_when="FIRST_COMPLETED")
+        if not serving.done():
+            obeying.result()  # a bridge that failed leaves a worker that nobody can command
+        await serving
+    finally:
+        for task in (serving, obeying):
+            task.cancel()
+        await asyncio.wait((serving, obeying))
+
+
+async def bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
+    """Translate commands into calls of the worker, until one says to shut down.
+
+    A control queue with a wakeup is looked at when that rings; another is polled.
+    """
+    with _Waiter(ctrl_queue) as waiter:
+        await _Bridge(worker, status_queue, waiter).run(ctrl_queue)
+
+
+class _Bridge:
+    """Obeys one command after the other."""
+
+    def __init__(self, worker: Any, status_queue: Any, waiter: _Waiter) -> None:
+        self._worker = worker
+        self._status_queue = status_queue
+        self._waiter = waiter
+        self._draining = False  # it was told to drain
+        self._told = False  # and has said that it does
+        self._idle_announced = False
+        self._over = False
+
+    async def run(self, ctrl_queue: Any) -> None:
+        while True:
+            while (command := try_get(ctrl_queue)) is not None:
+                obey = _COMMANDS.get(command[0])
+                if obey is None:
+                    logger.error("unknown command %r on the control queue", command)
+                else:
+                    obey(self, command)
+                if self._over:
+                    return
+            if self._told and not self._idle_announced and self._worker.is_idle():
+                self._idle_announced = True
+                self._status_queue.put((STATUS_IDLE,))
+            watching = self._told and not self._idle_announced
+            await self._waiter.wait(_IDLE_POLL_INTERVAL if watching else None)
+
+    def shutdown(self, command: tuple[Any, ...]) -> None:
+        if not self._draining:
+            self._begin_drain()
+        self._worker.shutdown()
+        self._over = True
+
+    def drain(self, command: tuple[Any, ...]) -> None:
+        if not self._draining:
+            self._draining = True
+            if command[1:] == (DRAIN_RESTART,):
+                self._begin_drain(restarting=True)
+            else:
+                self._begin_drain()
+
+    def reload_tls(self, command: tuple[Any, ...]) -> None:
+        self._worker.reload_tls()
+
+    def adopt(self, command: tuple[Any, ...]) -> None:
+        self._worker.adopt(command[1], take(listeners_of(command)))
+
+    def disown(self, command: tuple[Any, ...]) -> None:
+        self._worker.disown(command[1])
+
+    def fault(self, command: tuple[Any, ...]) -> None:
+        from . import faults
+
+        faults.inflict(*command[1:])
+
+    def _begin_drain(self, **options: bool) -> None:
+        self._worker.drain(**options)
+        if getattr(self._worker, "accepting", False):
+            self._worker.on_draining = self._tell_draining  # when drain_delay is over
+        else:
+            self._tell_draining()
+
+    def _tell_draining(self) -> None:
+        self._told = True
+        self._status_queue.put((STATUS_DRAINING,))
+        self._waiter.wake()
+
+
+_COMMANDS: dict[Any, Callable[[_Bridge, tuple[Any, ...]], None]] = {
+    CMD_SHUTDOWN: _Bridge.shutdown,
+    CMD_DRAIN: _Bridge.drain,
+    CMD_RELOAD_TLS: _Bridge.reload_tls,
+    CMD_ADOPT: _Bridge.adopt,
+    CMD_DISOWN: _Bridge.disown,
+    CMD_FAULT: _Bridge.fault,
+}
+"""What a worker that serves obeys."""
+
+
+class _Waiter:
+    """Waits for a control queue to have something."""
+
+    def __init__(self, queue: Any) -> None:
+        self._wakeup = queue.wakeup if isinstance(queue, Channel) else None
+        self._woken = asyncio.Event()
+
+    def __enter__(self) -> _Waiter:
+        if self._wakeup is not None:
+            asyncio.get_running_loop().add_reader(self._wakeup.fileno(), self._on_wakeup)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._wakeup is not None:
+            asyncio.get_running_loop().remove_reader(self._wakeup.fileno())
+
+    def _on_wakeup(self) -> None:
+        assert self._wakeup is not None
+        self._wakeup.clear()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Have a wait end, or the next one; a poll ends by itself."""
+        self._woken.set()
+
+    async def wait(self, timeout: float | None) -> None:
+        """Wait for a ring, or for the time to look again."""
+        if self._wakeup is None:
+            await asyncio.sleep(_POLL_INTERVAL if timeout is None else timeout)
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+
+def wait_for_command(ctrl_queue: Any) -> tuple[Any, ...]:
+    """Block this thread until a command to serve, or to end, has come; others are void."""
+    while True:
+        if isinstance(ctrl_queue, Channel):
+            ctrl_queue.wakeup.wait()
+            ctrl_queue.wakeup.clear()
+        else:
+            time.sleep(_POLL_INTERVAL)
+        while (command := try_get(ctrl_queue)) is not None:
+            if command[0] in (CMD_SERVE, CMD_DRAIN, CMD_SHUTDOWN):
+                return command
+
+
+def try_get(queue: Any) -> tuple[Any, ...] | None:
+    """Get an item without blocking; ``None`` if there is none, and only then."""
+    try:
+        item: tuple[Any, ...] = queue.get_nowait()
+    except stdlib_queue.Empty:
+        return None
+    return item
+
+
+def take(listeners: list[Listener]) -> list[socket.socket]:
+    """Make sockets of (descriptor, family) pairs; they own the descriptors."""
+    return [socket.socket(family, socket.SOCK_STREAM, fileno=fd) for fd, family in listeners]

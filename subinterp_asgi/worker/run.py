@@ -1,0 +1,306 @@
+"""One run of a worker in a thread, on a loop of its own: from ``started`` to ``stopped``.
+
+It puts together what serves, tells ``status_queue`` what becomes of it, and leaves nothing behind
+that could hold up the end of the interpreter. ``bootstrap()`` calls it, and so does a supervisor
+whose workers are threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic, monotonic_ns
+
+from ..config import Config
+from ..control.counters import Counters
+from ..control.launch import Runtime
+from ..control.messages import (
+    CMD_SERVE,
+    STATUS_DRAINING,
+    STATUS_ERROR,
+    STATUS_EXHAUSTED,
+    STATUS_SERVING,
+    STATUS_SPARE,
+    STATUS_STARTED,
+    STATUS_STOPPED,
+    listeners_of,
+)
+from ..control.wakeup import WatchdogLine
+from ..errors import SubinterpASGIError
+from ..types import TYPE_CHECKING
+from . import access_log, commands
+from .interpreter import daemon_threads
+from .interpreter.marks import takes_interrupts
+from .net.loop import ServerLoop
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..control.messages import Listener
+    from .interpreter.watchdog import Watchdog
+    from .log_forwarder import LogForwarder
+else:
+    Any = object  # for those who ask for type hints
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+_MAX_ERROR_TEXT = 20_000
+_EXITS = 100  # that may get in the way of a worker's end
+
+
+class _NotNeeded(Exception):
+    """A spare was told to end."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class WorkerRun:
+    """What a worker is to do, and the steps in which that is done.
+
+    Attributes:
+        load_app: Returns the application.
+        config: The options.
+        listeners: (descriptor, family) of listening sockets. Those that were closed are removed.
+        ctrl_queue: Where commands come from.
+        status_queue: Where statuses go.
+        worker_id: Number of the worker.
+        state: Initial lifespan state.
+        counters: Where the worker counts.
+        own_interpreter: The interpreter is this worker's alone: it may write log lines itself, and
+            waits for all threads at the end.
+        runtime: What else a supervisor has told.
+        metrics_listeners: As ``listeners``, for metrics and health only.
+        log_forwarder: Forwards what is logged in the interpreter.
+    """
+
+    load_app: Callable[[], Any]
+    config: Config
+    listeners: list[Listener]
+    ctrl_queue: Any
+    status_queue: Any
+    worker_id: int
+    state: dict[str, Any]
+    counters: Counters
+    own_interpreter: bool
+    runtime: Runtime = field(default_factory=Runtime)
+    metrics_listeners: list[Listener] = field(default_factory=list)
+    log_forwarder: LogForwarder | None = None
+
+    def run(self) -> None:
+        """Run the worker in this thread until it has ended."""
+        self.status_queue.put((STATUS_STARTED,))
+        sockets: list[socket.socket] = []
+        metrics_sockets: list[socket.socket] = []
+        loop: asyncio.AbstractEventLoop | None = None
+        worker: Worker | None = None
+        main: asyncio.Task[None] | None = None
+        watchdog: Watchdog | None = None
+        ended_as_told = False
+        try:
+            self.counters.flush(monotonic_ns())  # importing an application may hold up as well
+            if (numbers := self.runtime.watchdog) is not None:
+                from .interpreter.watchdog import Watchdog
+
+                # (It finds this thread by the frame that it is made in, which has to stay.)
+                line, daemon = WatchdogLine(numbers), not self.own_interpreter
+                watchdog = Watchdog(line, self.counters, self.status_queue, daemon=daemon)
+            app = self.load_app()
+            self.counters.flush()
+            inbox = self._wait_for_turn() if self.runtime.spare else self.runtime.inbox
+            _take_all(self.listeners, sockets)
+            _take_all(self.metrics_listeners, metrics_sockets)
+            loop = ServerLoop(self.counters)
+            worker = self._make_worker(app, loop, sockets, metrics_sockets, inbox)
+            main = loop.create_task(self._run_to_end(worker))
+            loop.run_until_complete(main)
+            ended_as_told = True
+        except _NotNeeded:
+            ended_as_told = True
+        except BaseException as exc:
+            report_error(self.status_queue, exc)  # at once: what follows may take its time
+            if loop and worker and main and not main.done():
+                _end_left_loop(loop, worker, main)
+        finally:
+            for sock in (*sockets, *metrics_sockets):
+                sock.close()
+            self.counters.flush()  # the last counts; and the loop, which has ended, is not held up
+            if watchdog is not None:
+                watchdog.close(self.config.shutdown_timeout)
+            if self.own_interpreter:
+                self._end_threads(loop)
+            if loop is not None:
+                loop.close()
+        if ended_as_told:
+            self.status_queue.put((STATUS_STOPPED,))
+
+    def _wait_for_turn(self) -> int:
+        """Be a spare until a command says whose place to take; return the inbox.
+
+        Raises:
+            _NotNeeded: It says to end.
+        """
+        self.status_queue.put((STATUS_SPARE,))
+        command = commands.wait_for_command(self.ctrl_queue)
+        if command[0] != CMD_SERVE:
+            self.status_queue.put((STATUS_DRAINING,))
+            raise _NotNeeded
+        self.worker_id = command[1]
+        self.listeners[:] = listeners_of(command)
+        inbox: int = command[2]
+        return inbox
+
+    def _make_worker(
+        self,
+        app: Any,
+        loop: asyncio.AbstractEventLoop,
+        sockets: list[socket.socket],
+        metrics_sockets: list[socket.socket],
+        inbox: int | None,
+    ) -> Worker:
+        counters, status_queue, runtime = self.counters, self.status_queue, self.runtime
+        if self.log_forwarder is not None:
+            self.log_forwarder.use_loop(loop, self.worker_id)
+        if runtime.request_limit is not None:
+            counters.limit = runtime.request_limit
+            counters.on_limit = lambda: status_queue.put((STATUS_EXHAUSTED,))
+        hooks = _hooks(app, self.worker_id, self.state) if self.config.worker_hooks else {}
+        if runtime.start_delay or runtime.start_failure is not None:
+            from . import faults
+
+            hooks["on_start"] = faults.before_serving(runtime, hooks.get("on_start"))
+        return Worker(
+            app,
+            self.config,
+            sockets,
+            worker_id=self.worker_id,
+            state=self.state,
+            counters=counters,
+            inbox=None if inbox == -1 else inbox,
+            metrics_sock=metrics_sockets,
+            access_log=access_log.choose_access_log(self.own_interpreter, self.log_forwarder),
+            on_serving=self._on_serving,
+            **hooks,
+        )
+
+    def _on_serving(self) -> None:
+        if self.log_forwarder is not None:
+            self.log_forwarder.attach()  # which the lifespan may have taken off
+        self.counters.lag = 0  # what held the loop up until now held nobody up
+        self.counters.flush(monotonic_ns())
+        self.status_queue.put((STATUS_SERVING,))
+
+    async def _run_to_end(self, worker: Worker) -> None:
+        """Run the worker and end what the application left behind on the loop."""
+        try:
+            await commands.run_with_bridge(worker, self.ctrl_queue, self.status_queue)
+        finally:
+            deadline = monotonic() + self.config.shutdown_timeout
+            loop: Any = asyncio.get_running_loop()  # (the stubs lack a parameter)
+            leftovers = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in leftovers:
+                task.cancel()
+            if leftovers:
+                _, pending = await asyncio.wait(leftovers, timeout=deadline - monotonic())
+                for task in pending:
+                    name = task.get_name()
+                    logger.warning("worker %d: task %s did not end", worker.worker_id, name)
+            await loop.shutdown_asyncgens()
+            await loop.shutdown_default_executor(max(0.0, deadline - monotonic()))
+
+    def _end_threads(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Wait for the application's threads: an interpreter can't be closed under one."""
+
+        async def end_calls() -> None:
+            # A thread that has called into the loop would wait for ever for one that has stopped.
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.sleep(0)
+
+        def meanwhile() -> None:
+            if loop is not None:
+                with contextlib.suppress(Exception, SystemExit):
+                    loop.run_until_complete(end_calls())
+
+        for name in daemon_threads.join_all(self.config.shutdown_timeout, meanwhile):
+            logger.warning(
+                "worker %d: thread %s still runs after shutdown_timeout=%g s; "
+                "the interpreter is kept",
+                self.worker_id,
+                name,
+                self.config.shutdown_timeout,
+            )
+
+
+def _take_all(listeners: list[Listener], sockets: list[socket.socket]) -> None:
+    while listeners:  # each number has one owner at any time: the list, then the socket
+        sockets += commands.take(listeners[:1])
+        del listeners[0]
+
+
+def _end_left_loop(
+    loop: asyncio.AbstractEventLoop, worker: Worker, main: asyncio.Task[None]
+) -> None:
+    """End a worker whose loop a SystemExit of the application's has left where it stood."""
+    worker.stop_accepting()
+    main.cancel()
+    for _ in range(_EXITS):  # it may have more than one of them
+        with contextlib.suppress(BaseException):
+            loop.run_until_complete(main)
+        if main.done():
+            break
+
+
+async def noop_receive() -> dict[str, str]:
+    """The ``receive`` of life-cycle hooks, which have nothing to be told."""
+    return {"type": "http.disconnect"}
+
+
+async def noop_send(message: dict[str, Any]) -> None:
+    """The ``send`` of life-cycle hooks, whose messages go nowhere."""
+
+
+def _hooks(app: Any, worker_id: int, state: dict[str, Any]) -> dict[str, Any]:
+    """Make the hooks that call the application when the worker starts and ends."""
+
+    @takes_interrupts
+    def call(event: str) -> Any:
+        scope = {
+            "type": f"subinterp_asgi.worker.{event}",
+            "asgi": {"version": "3.0"},
+            "worker_id": worker_id,
+            "state": state,
+        }
+        return app(scope, noop_receive, noop_send)
+
+    return {"on_start": lambda: call("startup"), "on_end": lambda: call("shutdown")}
+
+
+def report_error(status_queue: Any, exc: BaseException) -> None:
+    """Send an exception as an error status, whatever its own methods do."""
+    try:
+        # Surrogates and NULs are legal in a str but not everywhere it may be sent to.
+        text = _describe(exc).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        status_queue.put((STATUS_ERROR, text))
+    except BaseException:
+        # Out of memory, or no queue any more: a worker that ends without its last status counts
+        # as crashed, so that nothing is hidden by not raising, which could end the process.
+        return
+
+
+def _describe(exc: BaseException) -> str:
+    try:
+        summary = f"{type(exc).__name__}: {exc}"
+    except BaseException:
+        summary = f"{type(exc).__name__} (its message can't be shown)"
+    if isinstance(exc, SubinterpASGIError) and exc.__cause__ is None:
+        return summary  # it says all; a traceback would only show how this package found out
+    try:
+        details = "".join(traceback.format_exception(exc))
+    except BaseException:
+        details = "(its traceback can't be shown)"
+    return f"{summary[:2000]}\n{details[-_MAX_ERROR_TEXT:]}"
