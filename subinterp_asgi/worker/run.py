@@ -35,6 +35,7 @@ from ..errors import SubinterpASGIError
 from ..types import TYPE_CHECKING
 from . import access_log, commands
 from .interpreter import daemon_threads
+from .interpreter.importer import import_app
 from .interpreter.marks import takes_interrupts
 from .net.loop import ServerLoop
 from .worker import Worker
@@ -234,6 +235,23 @@ class WorkerRun:
                 name,
                 self.config.shutdown_timeout,
             )
+
+
+def app_loader(app: Any, *, factory: bool) -> Callable[[], Any]:
+    """Make the ``load_app`` of a worker that shares its host's interpreter.
+
+    Args:
+        app: The application, or its import path.
+        factory: It is to be called first.
+    """
+
+    @takes_interrupts
+    def load_app() -> Any:
+        if isinstance(app, str):
+            return import_app(app, factory=factory)
+        return app() if factory else app
+
+    return load_app
 
 
 def _take_all(listeners: list[Listener], sockets: list[socket.socket]) -> None:

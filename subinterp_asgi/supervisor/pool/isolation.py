@@ -148,20 +148,12 @@ def run_in_thread(job: Job) -> None:
 
     from ...control.counters import Counters
     from ...control.wakeup import Channel
-    from ...worker.interpreter.importer import import_app
-    from ...worker.interpreter.marks import takes_interrupts
-    from ...worker.run import WorkerRun, report_error
-
-    @takes_interrupts
-    def load_app() -> Any:
-        if isinstance(job.app, str):
-            return import_app(job.app, factory=job.config.factory)
-        return job.app() if job.config.factory else job.app
+    from ...worker.run import WorkerRun, app_loader, report_error
 
     status_queue = Channel(job.status_queue, job.status_wakeup)
     try:
         WorkerRun(
-            load_app=load_app,
+            load_app=app_loader(job.app, factory=job.config.factory),
             config=job.config,
             listeners=job.listeners,
             ctrl_queue=Channel(job.ctrl_queue, job.command_wakeup),
