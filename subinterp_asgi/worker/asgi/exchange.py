@@ -234,6 +234,8 @@ class HTTPExchange:
     async def send(self, message: Message) -> None:
         """Take ``http.response.start`` and ``http.response.body`` messages.
 
+        In one piece, longer than others: each request comes here twice, and a call costs.
+
         Raises:
             ASGIProtocolError: The message is not one that may come now, or is malformed.
             ClientDisconnected: The client is gone.

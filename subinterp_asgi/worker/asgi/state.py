@@ -104,14 +104,7 @@ class ServerState:
         self.config = config
         self.loop = loop
         self.state = state
-        limits = Limits(
-            limit_request_line=config.limit_request_line,
-            limit_request_fields=config.limit_request_fields,
-            limit_request_field_size=config.limit_request_field_size,
-            limit_header_size=config.limit_header_size,
-            limit_body_size=config.limit_body_size,
-        )
-        self.heads = HeadParser(limits)
+        self.heads = HeadParser(_limits(config))
         self.defaults = DefaultFields(server=config.server_header, date=config.date_header)
         self.access_log = access_log
         self.measuring = config.metrics_path is not None or config.metrics_bind is not None
@@ -233,3 +226,13 @@ class ServerState:
     def tasks(self) -> frozenset[asyncio.Task[None]]:
         """Calls of the application that have not returned, background work after a response too."""
         return frozenset(self._tasks)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        limit_request_line=config.limit_request_line,
+        limit_request_fields=config.limit_request_fields,
+        limit_request_field_size=config.limit_request_field_size,
+        limit_header_size=config.limit_header_size,
+        limit_body_size=config.limit_body_size,
+    )
