@@ -20,7 +20,7 @@ from time import monotonic, perf_counter
 from . import __version__
 from .config import Config
 from .errors import BindError, ConfigError, ShutdownIncompleteError, SubinterpASGIError
-from .supervisor import exit_guard
+from .supervisor import exit_guard, kept
 from .supervisor.supervisor import Supervisor
 from .types import TYPE_CHECKING
 
@@ -185,7 +185,7 @@ class _Command:
         if isinstance(failure, ShutdownIncompleteError):
             _say_error(failure)
             exit_guard.end_process(EXIT_DIED)
-        return EXIT_OK
+        return self._exit(EXIT_OK)
 
     def _on_forced(self, failure: BaseException | None) -> None:
         """The first call of ``stop()`` returns too, and tells."""
@@ -200,8 +200,8 @@ class _Command:
             self._call("forced", lambda: self._server.stop(0))
 
     def _exit(self, status: int) -> int:
-        """Return the status, or end with it at once if a worker is left that does not end."""
-        if self._server.has_running_workers:
+        """Return the status, or end with it at once if something is left that does not end."""
+        if self._server.has_running_workers or kept.any_left():
             exit_guard.end_process(status)
         return status
 

@@ -163,11 +163,12 @@ class Config:
     )
     startup_timeout: float = option(60.0, "Bound on a worker's start, lifespan included.")
     shutdown_timeout: float = option(
-        60.0,
-        "Bound on each step of a worker's end: the lifespan's, the tasks', the threads'.",
+        5.0,
+        "Bound on what follows the last request at a worker's end: its lifespan, tasks, threads "
+        "and exit callbacks together.",
     )
     timeout_graceful_shutdown: float = option(
-        30.0, "How long requests in flight may take to end once a stop was asked for."
+        20.0, "How long requests in flight may take to end once a stop was asked for."
     )
     drain_delay: float = option(
         0.0,

@@ -11,7 +11,9 @@ Messages are tuples of strings on two queues. To a worker go **commands**:
     at once, health does not fail, and the peers of WebSockets are told.
 ``("shutdown",)``
     Drain, wait for requests in flight up to ``timeout_graceful_shutdown``, and end. Sent again, it
-    ends the wait, ``drain_delay`` too: what is still in flight is broken off.
+    shortens what is going on: requests in flight are broken off, ``drain_delay`` ends, and after
+    that the lifespan's shutdown is not waited for, nor are threads. ``("shutdown", "now")`` breaks
+    off requests, and nothing else.
 ``("reload_tls",)``
     Read the certificates again, for new connections.
 ``("adopt", slot, fd, family, ...)``
@@ -37,6 +39,9 @@ From a worker come **statuses**, in this order:
     No more connections are accepted.
 ``("idle",)``
     Draining, and nothing is in flight any more.
+``("left", daemons, name, ...)``
+    Only if threads of the application do not end: their names, and 1 if all of them were to be
+    daemons, else 0. The interpreter can't be closed, but the worker is at its end.
 ``("stopped",)``
     The last message of a worker that ended as it was told to.
 ``("error", text)``

@@ -40,6 +40,7 @@ CMD_DISOWN = "disown"
 CMD_SERVE = "serve"
 CMD_FAULT = "fault"
 DRAIN_RESTART = "restart"
+SHUTDOWN_NOW = "now"
 
 COMMANDS = {
     CMD_DRAIN: None,
@@ -63,6 +64,7 @@ STATUS_SERVING = "serving"
 STATUS_EXHAUSTED = "exhausted"
 STATUS_DRAINING = "draining"
 STATUS_IDLE = "idle"
+STATUS_LEFT = "left"
 STATUS_STOPPED = "stopped"
 STATUS_ERROR = "error"
 STATUS_STUCK = "stuck"

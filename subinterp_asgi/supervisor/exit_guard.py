@@ -15,6 +15,7 @@ import sys
 import warnings
 
 from ..types import TYPE_CHECKING
+from . import kept
 
 if TYPE_CHECKING:
     from typing import NoReturn, Protocol
@@ -68,7 +69,7 @@ def _stop_all() -> None:
         # Whatever prevents it, an impatient KeyboardInterrupt too: the result is seen below.
         with contextlib.suppress(BaseException):
             supervisor.stop(EXIT_GRACE)
-    if any(supervisor.has_running_workers for supervisor in _watched):
+    if any(supervisor.has_running_workers for supervisor in _watched) or kept.any_left():
         with contextlib.suppress(Exception):
             sys.stderr.write(
                 "subinterp_asgi: workers can't be stopped; the process ends without finalization\n"

@@ -33,7 +33,7 @@ from .listeners import Listeners
 from .policy.generations import Generations
 from .policy.reconciler import Reconciler
 from .policy.rollout import Rollout
-from .policy.shutdown import Shutdown
+from .policy.shutdown import Shutdown, longest_end
 from .pool.handle import WorkerHandle, WorkerInfo
 from .pool.pool import Pool
 from .pool.selector import NEVER, Selector
@@ -494,9 +494,8 @@ class Supervisor:
 
     def _wait_for_end(self, retired: Sequence[WorkerHandle]) -> None:
         """Wait until workers have ended that were told so, as long as that may take."""
-        config, pool = self.config, self._pool
+        pool = self._pool
         assert pool is not None
-        patience = config.timeout_graceful_shutdown + 3 * config.shutdown_timeout
         with self._changed:
             self._changed.wait_for(
                 lambda: (
@@ -506,7 +505,7 @@ class Supervisor:
                         for handle in retired
                     )
                 ),
-                patience,
+                longest_end(self.config),
             )
 
     @contextlib.contextmanager
@@ -643,8 +642,16 @@ class Supervisor:
                 if handle.exited:
                     if self._state is SupervisorState.STOPPING and self._reconciler is not None:
                         self._reconciler.report_end(handle)
+                        self._reconciler.report_kept(handle)
                     pool.release(handle)
-        self._incomplete = tuple(h.thread.name for h in self._handles())
+        self._incomplete = (
+            ()
+            if pool is None
+            else (
+                *(handle.thread.name for handle in self._handles()),
+                *(kept.name for kept in pool.kept if not (kept.closed or kept.daemons_only)),
+            )
+        )
         if not self._incomplete:
             for listeners in self._all_listeners():
                 listeners.close()
@@ -657,8 +664,12 @@ class Supervisor:
 
     @property
     def has_running_workers(self) -> bool:
-        """Whether threads of workers are alive."""
-        return any(handle.thread.is_alive() for handle in self._handles())
+        """Whether a worker does not end, or threads of one that has ended."""
+        pool = self._pool
+        return pool is not None and (
+            any(handle.thread.is_alive() for handle in pool.handles)
+            or any(not (kept.closed or kept.daemons_only) for kept in pool.kept)
+        )
 
     # --- context managers
 

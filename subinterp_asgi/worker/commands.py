@@ -17,6 +17,7 @@ from ..control.messages import (
     CMD_SERVE,
     CMD_SHUTDOWN,
     DRAIN_RESTART,
+    SHUTDOWN_NOW,
     STATUS_DRAINING,
     STATUS_IDLE,
     listeners_of,
@@ -98,7 +99,10 @@ class _Bridge:
     def shutdown(self, command: tuple[Any, ...]) -> None:
         if not self._draining:
             self._begin_drain()
-        self._worker.shutdown()
+        if command[1:] == (SHUTDOWN_NOW,):
+            self._worker.shutdown(now=True)
+        else:
+            self._worker.shutdown()
         self._over = True
 
     def drain(self, command: tuple[Any, ...]) -> None:
@@ -205,6 +209,16 @@ def try_get(queue: Any) -> tuple[Any, ...] | None:
     except stdlib_queue.Empty:
         return None
     return item
+
+
+def told_to_hurry(ctrl_queue: Any) -> bool:
+    """Whether a worker whose loop has ended was told once more to shut down; others are void."""
+    hurry = False
+    while (command := try_get(ctrl_queue)) is not None:
+        for listener in take(listeners_of(command)):
+            listener.close()
+        hurry = hurry or command == (CMD_SHUTDOWN,)
+    return hurry
 
 
 def take(listeners: list[Listener]) -> list[socket.socket]:

@@ -24,6 +24,7 @@ from ..control.messages import (
     STATUS_DRAINING,
     STATUS_ERROR,
     STATUS_EXHAUSTED,
+    STATUS_LEFT,
     STATUS_SERVING,
     STATUS_SPARE,
     STATUS_STARTED,
@@ -34,7 +35,7 @@ from ..control.wakeup import WatchdogLine
 from ..errors import SubinterpASGIError
 from ..types import TYPE_CHECKING
 from . import access_log, commands
-from .interpreter import daemon_threads
+from .interpreter import daemon_threads, exit_callbacks
 from .interpreter.importer import import_app
 from .interpreter.marks import takes_interrupts
 from .net.loop import ServerLoop
@@ -53,6 +54,9 @@ logger = logging.getLogger("subinterp_asgi.error")
 
 _MAX_ERROR_TEXT = 20_000
 _EXITS = 100  # that may get in the way of a worker's end
+_CANCEL_INTERVAL = 1.0  # seconds after which a task that goes on is cancelled once more
+_LEAST_TIME = 0.05  # seconds that each step of the end is given, however late it is
+_DAEMON_TIME = 0.5  # seconds for threads that were to be daemons to end after the exit callbacks
 
 
 class _NotNeeded(Exception):
@@ -130,10 +134,13 @@ class WorkerRun:
             for sock in (*sockets, *metrics_sockets):
                 sock.close()
             self.counters.flush()  # the last counts; and the loop, which has ended, is not held up
+            end_by = monotonic() + (
+                self.config.shutdown_timeout if worker is None else worker.time_to_end()
+            )
             if watchdog is not None:
-                watchdog.close(self.config.shutdown_timeout)
+                watchdog.close(max(_LEAST_TIME, end_by - monotonic()))
             if self.own_interpreter:
-                self._end_threads(loop)
+                self._end_interpreter(loop, end_by)
             if loop is not None:
                 loop.close()
         if ended_as_told:
@@ -200,21 +207,29 @@ class WorkerRun:
         try:
             await commands.run_with_bridge(worker, self.ctrl_queue, self.status_queue)
         finally:
-            deadline = monotonic() + self.config.shutdown_timeout
             loop: Any = asyncio.get_running_loop()  # (the stubs lack a parameter)
             leftovers = asyncio.all_tasks() - {asyncio.current_task()}
+            while leftovers:
+                for task in leftovers:
+                    task.cancel()
+                left = max(_LEAST_TIME, worker.time_to_end())
+                # (Some swallow a cancellation, and end with the next one.)
+                _, leftovers = await asyncio.wait(leftovers, timeout=min(left, _CANCEL_INTERVAL))
+                if not worker.time_to_end():
+                    break
             for task in leftovers:
-                task.cancel()
-            if leftovers:
-                _, pending = await asyncio.wait(leftovers, timeout=deadline - monotonic())
-                for task in pending:
-                    name = task.get_name()
-                    logger.warning("worker %d: task %s did not end", worker.worker_id, name)
+                name = task.get_name()
+                logger.warning("worker %d: task %s did not end", worker.worker_id, name)
             await loop.shutdown_asyncgens()
-            await loop.shutdown_default_executor(max(0.0, deadline - monotonic()))
+            await loop.shutdown_default_executor(worker.time_to_end())
 
-    def _end_threads(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Wait for the application's threads: an interpreter can't be closed under one."""
+    def _end_interpreter(self, loop: asyncio.AbstractEventLoop | None, end_by: float) -> None:
+        """Do what an ordinary process does at its end, in that order, since libraries rely on it.
+
+        That is: wait for threads, call the ``atexit`` callbacks, and leave daemon threads to their
+        fate, who have mostly been ended by one of these. But an interpreter can't be closed under
+        a thread, not even a daemon.
+        """
 
         async def end_calls() -> None:
             # A thread that has called into the loop would wait for ever for one that has stopped.
@@ -222,12 +237,22 @@ class WorkerRun:
                 task.cancel()
             await asyncio.sleep(0)
 
-        def meanwhile() -> None:
+        def meanwhile() -> bool:
             if loop is not None:
                 with contextlib.suppress(Exception, SystemExit):
                     loop.run_until_complete(end_calls())
+            return commands.told_to_hurry(self.ctrl_queue)
 
-        for name in daemon_threads.join_all(self.config.shutdown_timeout, meanwhile):
+        left = daemon_threads.join_all(end_by - monotonic(), meanwhile, demoted=False)
+        exit_callbacks.run(self.worker_id)
+        daemons = daemon_threads.join_all(_DAEMON_TIME, meanwhile, demoted=True)
+        number = daemon_threads.count(len(left + daemons), end_by - monotonic())
+        if not number:
+            return
+        if number > len(left + daemons):
+            left.append("without a name")
+        self.status_queue.put((STATUS_LEFT, int(not left), *left, *daemons))
+        for name in (*left, *daemons):
             logger.warning(
                 "worker %d: thread %s still runs after shutdown_timeout=%g s; "
                 "the interpreter is kept",

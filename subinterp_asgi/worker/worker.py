@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-_BREAK_OFF_TIME = 1.0  # seconds between telling requests that it is over and cancelling them
+_BREAK_OFF_TIME = 0.1  # seconds between telling requests that it is over and cancelling them
+_CANCEL_TIME = 1.0  # seconds that they may take to end then
 
 
 class WorkerState(Enum):
@@ -115,6 +116,8 @@ class Worker:
         self._draining = asyncio.Event()
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
+        self._hurried = asyncio.Event()  # the lifespan's shutdown is not to be waited for
+        self._end_by: float | None = None
         self._progress = asyncio.Event()  # something ended that the drain may wait for
         self._server_state: ServerState
         self._acceptor: Acceptor
@@ -241,17 +244,29 @@ class Worker:
             except Exception:
                 logger.exception("worker %d: TLS was not reloaded", self.worker_id)
 
-    def shutdown(self) -> None:
+    def shutdown(self, *, now: bool = False) -> None:
         """Make ``serve()`` return: drain, then wait for requests in flight.
 
-        They have ``timeout_graceful_shutdown``, after ``drain_delay``; called a second time, they
-        are broken off at once.
+        They have ``timeout_graceful_shutdown``, after ``drain_delay``. Called again, this shortens
+        what is going on: requests are broken off at once, and after that the lifespan's shutdown.
+
+        Args:
+            now: Break off requests at once, but nothing else.
         """
-        if self._stopping.is_set():
+        if self.state is WorkerState.STOPPED and not now:
+            self._hurried.set()
+            self._end_by = monotonic()
+        elif self._stopping.is_set() or now:
             self._forced.set()
             self._progress.set()
             self._begin_drain()
         self._stopping.set()
+
+    def time_to_end(self) -> float:
+        """Seconds left for what comes after the last request, which share ``shutdown_timeout``."""
+        if self._end_by is None:
+            self._end_by = monotonic() + self.config.shutdown_timeout
+        return max(0.0, self._end_by - monotonic())
 
     # --- the life of a worker
 
@@ -354,18 +369,19 @@ class Worker:
         await self._draining.wait()
         if await self._wait_until_idle(self.config.timeout_graceful_shutdown, forced=self._forced):
             return
-        logger.warning(
-            "worker %d: %d request(s) still in flight are broken off",
-            self.worker_id,
-            self._server_state.in_flight,
-        )
+        if self._server_state.in_flight:
+            logger.warning(
+                "worker %d: %d request(s) still in flight are broken off",
+                self.worker_id,
+                self._server_state.in_flight,
+            )
         self._connections.break_off()
         if self._admin is not None:
             self._admin.break_off()
         await self._wait_until_idle(_BREAK_OFF_TIME)
         for task in self._server_state.tasks:
             task.cancel("the worker is shutting down")
-        await self._wait_until_idle(_BREAK_OFF_TIME)
+        await self._wait_until_idle(_CANCEL_TIME)
 
     async def _wait_until_idle(self, timeout: float, forced: asyncio.Event | None = None) -> bool:
         deadline = monotonic() + timeout
@@ -380,11 +396,27 @@ class Worker:
                 return self.is_idle()
         return True
 
-    @takes_interrupts
     async def _end(self, lifespan: Lifespan) -> None:
+        """Run what comes after the last request; a further ``shutdown()`` breaks it off."""
+        ending = asyncio.ensure_future(self._run_shutdown(lifespan))
+        hurried = asyncio.ensure_future(self._hurried.wait())
+        try:
+            await asyncio.wait((ending, hurried), return_when="FIRST_COMPLETED")
+            if ending.done():
+                ending.result()
+            else:
+                logger.warning("worker %d: its lifespan's shutdown is broken off", self.worker_id)
+                await lifespan.cancel()
+        finally:
+            ending.cancel()
+            hurried.cancel()
+            await asyncio.wait((ending, hurried))
+
+    @takes_interrupts
+    async def _run_shutdown(self, lifespan: Lifespan) -> None:
         try:
             if self._on_end is not None and self._hook_due:
-                async with asyncio.timeout(self.config.shutdown_timeout):
+                async with asyncio.timeout(self.time_to_end()):
                     await self._on_end()
         finally:
-            await lifespan.shutdown(self.config.shutdown_timeout)
+            await lifespan.shutdown(self.time_to_end(), self.config.shutdown_timeout)

@@ -21,6 +21,7 @@ from .failover import Failover
 from .liveness import Liveness
 from .recycling import Recycling
 from .rollout import START_MARGIN
+from .shutdown import longest_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,6 +66,7 @@ class Reconciler:
         self._liveness = Liveness(config, pool, emit, self._log)
         self._recycling = Recycling(config, pool)
         self._retiring: dict[WorkerHandle, float] = {}  # and when they should have ended
+        self._abandoned: set[WorkerHandle] = set()  # of which that was said
         self._dead: set[WorkerHandle] = set()  # that are replaced, but have not exited
         self._spare_at = 0.0
         self._unreplaced: set[WorkerHandle] = set()  # stuck ones, for want of a restart
@@ -178,6 +180,7 @@ class Reconciler:
             self.report_end(handle)
         else:
             self._note_death(handle, slot, now)
+        self.report_kept(handle)
         self._forget(handle)
         if slot is not None:
             slot.vacate(handle)
@@ -205,6 +208,15 @@ class Reconciler:
         self._unreplaced.discard(handle)
         self._retiring.pop(handle, None)
         self._dead.discard(handle)
+        self._abandoned.discard(handle)
+
+    def report_kept(self, handle: WorkerHandle) -> None:
+        """Say it if the interpreter of a worker that has ended is kept."""
+        if handle.job.kept is not None and handle not in self._abandoned:
+            self._announce_abandonment(handle)
+
+    def _announce_abandonment(self, handle: WorkerHandle) -> None:
+        self._emit(WorkerAbandoned(worker_id=handle.worker_id, generation=handle.generation))
 
     def _note_death(self, handle: WorkerHandle, slot: Slot | None, now: float) -> None:
         """Spend a restart, and fail if there is none left."""
@@ -376,15 +388,14 @@ class Reconciler:
         config, deadlines = self._config, [NEVER]
         for handle in self._pool.handles:
             if handle.retiring and handle not in self._retiring:
-                patience = config.timeout_graceful_shutdown + 3 * config.shutdown_timeout
+                patience = longest_end(config)
                 self._retiring[handle] = now + patience
             deadline = self._retiring.get(handle, NEVER)
             if now >= deadline:
                 self._retiring[handle] = NEVER
                 deadline = now  # others may have waited for its end to be recycled
-                self._emit(
-                    WorkerAbandoned(worker_id=handle.worker_id, generation=handle.generation)
-                )
+                self._abandoned.add(handle)
+                self._announce_abandonment(handle)
                 self._log("error", f"worker {handle.worker_id} does not end; it is left alone")
             deadlines.append(deadline)
         return min(deadlines)

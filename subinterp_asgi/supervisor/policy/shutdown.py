@@ -1,11 +1,11 @@
-"""Shutdown all workers: gracefully, as long as that may take, and then not."""
+"""Shutting down all workers: gracefully, as long as that may take, and then not."""
 
 from __future__ import annotations
 
 import threading
 from time import monotonic
 
-from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN
+from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN, SHUTDOWN_NOW
 from ...types import TYPE_CHECKING
 from ..states import WorkerState
 
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from ..listeners import Listeners
     from ..pool.handle import WorkerHandle
 
-STOP_MARGIN = 5.0
+STOP_MARGIN = 1.0
 """Seconds for a worker to end beyond the timeouts it keeps itself."""
+_BREAKING_OFF = 2.0
+"""Seconds that it takes itself to break off requests, and to leave daemon threads to their fate."""
+
+
+def longest_end(config: Config) -> float:
+    """Seconds after which a worker has ended that was told to, unless it never will."""
+    return config.timeout_graceful_shutdown + config.shutdown_timeout + _BREAKING_OFF + STOP_MARGIN
 
 
 class Shutdown:
@@ -40,15 +47,20 @@ class Shutdown:
         # That is what a worker gives requests by itself once it was told to shut down.
         self._patience = config.timeout_graceful_shutdown + config.drain_delay
         self._grace_ends = float("inf")
+        self._hurry = False  # what is going on is to be shortened, whatever it is
+        self._running = False
 
     def limit(self, timeout: float | None) -> None:
         """Break off requests in flight after as many seconds, or earlier if that was said before.
 
         Args:
-            timeout: Seconds from now on; ``None``: as the options say.
+            timeout: Seconds from now on; ``None``: as the options say. 0, said meanwhile, shortens
+                what is going on, be it requests or what comes after them.
         """
         grace = self._patience if timeout is None else timeout
         self._grace_ends = min(self._grace_ends, monotonic() + grace)
+        if grace <= 0 and self._running:
+            self._hurry = True
 
     def run(self, listeners: Sequence[Listeners]) -> None:
         """Tell the workers to end and wait as long as that may take; called again, it forces them.
@@ -59,8 +71,9 @@ class Shutdown:
         if not self._config.drain_delay:
             for each in listeners:
                 each.discourage()
+        self._running = True
         patient = self._grace_ends - monotonic() > self._patience
-        self._send(CMD_DRAIN if patient else CMD_SHUTDOWN)
+        self._send(*((CMD_DRAIN,) if patient else (CMD_SHUTDOWN,)))
         self._wait_within_grace(self._none_accepts)
         # Who connects from now on is refused rather than left waiting for nobody.
         with self._changed:
@@ -71,24 +84,46 @@ class Shutdown:
             self._send(CMD_SHUTDOWN)
         self._wait_within_grace(self._all_exited)
         if not self._all_exited():
-            self._send(CMD_SHUTDOWN, again=True)  # the second one forces
-            with self._changed:
-                self._changed.wait_for(self._all_exited, STOP_MARGIN)
-                # One that is at it has the time it was given. One that has not even answered is
-                # stuck in the application, and more patience would be in vain.
-                self._changed.wait_for(self._none_is_ending, 2 * self._config.shutdown_timeout)
+            self._send(CMD_SHUTDOWN, SHUTDOWN_NOW, again=True)
+            self._wait_for_ends()
+
+    def _wait_for_ends(self) -> None:
+        """Wait for what comes after requests, as long as that may take.
+
+        One that is at it has the time it was given. One that has not even answered is stuck in the
+        application, and more patience would be in vain.
+        """
+        now = monotonic()
+        mute_until = now + STOP_MARGIN
+        ends = mute_until + self._config.shutdown_timeout + _BREAKING_OFF
+        with self._changed:
+            while not self._all_exited():
+                if self._tell_to_hurry():
+                    ends = min(ends, monotonic() + _BREAKING_OFF + STOP_MARGIN)
+                left = (mute_until if self._none_is_ending() else ends) - monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
+
+    def _tell_to_hurry(self) -> bool:
+        """Have the workers shorten what is going on, if that was said since the last time."""
+        hurry, self._hurry = self._hurry, False
+        if hurry:
+            self._send(CMD_SHUTDOWN, again=True)
+        return hurry
 
     def _wait_within_grace(self, condition: Callable[[], bool]) -> None:
         with self._changed:
             # Another call of limit() may shorten the time meanwhile.
             while not condition() and (left := self._grace_ends - monotonic()) > 0:
                 self._changed.wait(left)
+            self._tell_to_hurry()
 
-    def _send(self, command: str, *, again: bool = False) -> None:
+    def _send(self, *command: str, again: bool = False) -> None:
         """Send a command to all that have not ended; to those that retire only ``again``."""
         for handle in self._handles():
             if not handle.exited and (again or not handle.retiring):
-                handle.command(command)
+                handle.command(*command)
 
     def _none_accepts(self) -> bool:
         accepting = (WorkerState.STARTING, WorkerState.SERVING)

@@ -16,6 +16,7 @@ from ..states import WorkerState, may_follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from ...control.wakeup import WatchdogLine
     from .isolation import Job, Runner
@@ -173,11 +174,13 @@ class WorkerHandle:
                 if isinstance(status, tuple):  # not the remains of a closed interpreter's item
                     self._take(status)
 
-    def _take(self, status: tuple[str, ...]) -> None:
+    def _take(self, status: tuple[Any, ...]) -> None:
         if status[0] == messages.STATUS_EXHAUSTED:
             self.exhausted = True
         elif status[0] == messages.STATUS_STUCK:
             self.stack = status[1]
+        elif status[0] == messages.STATUS_LEFT:
+            self.job.left = status[1:]
         elif status[0] in _STATES:
             if status[0] == messages.STATUS_ERROR:
                 self.error = status[1]

@@ -7,6 +7,7 @@ owns the job's listeners until the worker does.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from ...control.launch import Runtime
 from ...control.scoreboard import Slot
 from ...control.wakeup import Wakeup
 from ...types import TYPE_CHECKING
+from ..kept import Kept, keep
 
 if TYPE_CHECKING:
     from typing import Any, Protocol
@@ -47,6 +49,8 @@ class Job:
         status_wakeup: Set for statuses.
         runtime: What else the worker is told; listeners and wakeups are added.
         before_close: Called before the interpreter is closed, which empties its queues.
+        left: What the worker has told of threads that are left: whether all are daemons, names.
+        kept: Its interpreter, if that could not be closed.
     """
 
     app: Any
@@ -64,6 +68,8 @@ class Job:
     metrics_listeners: list[tuple[int, int]] = field(default_factory=list)
     runtime: Runtime = field(default_factory=Runtime)
     before_close: Callable[[], None] = field(default=lambda: None)
+    left: tuple[int, *tuple[str, ...]] | None = None
+    kept: Kept | None = None
 
     def close_listeners(self) -> None:
         """Close the duplicates that no worker has taken."""
@@ -84,7 +90,7 @@ bootstrap(
 
 
 def run_in_interpreter(job: Job) -> None:
-    """Run a worker in a new interpreter and close that when no thread is left in it.
+    """Run a worker in a new interpreter and close that, unless threads are left in it.
 
     Raises:
         InterpreterFailed: The worker could not even be begun.
@@ -99,10 +105,15 @@ def run_in_interpreter(job: Job) -> None:
     finally:
         # Items of a closed interpreter vanish from its queues.
         job.before_close()
-        while interpreter.has_threads():
+        while job.left is None and interpreter.has_threads():
             time.sleep(_THREAD_POLL_INTERVAL)
         job.before_close()
-        interpreter.close()
+        if job.left is None:
+            interpreter.close()
+        else:
+            name = threading.current_thread().name
+            job.kept = Kept(interpreter, name, daemons_only=bool(job.left[0]))
+            keep(job.kept)
 
 
 def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:

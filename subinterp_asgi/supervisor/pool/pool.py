@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ...config import Config
     from ...control.scoreboard import Slot as Words
+    from ..kept import Kept
     from ..listeners import Listeners
     from ..log_receiver import LogReceiver
 
@@ -61,6 +62,7 @@ class Pool:
         removed: Slots that need no worker of their own any more; their listeners are still open.
         spares: Workers that wait to be needed.
         handles: All workers that were not released, retiring ones too.
+        kept: Interpreters of workers that have ended, which could not be closed at that time.
         generation: Number of the newest generation that serves; 0: none has served yet.
         start_delay: Seconds that workers wait before they serve; for tests.
         start_failure: Generation whose workers fail to start, and why, or ``None``; for tests.
@@ -96,6 +98,7 @@ class Pool:
         self.removed: list[Slot] = []
         self.spares: list[WorkerHandle] = []
         self.handles: list[WorkerHandle] = []
+        self.kept: list[Kept] = []
         self.generation = 0
         self.start_delay = 0.0
         self.start_failure: tuple[int, str] | None = None
@@ -278,6 +281,8 @@ class Pool:
         handle.close()
         if self._logs is not None and handle.job.runtime.log_fd is not None:
             self._logs.worker_ended(handle.job.runtime.log_fd)
+        if handle.job.kept is not None:
+            self.kept.append(handle.job.kept)
         scoreboard.fold(self.board, handle.job.slot)
         self._free.append(handle.job.slot)
 

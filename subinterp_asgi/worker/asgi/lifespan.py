@@ -76,8 +76,12 @@ class Lifespan:
             raise LifespanError("the application left its lifespan before startup was complete")
         logger.info("the application does not support lifespan (it answered with %r)", error)
 
-    async def shutdown(self, timeout: float) -> None:
+    async def shutdown(self, timeout: float, option: float | None = None) -> None:
         """Send the shutdown event and wait for the answer, if ``startup()`` was answered.
+
+        Args:
+            timeout: Seconds to wait at most.
+            option: The value of ``shutdown_timeout``, of which that is what is left.
 
         Raises:
             LifespanError: The application reported a failure, raised, or took too long.
@@ -101,7 +105,8 @@ class Lifespan:
                 return
         if not self._task.done():
             await self.cancel()
-            raise LifespanError(f"lifespan shutdown took more than shutdown_timeout={timeout:g} s")
+            option = timeout if option is None else option
+            raise LifespanError(f"lifespan shutdown took more than shutdown_timeout={option:g} s")
         error = None if self._task.cancelled() else self._task.exception()
         if error is not None:
             raise LifespanError("the application raised in its lifespan") from error

@@ -8,6 +8,7 @@ waits for them when it ends.
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _JOIN_INTERVAL = 0.01  # seconds between what is done meanwhile
+_LAST_STEPS = 0.1  # seconds for a thread that has ended for ``threading`` to be gone
 
 _demoted: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
@@ -52,26 +54,46 @@ def demote() -> None:
     thread_class.daemon = property(original_daemon.fget, set_daemon)
 
 
-def join_all(timeout: float, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
-    """Wait for all other threads of this interpreter and return the names of those still alive.
+def join_all(
+    timeout: float,
+    meanwhile: Callable[[], object] = lambda: None,
+    *,
+    demoted: bool | None = None,
+) -> list[str]:
+    """Wait for other threads of this interpreter and return the names of those still alive.
 
     Args:
         timeout: Bound on the whole wait, in seconds.
-        meanwhile: Called again and again while waiting.
+        meanwhile: Called again and again while waiting, which ends if it returns something true.
+        demoted: Only those that asked to be daemons, or only others.
     """
     deadline = time.monotonic() + timeout
     _release_pools()
     not_ours = (threading.current_thread(), threading.main_thread())
     remaining = []
     for thread in threading.enumerate():
-        if thread in not_ours:
+        if thread in not_ours or demoted not in (None, thread in _demoted):
             continue
         while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
             thread.join(min(left, _JOIN_INTERVAL))
-            meanwhile()
+            if meanwhile():
+                deadline = 0.0
         if thread.is_alive():
             remaining.append(thread.name + (" (a daemon)" if thread in _demoted else ""))
     return remaining
+
+
+def count(known: int, timeout: float) -> int:
+    """Number of other threads of this interpreter, those included that ``threading`` ignores.
+
+    Args:
+        known: How many there are that nobody waits for any more.
+        timeout: Seconds to wait for others to end.
+    """
+    deadline = time.monotonic() + max(timeout, _LAST_STEPS)
+    while (number := _thread._count()) > known and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return number
 
 
 def _release_pools() -> None:

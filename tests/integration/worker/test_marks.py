@@ -94,7 +94,7 @@ ROLES = {
     "http": "HTTPExchange._call_app",
     "http, called": "HTTPExchange._call_app",
     "websocket": "WebSocketSession._call_app",
-    "subinterp_asgi.worker.shutdown": "Worker._end",
+    "subinterp_asgi.worker.shutdown": "Worker._run_shutdown",
 }
 
 

@@ -80,7 +80,7 @@ THREADS_HOST = """
 """
 
 
-@pytest.mark.parametrize("kind", ["default-executor", "own-executor", "thread", "daemon", "raw"])
+@pytest.mark.parametrize("kind", ["default-executor", "own-executor", "thread", "raw"])
 def test_threads_left_behind_that_end_are_waited_for(kind: str, tmp_path: Path) -> None:
     done = run_script(tmp_path, THREADS_HOST, kind, "soon", files={"left.py": THREADS})
     assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
@@ -97,7 +97,6 @@ def test_idle_threads_of_an_executor_are_no_hindrance(tmp_path: Path) -> None:
         ("default-executor", "asyncio_0"),
         ("own-executor", "own-pool_0"),
         ("thread", "left-behind"),
-        ("daemon", "left-behind (a daemon)"),
         ("raw", None),
     ],
 )
@@ -111,3 +110,12 @@ def test_threads_left_behind_that_never_end_are_named_and_never_closed_under(
     assert "workers can't be stopped; the process ends without finalization" in done.stderr
     if name is not None:
         assert f"thread {name} still runs after shutdown_timeout=0.2 s" in done.stderr
+
+
+def test_a_daemon_left_behind_does_not_keep_its_worker_from_ending(tmp_path: Path) -> None:
+    host = THREADS_HOST.replace("    assert interpreters.alive() == 0\n", "")
+    done = run_script(tmp_path, host, "daemon", "never", files={"left.py": THREADS})
+    assert done.stdout == "stopped\n", done.stderr
+    # Its interpreter is kept, and the process can't be finalized under it.
+    assert done.returncode == exit_guard.EXIT_STATUS
+    assert "thread left-behind (a daemon) still runs" in done.stderr

@@ -1,0 +1,33 @@
+"""The ``atexit`` callbacks of an interpreter, called before its threads are looked at once more.
+
+Libraries end their daemon threads in them, or send what is queued. CPython calls them when it
+closes the interpreter, which is not possible before these threads have ended.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+
+from ...types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+
+def run(worker_id: int) -> None:
+    """Call all callbacks, once; what they raise is logged."""
+
+    def log(unraisable: Any) -> None:
+        logger.error(
+            "worker %d: an atexit callback failed", worker_id, exc_info=unraisable.exc_value
+        )
+
+    hook, sys.unraisablehook = sys.unraisablehook, log
+    try:
+        atexit._run_exitfuncs()  # closing the interpreter finds none left
+    finally:
+        sys.unraisablehook = hook
