@@ -14,10 +14,11 @@ WORKLOADS =
 # `exec`: the program takes the shell's place, so that a signal reaches it and its exit code is ours.
 with_examples = @venv=$$(scripts/setup-venv serve) && exec "$$venv/bin/python"
 with_tools    = @venv=$$(scripts/setup-venv dev) && exec "$$venv/bin/python"
+with_field    = @venv=$$(scripts/setup-venv field) && FIELD=1 exec "$$venv/bin/python"
 with_peers    = @venv=$$(scripts/setup-venv bench) && exec "$$venv/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench conformance autobahn fuzz soak clean
+.PHONY: help serve test field lint format bench conformance autobahn fuzz soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +29,9 @@ serve: ## serve examples/ on http://127.0.0.1:8000 (APP=pkg.mod:app WORKERS=4 PO
 
 test: ## run every test (N=0: one process; ARGS='-k name')
 	$(with_tools) -m pytest -n $(N) --dist loadfile $(ARGS)
+
+field: ## run the tests with real libraries that take long (tests/field)
+	$(with_field) -m pytest -n $(N) tests/field $(ARGS)
 
 lint: ## ruff check, ruff format --check, lint-imports, mypy --strict (also as on macOS and Windows)
 	@venv=$$(scripts/setup-venv dev) && \

@@ -243,14 +243,18 @@ class WorkerRun:
                     loop.run_until_complete(end_calls())
             return commands.told_to_hurry(self.ctrl_queue)
 
+        daemon_threads.release_pools()
+        exit_callbacks.run_before_threads(self.worker_id)
         left = daemon_threads.join_all(end_by - monotonic(), meanwhile, demoted=False)
         exit_callbacks.run(self.worker_id)
-        daemons = daemon_threads.join_all(_DAEMON_TIME, meanwhile, demoted=True)
-        number = daemon_threads.count(len(left + daemons), end_by - monotonic())
+        daemon_threads.join_all(_DAEMON_TIME / 2, meanwhile, demoted=True)
+        daemon_threads.end_demoted()
+        daemons = daemon_threads.join_all(_DAEMON_TIME / 2, meanwhile, demoted=True)
+        number = daemon_threads.count(known=len(left + daemons))
         if not number:
             return
         if number > len(left + daemons):
-            left.append("without a name")
+            daemons.append("of _thread")  # which no process waits for either
         self.status_queue.put((STATUS_LEFT, int(not left), *left, *daemons))
         for name in (*left, *daemons):
             logger.warning(

@@ -28,8 +28,9 @@ _FOREIGN = ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "PYTHONWARNINGS", "PYTHOND
 class Command:
     """``python -m subinterp_asgi`` with some arguments; ends with its ``with`` block.
 
-    Any warning, in whichever interpreter, is an error there. Standard error is not buffered, as is
-    usual in containers: lines that are not written in one piece mix with those of workers.
+    Any warning, in whichever interpreter, is an error there by default. Standard error is not
+    buffered, as is usual in containers: lines that are not written in one piece mix with those of
+    workers.
 
     Args:
         arguments: The command's own.
@@ -37,6 +38,7 @@ class Command:
         environment: Additions to the environment.
         pass_fds: Descriptors to inherit.
         module: Another module to run instead.
+        warnings: What warnings are, as ``-W`` has it.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class Command:
         environment: dict[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         module: str = "subinterp_asgi",
+        warnings: str = "error",
     ) -> None:
         inherited = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", module, *arguments],
+            [sys.executable, "-W", warnings, "-m", module, *arguments],
             cwd=cwd,
             env={
                 **inherited,

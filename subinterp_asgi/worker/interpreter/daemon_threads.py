@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 _JOIN_INTERVAL = 0.01  # seconds between what is done meanwhile
-_LAST_STEPS = 0.1  # seconds for a thread that has ended for ``threading`` to be gone
+_LAST_STEPS = 0.5  # seconds for threads to be gone that ``threading`` does not know, or no more
 
 _demoted: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
@@ -68,7 +68,7 @@ def join_all(
         demoted: Only those that asked to be daemons, or only others.
     """
     deadline = time.monotonic() + timeout
-    _release_pools()
+    release_pools()
     not_ours = (threading.current_thread(), threading.main_thread())
     remaining = []
     for thread in threading.enumerate():
@@ -83,20 +83,43 @@ def join_all(
     return remaining
 
 
-def count(known: int, timeout: float) -> int:
+def end_demoted() -> None:
+    """Have those that asked to be daemons end, of which no library has taken care.
+
+    A process ends daemons where they stand. Here each is sent an exception, and whatever waits for
+    a condition, as queues and events do, is woken to receive it. What waits in C code otherwise,
+    such as ``time.sleep()``, does not.
+    """
+    idents = [thread.ident for thread in tuple(_demoted) if thread.is_alive()]
+    if not idents:
+        return
+    import gc  # in need only
+    from ctypes import c_ulong, py_object, pythonapi
+
+    for ident in idents:
+        pythonapi.PyThreadState_SetAsyncExc(c_ulong(ident or 0), py_object(SystemExit))
+    for condition in gc.get_objects():
+        if type(condition) is threading.Condition:
+            for waiter in tuple(condition._waiters):  # type: ignore[attr-defined]
+                try:
+                    waiter.release()
+                except RuntimeError:
+                    pass  # it was woken meanwhile
+
+
+def count(known: int) -> int:
     """Number of other threads of this interpreter, those included that ``threading`` ignores.
 
     Args:
-        known: How many there are that nobody waits for any more.
-        timeout: Seconds to wait for others to end.
+        known: How many there are; others are given a moment to end.
     """
-    deadline = time.monotonic() + max(timeout, _LAST_STEPS)
+    deadline = time.monotonic() + _LAST_STEPS
     while (number := _thread._count()) > known and time.monotonic() < deadline:
         time.sleep(0.001)
     return number
 
 
-def _release_pools() -> None:
+def release_pools() -> None:
     """Let the threads of executors that nobody shut down end once they have nothing to do.
 
     This is what CPython itself does when an interpreter ends, but without its unbounded wait.

@@ -1,4 +1,4 @@
-"""The ``atexit`` callbacks of an interpreter, called before its threads are looked at once more.
+"""The exit callbacks of an interpreter, called before its threads are looked at once more.
 
 Libraries end their daemon threads in them, or send what is queued. CPython calls them when it
 closes the interpreter, which is not possible before these threads have ended.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import sys
+import threading
 
 from ...types import TYPE_CHECKING
 
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 logger = logging.getLogger("subinterp_asgi.error")
+
+
+def run_before_threads(worker_id: int) -> None:
+    """Call what ``threading`` is to call before it waits for threads; what that raises is logged.
+
+    (``concurrent.futures`` ends its threads so, and pymongo does in interpreters.)
+    """
+    callbacks: list[Any] = threading._threading_atexits  # type: ignore[attr-defined]
+    while callbacks:
+        try:
+            callbacks.pop()()
+        except BaseException:
+            logger.exception("worker %d: an exit callback failed", worker_id)
 
 
 def run(worker_id: int) -> None:

@@ -5,6 +5,7 @@ The command's ``--shutdown-timeout`` is an hour here: what ends within the test 
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -144,20 +145,22 @@ def test_an_interpreter_is_closed_when_its_threads_have_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = tmp_path / "go"
+    os.mkfifo(go)
     monkeypatch.setenv("GO", str(go))
     (tmp_path / "waits.py").write_text(
         "import os, threading, time\nfrom plain import app\n\n"
-        "def wait():\n    while not os.path.exists(os.environ['GO']):\n        time.sleep(0.01)\n\n"
+        "def wait():\n    open(os.environ['GO']).close()  # which waits for somebody who writes\n\n"
         "threading.Thread(target=wait, daemon=True).start()\n"
     )
     monkeypatch.syspath_prepend(str(APPS))
     monkeypatch.syspath_prepend(str(tmp_path))
-    heard, others = Heard(), interpreters.alive()
+    wait_until(lambda: not interpreters.alive(), "those of other tests to be closed")
+    heard, others = Heard(), 0
     with Supervisor("waits:app", port=0, access_log=False, on_event=heard) as server:
         assert get(server.url).status == 200
     assert len(heard.of(WorkerAbandoned)) == 1
     assert kept.any_left()
-    assert interpreters.alive() == others + 1
-    go.touch()
+    assert interpreters.alive() > others
+    go.write_text("go")
     wait_until(lambda: not kept.any_left())
     assert interpreters.alive() == others
