@@ -18,7 +18,7 @@ with_field    = @venv=$$(scripts/setup-venv field) && FIELD=1 exec "$$venv/bin/p
 with_peers    = @venv=$$(scripts/setup-venv bench) && exec "$$venv/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test field lint format bench conformance autobahn fuzz soak clean
+.PHONY: help serve test field lint format diagrams bench conformance autobahn fuzz soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ format: ## let ruff mend what it can
 	@venv=$$(scripts/setup-venv dev) && \
 	"$$venv/bin/python" -m ruff check --fix-only && \
 	exec "$$venv/bin/python" -m ruff format
+
+diagrams: ## render docs/diagrams/*.dot to SVG (needs Graphviz)
+	@venv=$$(scripts/setup-venv serve) && exec "$$venv/bin/python" scripts/diagrams
 
 bench: ## measure this server beside others (PEERS=uvicorn,granian WORKLOADS=hello,tls)
 	$(with_peers) -m benchmarks $(if $(PEERS),--peers $(PEERS)) $(if $(WORKLOADS),--workloads $(WORKLOADS)) $(ARGS)

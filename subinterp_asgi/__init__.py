@@ -1,7 +1,27 @@
 """Serve ASGI applications from subinterpreters: one process, N workers, each with its own GIL.
 
 The names below are loaded when they are first used: an interpreter that runs ``bootstrap`` must not
-pay for the supervisor, nor a supervisor for the server.
+pay for the supervisor, nor a supervisor for the server. The plan, from the top down; a module
+imports only what stands below it (``docs/architecture.md``):
+
+===================  =============================================================================
+``cli``              the command: the one place that owns a process
+``testing``          for tests of users: a running server is done harm on request
+``supervisor``       the main side: owns listeners and workers, from the host's interpreter
+``  .policy``        what is decided: replacing, reloading, failing over, shutting down
+``  .pool``          what runs: workers, their slots, what they run in
+``bootstrap``        the door: from plain values in a new interpreter to a worker that serves
+``worker``           the worker side: one application on one loop, and the commands it obeys
+``  .asgi``          messages: scope, lifespan, HTTP, WebSocket, extensions, health and metrics
+``  .net``           octets: loop, accepting, connections, TLS
+``  .proxies``       what proxies say of a client, without I/O
+``  .interpreter``   what subinterpreters ask for: importing, threads, lazy ssl, watchdog
+``control``          the seam: all that crosses between the two sides
+``websocket``        the codec of RFC 6455 and RFC 7692, without I/O
+``http1``            the codec of RFC 9112, without I/O
+``config``           options, their checks, the trust list
+``errors, types``    exceptions that users see, types of ASGI
+===================  =============================================================================
 """
 
 from __future__ import annotations
