@@ -21,7 +21,9 @@ DIAGRAMS = sorted((ROOT / "docs" / "diagrams").glob("*.dot"))
 CODE_BLOCK = re.compile(r"^```.*?^```|^    .*?$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FILE = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*(?:\.(?:py|md|toml|dot|svg)|/)|Makefile|\.?\w+(?:/[\w-]+)+")
+FILE = re.compile(
+    r"[\w.*-]+(?:/[\w.*-]+)*(?:\.(?:py|md|toml|dot|svg)|/)|Makefile|\.?\w+(?:/[\w-]+)+"
+)
 MODULE = re.compile(r"(?:subinterp_asgi|conformance|benchmarks|tests)(?:\.\w+)+")
 IN_DIAGRAM = re.compile(r"[\w/]*\w\.(?:py|md)\b|[\w/]+/(?=:)|scripts/[\w-]+")
 
