@@ -15,7 +15,7 @@ imports only what stands below it (``docs/architecture.md``):
 ``  .asgi``          messages: scope, lifespan, HTTP, WebSocket, extensions, health and metrics
 ``  .net``           octets: loop, accepting, connections, TLS
 ``  .proxies``       what proxies say of a client, without I/O
-``  .interpreter``   what subinterpreters ask for: importing, threads, lazy ssl, watchdog
+``  .interpreter``   what subinterpreters ask for: importing, threads, atexit, lazy ssl, watchdog
 ``control``          the seam: all that crosses between the two sides
 ``websocket``        the codec of RFC 6455 and RFC 7692, without I/O
 ``http1``            the codec of RFC 9112, without I/O
