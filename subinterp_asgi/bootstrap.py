@@ -22,7 +22,7 @@ from .control.launch import Runtime
 from .control.wakeup import Channel, Wakeup
 from .types import TYPE_CHECKING
 from .worker import access_log, commands
-from .worker.interpreter import daemon_threads
+from .worker.interpreter import closing, daemon_threads
 from .worker.interpreter.importer import import_app
 from .worker.run import WorkerRun, noop_receive, noop_send, report_error
 
@@ -85,6 +85,7 @@ def bootstrap(
         config = Config.from_json(config_text)
         counters = Counters(*scoreboard.attached())
         log_forwarder = _forward_logs(runtime.log_fd, config, counters)
+        closing.ignore_fork_callbacks()
         if config.daemon_threads == "demote":
             daemon_threads.demote()
         WorkerRun(
@@ -107,6 +108,7 @@ def bootstrap(
         _close_all(listeners, metrics_listeners)
         if log_forwarder is not None:
             log_forwarder.end()
+        closing.let_go()
 
 
 def _with_wakeup(queue: Any, numbers: tuple[int, int] | None) -> Any:
