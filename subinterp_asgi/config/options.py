@@ -104,6 +104,9 @@ class Config:
         "Run the application's lifespan in each worker: 'auto', 'on' (it must), 'off'.",
         choice("auto", "on", "off"),
     )
+    lifespan_restart: bool = option(
+        False, "Replace a worker whose lifespan raises while it serves; that is logged in any case."
+    )
     worker_hooks: bool = option(
         False,
         "Call the application with scope types subinterp_asgi.worker.startup and .shutdown.",

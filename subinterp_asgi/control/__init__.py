@@ -33,8 +33,11 @@ From a worker come **statuses**, in this order:
     Only if it was to be one: the application is imported, and ``("serve", ...)`` waited for.
 ``("serving",)``
     The lifespan has started and connections are accepted.
+``("lifespan_failed", text)``
+    The lifespan has raised, as ``("error", text)`` tells it; the worker goes on.
 ``("exhausted",)``
-    As many requests were begun as ``Runtime.request_limit`` says; it goes on.
+    As many requests were begun as ``Runtime.request_limit`` says, or with a further item the option
+    of that name wants it replaced; it goes on.
 ``("draining",)``
     No more connections are accepted.
 ``("idle",)``

@@ -93,6 +93,17 @@ class WorkerStuck(WorkerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LifespanFailed(WorkerEvent):
+    """The lifespan of a worker's application has raised while the worker served.
+
+    Attributes:
+        error: What happened: a line, then a traceback.
+    """
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecycled(WorkerEvent):
     """A worker is being replaced because it has served for long enough.
 

@@ -25,6 +25,7 @@ from ..control.messages import (
     STATUS_ERROR,
     STATUS_EXHAUSTED,
     STATUS_LEFT,
+    STATUS_LIFESPAN_FAILED,
     STATUS_SERVING,
     STATUS_SPARE,
     STATUS_STARTED,
@@ -192,6 +193,7 @@ class WorkerRun:
             metrics_sock=metrics_sockets,
             access_log=access_log.choose_access_log(self.own_interpreter, self.log_forwarder),
             on_serving=self._on_serving,
+            on_lifespan_failure=self._on_lifespan_failure,
             **hooks,
         )
 
@@ -201,6 +203,11 @@ class WorkerRun:
         self.counters.lag = 0  # what held the loop up until now held nobody up
         self.counters.flush(monotonic_ns())
         self.status_queue.put((STATUS_SERVING,))
+
+    def _on_lifespan_failure(self, error: BaseException) -> None:
+        self.status_queue.put((STATUS_LIFESPAN_FAILED, text_of(error)))
+        if self.config.lifespan_restart:
+            self.status_queue.put((STATUS_EXHAUSTED, "lifespan_restart"))
 
     async def _run_to_end(self, worker: Worker) -> None:
         """Run the worker and end what the application left behind on the loop."""
@@ -330,13 +337,17 @@ def _hooks(app: Any, worker_id: int, state: dict[str, Any]) -> dict[str, Any]:
 def report_error(status_queue: Any, exc: BaseException) -> None:
     """Send an exception as an error status, whatever its own methods do."""
     try:
-        # Surrogates and NULs are legal in a str but not everywhere it may be sent to.
-        text = _describe(exc).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
-        status_queue.put((STATUS_ERROR, text))
+        status_queue.put((STATUS_ERROR, text_of(exc)))
     except BaseException:
         # Out of memory, or no queue any more: a worker that ends without its last status counts
         # as crashed, so that nothing is hidden by not raising, which could end the process.
         return
+
+
+def text_of(exc: BaseException) -> str:
+    """Describe an exception in a text that can be sent anywhere."""
+    # Surrogates and NULs are legal in a str but not everywhere it may be sent to.
+    return _describe(exc).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _describe(exc: BaseException) -> str:

@@ -72,6 +72,7 @@ class Worker:
         on_serving: Called once connections are accepted.
         on_start: Awaited after the lifespan's startup; an exception makes ``serve()`` fail.
         on_end: Awaited before the lifespan's shutdown.
+        on_lifespan_failure: Called with what the lifespan has raised while the worker serves.
 
     Attributes:
         state: Where in its life the worker is.
@@ -93,6 +94,7 @@ class Worker:
         on_serving: Callable[[], None] | None = None,
         on_start: Callable[[], Awaitable[None]] | None = None,
         on_end: Callable[[], Awaitable[None]] | None = None,
+        on_lifespan_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.app = app
         self.config = config or Config()
@@ -110,6 +112,7 @@ class Worker:
         self._on_serving = on_serving
         self._on_start = on_start
         self._on_end = on_end
+        self._on_lifespan_failure = on_lifespan_failure
         self._drain_asked = False
         self._restarting = False
         self._hook_due = False  # on_start has been called, on_end has not
@@ -280,7 +283,9 @@ class Worker:
         if self.state is not WorkerState.NEW:
             raise StateError("a worker can serve only once")
         self.state = WorkerState.STARTING
-        lifespan = Lifespan(self.app, self.config.lifespan, self._lifespan_state)
+        lifespan = Lifespan(
+            self.app, self.config.lifespan, self._lifespan_state, self._on_lifespan_failure
+        )
         try:
             if await self._start(lifespan):
                 poller = make_poller(asyncio.get_running_loop())

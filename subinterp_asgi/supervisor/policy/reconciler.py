@@ -13,7 +13,7 @@ from time import monotonic
 from ...errors import SubinterpASGIError
 from ...types import TYPE_CHECKING
 from .. import host_log
-from ..events import Event, WorkerAbandoned, WorkerDied, WorkerRecycled
+from ..events import Event, LifespanFailed, WorkerAbandoned, WorkerDied, WorkerRecycled
 from ..pool.selector import NEVER
 from ..states import WorkerState
 from .budget import RestartBudget
@@ -98,6 +98,7 @@ class Reconciler:
         """
         deadlines = [self.step_at_start()]
         now = monotonic()
+        self._report_lifespans()
         self._see_to_ended(now)
         if self._failed:
             return NEVER
@@ -150,6 +151,16 @@ class Reconciler:
 
     def _log(self, level: str, text: str) -> None:
         self._messages.append((level, text))
+
+    def _report_lifespans(self) -> None:
+        for handle in self._pool.handles:
+            while handle.lifespan_errors:
+                error = handle.lifespan_errors.pop(0)
+                self._emit(
+                    LifespanFailed(
+                        worker_id=handle.worker_id, generation=handle.generation, error=error
+                    )
+                )
 
     # --- those that ended
 

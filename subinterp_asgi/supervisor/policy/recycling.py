@@ -47,7 +47,7 @@ class Recycling:
             if handle is None or handle.state is not WorkerState.SERVING:
                 continue
             if handle.exhausted:
-                return slot, "limit_max_requests"
+                return slot, handle.exhausted
             if now >= handle.since + lifetime:
                 return slot, "workers_lifetime"
             if full and slot is oldest:

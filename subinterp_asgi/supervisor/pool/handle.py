@@ -70,7 +70,8 @@ class WorkerHandle:
         error: What went wrong, if something did: a line, then a traceback.
         exited: The thread has nothing left to do.
         retiring: It was told to end.
-        exhausted: It has begun as many requests as it may.
+        exhausted: The option by which it has served for long enough, or ``None``.
+        lifespan_errors: What its lifespan has raised, not reported yet.
         stack: Where its thread was when that was asked for, once that is known.
         since: When it was started, and since it serves, when it began to (``time.monotonic()``).
     """
@@ -89,7 +90,8 @@ class WorkerHandle:
         self.error: str | None = None
         self.exited = False
         self.retiring = False
-        self.exhausted = False
+        self.exhausted: str | None = None
+        self.lifespan_errors: list[str] = []
         self.stack: str | None = None
         self.since = monotonic()
         self.job = job
@@ -176,7 +178,9 @@ class WorkerHandle:
 
     def _take(self, status: tuple[Any, ...]) -> None:
         if status[0] == messages.STATUS_EXHAUSTED:
-            self.exhausted = True
+            self.exhausted = status[1] if len(status) > 1 else "limit_max_requests"
+        elif status[0] == messages.STATUS_LIFESPAN_FAILED:
+            self.lifespan_errors.append(status[1])
         elif status[0] == messages.STATUS_STUCK:
             self.stack = status[1]
         elif status[0] == messages.STATUS_LEFT:

@@ -11,12 +11,15 @@ from ...types import TYPE_CHECKING
 from ..interpreter.marks import takes_interrupts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ...config import LifespanMode
     from ...types import ASGIApp, Message
 
 logger = logging.getLogger("subinterp_asgi.error")
+
+_LAST_WORDS = 0.1  # seconds for a call to return that has said that its startup failed
 
 
 class Lifespan:
@@ -28,14 +31,24 @@ class Lifespan:
             answers the startup event is taken not to support it; ``"off"``: it is not called.
         state: The dict that becomes ``scope["state"]``; filled by the application.
 
+        on_failure: Called with what the call has raised between startup and shutdown.
+
     Attributes:
         context: The context that the call runs in, with the variables that it sets.
     """
 
-    def __init__(self, app: ASGIApp, mode: LifespanMode, state: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        mode: LifespanMode,
+        state: dict[str, Any],
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
         self._app = app
         self._mode = mode
         self._state = state
+        self._on_failure = on_failure
+        self._received = False  # it knows what a lifespan is
         self.context = contextvars.copy_context()
         self._events: asyncio.Queue[Message] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
@@ -51,7 +64,7 @@ class Lifespan:
         if self._mode == "off":
             return
         self._startup = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(
+        task = self._task = asyncio.create_task(
             self._call_app(), name="subinterp-asgi-lifespan", context=self.context
         )
         self._events.put_nowait({"type": "lifespan.startup"})
@@ -60,9 +73,10 @@ class Lifespan:
         )
         if self._startup.done():
             if self._startup.exception() is not None:
-                await self._end(timeout)
+                await self._end(min(timeout, _LAST_WORDS))  # the answer is final
                 self._task = None
             self._startup.result()
+            task.add_done_callback(self._call_ended)
             return
         if not self._task.done():
             await self.cancel()
@@ -74,6 +88,13 @@ class Lifespan:
             raise LifespanError("the application raised during lifespan startup") from error
         if self._mode == "on":
             raise LifespanError("the application left its lifespan before startup was complete")
+        if self._received and error is not None:
+            logger.warning(
+                "the application raised in its lifespan, after it had received startup; "
+                "it is served all the same (lifespan='on' makes that an error)",
+                exc_info=error,
+            )
+            return
         logger.info("the application does not support lifespan (it answered with %r)", error)
 
     async def shutdown(self, timeout: float, option: float | None = None) -> None:
@@ -111,6 +132,14 @@ class Lifespan:
         if error is not None:
             raise LifespanError("the application raised in its lifespan") from error
 
+    def _call_ended(self, task: asyncio.Task[None]) -> None:
+        """Say it at once if the call has failed, rather than when the worker ends."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._shutdown is None:
+            logger.error("the application's lifespan failed while it was served", exc_info=error)
+            if self._on_failure is not None:
+                self._on_failure(error)
+
     async def cancel(self) -> None:
         """End the lifespan call where it stands."""
         if self._task is None:
@@ -134,7 +163,11 @@ class Lifespan:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self._state,
         }
-        await self._app(scope, self._events.get, self._send)
+        await self._app(scope, self._receive, self._send)
+
+    async def _receive(self) -> Message:
+        self._received = True
+        return await self._events.get()
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]

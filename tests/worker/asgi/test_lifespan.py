@@ -210,6 +210,67 @@ def test_an_application_that_raises_in_the_middle_of_its_life() -> None:
     run(main)
 
 
+def test_a_failure_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await asyncio.sleep(0)
+        raise LookupError("the connection was lost")
+
+    async def main() -> None:
+        told: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        life = Lifespan(app, "auto", {}, told.set_result)
+        await life.startup(20)
+        async with asyncio.timeout(20):
+            assert isinstance(await told, LookupError)
+        with pytest.raises(LifespanError):
+            await life.shutdown(20)
+
+    run(main)
+    assert caplog.text.count("lifespan failed while it was served") == 1
+    assert "LookupError: the connection was lost" in caplog.text
+
+
+def test_one_that_knows_lifespan_and_raises_is_not_taken_for_one_that_does_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise LookupError("no database")
+
+    async def main() -> None:
+        life = lifespan(app, "auto")
+        await life.startup(20)
+        await life.shutdown(20)
+
+    run(main)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "after it had received startup" in record.getMessage()
+    assert "LookupError: no database" in caplog.text
+
+
+def test_a_failed_startup_is_final_though_the_application_waits_on() -> None:
+    cancelled = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        try:
+            await receive()  # as Sanic does
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            with pytest.raises(LifespanError, match="no database"):
+                await lifespan(app).startup(3600)
+
+    run(main)
+    assert cancelled == [True]
+
+
 def test_an_application_that_leaves_in_the_middle_of_its_life() -> None:
     """That is allowed: it has nothing to do at the end."""
 
