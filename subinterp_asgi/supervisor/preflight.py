@@ -77,6 +77,17 @@ def warn_if_untested() -> None:
         )
 
 
+def warn_of_shared_modules(config: Config) -> None:
+    """Say what a reload of workers in threads does not do."""
+    import logging
+
+    logging.getLogger("subinterp_asgi.error").warning(
+        "workers in threads share the modules of this interpreter: a reload does not import "
+        "changed code%s",
+        ", but calls the application's factory anew" if config.factory else "",
+    )
+
+
 def warn_of_memory() -> None:
     """Say, once in a process, what reloading costs on CPython 3.13."""
     global _warned_of_memory

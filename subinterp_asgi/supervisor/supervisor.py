@@ -37,7 +37,14 @@ from .policy.shutdown import Shutdown, longest_end
 from .pool.handle import WorkerHandle, WorkerInfo
 from .pool.pool import Pool
 from .pool.selector import NEVER, Selector
-from .preflight import check_tls, choose_isolation, encode_state, warn_if_untested, warn_of_memory
+from .preflight import (
+    check_tls,
+    choose_isolation,
+    encode_state,
+    warn_if_untested,
+    warn_of_memory,
+    warn_of_shared_modules,
+)
 from .states import GenerationState, SupervisorState, WorkerState, follow
 
 if TYPE_CHECKING:
@@ -301,6 +308,7 @@ class Supervisor:
                         next_look = reconciler.step_at_start()
                     else:
                         next_look = reconciler.step(ready)
+                        self._generations.end_all_but({h.generation for h in self._handles()})
                     self._changed.notify_all()
             except Exception as exc:
                 # A defect of this package. It must not cost the workers their supervisor.
@@ -393,7 +401,14 @@ class Supervisor:
 
     # --- replacing workers
 
-    def reload(self, *, strategy: str | None = None, canary: float | None = None) -> int:
+    def reload(
+        self,
+        *,
+        strategy: str | None = None,
+        canary: float | None = None,
+        timeout: float | None = None,
+        wait: bool = True,
+    ) -> int:
         """Replace all workers by new ones, which import the application anew.
 
         The new ones serve before the old ones finish what they have and end, so that no request is
@@ -404,6 +419,9 @@ class Supervisor:
             strategy: ``"all"`` at once or ``"rolling"``, one by one; by default
                 ``reload_strategy``.
             canary: Seconds for which one new worker is tried first; by default ``reload_canary``.
+            timeout: Seconds that requests of the old workers may take to end before they are broken
+                off; by default ``timeout_graceful_shutdown``.
+            wait: Return when the old workers have ended, rather than when the new ones serve.
 
         Raises:
             ReloadError: The new workers could not start; the old ones go on, save those that were
@@ -418,9 +436,11 @@ class Supervisor:
             config = config.with_options(reload_canary=canary)
         with self._rolling_out("reload") as pool:
             number = self._generations.begin()
-            if not self.in_threads:
+            if self.in_threads:
+                warn_of_shared_modules(self.config)
+            else:
                 warn_of_memory()
-            rollout = Rollout(config, pool, number, pool.slots)
+            rollout = Rollout(config, pool, number, pool.slots, timeout)
             try:
                 try:
                     self._roll_out(rollout)
@@ -435,9 +455,10 @@ class Supervisor:
                     self._emit(ReloadFailed(generation=number, reason=str(exc)))
                 raise
             before = self._generations.replace(number)
-        self._wait_for_end(rollout.retired)
-        for old in before:
-            self._generations.enter(old, GenerationState.ENDED)
+        if wait:
+            self._wait_for_end(rollout.retired)
+            for old in before:  # a worker that does not end is no reason to call it living
+                self._generations.enter(old, GenerationState.ENDED)
         return number
 
     def scale(self, workers: int) -> None:

@@ -62,6 +62,12 @@ class Generations:
             self.enter(old, GenerationState.RETIRING)
         return before
 
+    def end_all_but(self, living: set[int]) -> None:
+        """End those that retire, and of which no worker is left."""
+        for number, state in tuple(self._states.items()):
+            if state is GenerationState.RETIRING and number not in living:
+                self.enter(number, GenerationState.ENDED)
+
     def end(self) -> None:
         """All end: the supervisor does."""
         for number in tuple(self._states):

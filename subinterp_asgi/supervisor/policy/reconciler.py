@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from ...control.messages import CMD_SHUTDOWN, SHUTDOWN_NOW
 from ...errors import SubinterpASGIError
 from ...types import TYPE_CHECKING
 from .. import host_log
@@ -401,6 +402,10 @@ class Reconciler:
             if handle.retiring and handle not in self._retiring:
                 patience = longest_end(config)
                 self._retiring[handle] = now + patience
+            if now >= handle.break_off_at:
+                handle.break_off_at = NEVER
+                handle.command(CMD_SHUTDOWN, SHUTDOWN_NOW)
+            deadlines.append(handle.break_off_at)
             deadline = self._retiring.get(handle, NEVER)
             if now >= deadline:
                 self._retiring[handle] = NEVER

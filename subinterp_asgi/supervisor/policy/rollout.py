@@ -42,6 +42,7 @@ class Rollout:
         config: The options, of which ``reload_strategy`` and ``reload_canary`` say how to go on.
         generation: Number of the generation.
         slots: Where its workers are wanted.
+        timeout: Seconds that requests of those before may take to end; ``None``: as they know.
 
     Attributes:
         candidates: Its workers that have not taken their places. Nobody else looks after them.
@@ -50,10 +51,18 @@ class Rollout:
         failure: Why it was given up, if it was.
     """
 
-    def __init__(self, config: Config, pool: Pool, generation: int, slots: Sequence[Slot]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        pool: Pool,
+        generation: int,
+        slots: Sequence[Slot],
+        timeout: float | None = None,
+    ) -> None:
         self._config = config
         self._pool = pool
         self._slots = tuple(slots)
+        self._timeout = timeout
         self._generation = generation
         self._before = pool.generation
         self._promoted = 0  # slots that the new generation serves
@@ -186,6 +195,8 @@ class Rollout:
     def _retire(self, handle: WorkerHandle) -> None:
         self._pool.retire(handle)
         self.retired.append(handle)
+        if self._timeout is not None:
+            handle.break_off_at = monotonic() + self._timeout
 
 
 def _totals(handles: Sequence[WorkerHandle]) -> tuple[int, int, float]:

@@ -70,6 +70,7 @@ class WorkerHandle:
         error: What went wrong, if something did: a line, then a traceback.
         exited: The thread has nothing left to do.
         retiring: It was told to end.
+        break_off_at: When its requests are to be broken off, though it has not to hurry by itself.
         exhausted: The option by which it has served for long enough, or ``None``.
         lifespan_errors: What its lifespan has raised, not reported yet.
         stack: Where its thread was when that was asked for, once that is known.
@@ -90,6 +91,7 @@ class WorkerHandle:
         self.error: str | None = None
         self.exited = False
         self.retiring = False
+        self.break_off_at = float("inf")
         self.exhausted: str | None = None
         self.lifespan_errors: list[str] = []
         self.stack: str | None = None
