@@ -19,16 +19,8 @@ from ..control.stats import Stats
 from ..control.wakeup import Wakeup
 from ..errors import ReloadError, ShutdownIncompleteError, StartupError, StateError, WorkerDiedError
 from ..types import TYPE_CHECKING, Address, ASGIApp
-from . import exit_guard, host_log
-from .events import (
-    Event,
-    EventHub,
-    EventStream,
-    ReloadFailed,
-    Scaled,
-    SupervisorChanged,
-    WorkerChanged,
-)
+from . import events, exit_guard, host_log
+from .events import Event, EventHub, EventStream
 from .listeners import Listeners
 from .policy.generations import Generations
 from .policy.reconciler import Reconciler
@@ -193,11 +185,11 @@ class Supervisor:
     def _enter(self, state: SupervisorState) -> None:
         """Go on to another state."""
         self._state = follow(self._state, state)
-        self._emit(SupervisorChanged(state=state))
+        self._emit(events.SupervisorChanged(state=state))
 
     def _on_worker_change(self, handle: WorkerHandle) -> None:
         self._emit(
-            WorkerChanged(
+            events.WorkerChanged(
                 worker_id=handle.worker_id, generation=handle.generation, state=handle.state
             )
         )
@@ -452,7 +444,7 @@ class Supervisor:
                 state = GenerationState.SERVING if got_somewhere else GenerationState.FAILED
                 self._generations.enter(number, state, str(exc))
                 if isinstance(exc, ReloadError):
-                    self._emit(ReloadFailed(generation=number, reason=str(exc)))
+                    self._emit(events.ReloadFailed(generation=number, reason=str(exc)))
                 raise
             before = self._generations.replace(number)
         if wait:
@@ -487,7 +479,7 @@ class Supervisor:
                 with self._changed:
                     retired = [handle for slot in pool.shrink(workers) for handle in slot.handles]
             if workers != before:
-                self._emit(Scaled(before=before, after=workers))
+                self._emit(events.Scaled(before=before, after=workers))
         self._wait_for_end(retired)
 
     def _roll_out(self, rollout: Rollout) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..config import Config
     from ..types import Address
-    from .asgi.state import AccessLog
+    from .asgi.state import AccessLog, LoggedRequest
 
     class Forwarder(Protocol):
         """A handler that can log a request without a record."""
@@ -77,16 +77,10 @@ def configure_interpreter(config: Config) -> None:
         package_logger.propagate = False
 
 
-def log_access(
-    client: Address | None,
-    method: str,
-    target: str,
-    http_version: str,
-    status: int,
-    duration: float,
-) -> None:
-    """Log a request; ``duration`` in seconds, from its head to the end of its response."""
+def log_access(*request: *LoggedRequest) -> None:
+    """Log a request."""
     if access_logger.isEnabledFor(logging.INFO):
+        client, method, target, http_version, status, duration = request
         access_logger.info(
             '%s - "%s %s HTTP/%s" %d %s %.1fms',
             "-" if client is None else f"{client[0]}:{client[1]}",
@@ -99,16 +93,9 @@ def log_access(
         )
 
 
-def log_access_directly(
-    client: Address | None,
-    method: str,
-    target: str,
-    http_version: str,
-    status: int,
-    duration: float,
-) -> None:
+def log_access_directly(*request: *LoggedRequest) -> None:
     """Write the line that ``log_access()`` would come to, without a log record on the way."""
-    write_line("INFO: " + access_text(client, method, target, http_version, status, duration))
+    write_line("INFO: " + access_text(*request))
 
 
 def access_text(

@@ -8,20 +8,7 @@ import queue as stdlib_queue
 import socket
 import time
 
-from ..control.messages import (
-    CMD_ADOPT,
-    CMD_DISOWN,
-    CMD_DRAIN,
-    CMD_FAULT,
-    CMD_RELOAD_TLS,
-    CMD_SERVE,
-    CMD_SHUTDOWN,
-    DRAIN_RESTART,
-    SHUTDOWN_NOW,
-    STATUS_DRAINING,
-    STATUS_IDLE,
-    listeners_of,
-)
+from ..control import messages
 from ..control.wakeup import Channel
 from ..types import TYPE_CHECKING
 
@@ -29,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ..control.messages import Listener
 else:
     Any = object  # for those who ask for type hints
 
@@ -92,14 +78,14 @@ class _Bridge:
                     return
             if self._told and not self._idle_announced and self._worker.is_idle():
                 self._idle_announced = True
-                self._status_queue.put((STATUS_IDLE,))
+                self._status_queue.put((messages.STATUS_IDLE,))
             watching = self._told and not self._idle_announced
             await self._waiter.wait(_IDLE_POLL_INTERVAL if watching else None)
 
     def shutdown(self, command: tuple[Any, ...]) -> None:
         if not self._draining:
             self._begin_drain()
-        if command[1:] == (SHUTDOWN_NOW,):
+        if command[1:] == (messages.SHUTDOWN_NOW,):
             self._worker.shutdown(now=True)
         else:
             self._worker.shutdown()
@@ -108,7 +94,7 @@ class _Bridge:
     def drain(self, command: tuple[Any, ...]) -> None:
         if not self._draining:
             self._draining = True
-            if command[1:] == (DRAIN_RESTART,):
+            if command[1:] == (messages.DRAIN_RESTART,):
                 self._begin_drain(restarting=True)
             else:
                 self._begin_drain()
@@ -117,7 +103,7 @@ class _Bridge:
         self._worker.reload_tls()
 
     def adopt(self, command: tuple[Any, ...]) -> None:
-        self._worker.adopt(command[1], take(listeners_of(command)))
+        self._worker.adopt(command[1], take(messages.listeners_of(command)))
 
     def disown(self, command: tuple[Any, ...]) -> None:
         self._worker.disown(command[1])
@@ -136,17 +122,17 @@ class _Bridge:
 
     def _tell_draining(self) -> None:
         self._told = True
-        self._status_queue.put((STATUS_DRAINING,))
+        self._status_queue.put((messages.STATUS_DRAINING,))
         self._waiter.wake()
 
 
 _COMMANDS: dict[Any, Callable[[_Bridge, tuple[Any, ...]], None]] = {
-    CMD_SHUTDOWN: _Bridge.shutdown,
-    CMD_DRAIN: _Bridge.drain,
-    CMD_RELOAD_TLS: _Bridge.reload_tls,
-    CMD_ADOPT: _Bridge.adopt,
-    CMD_DISOWN: _Bridge.disown,
-    CMD_FAULT: _Bridge.fault,
+    messages.CMD_SHUTDOWN: _Bridge.shutdown,
+    messages.CMD_DRAIN: _Bridge.drain,
+    messages.CMD_RELOAD_TLS: _Bridge.reload_tls,
+    messages.CMD_ADOPT: _Bridge.adopt,
+    messages.CMD_DISOWN: _Bridge.disown,
+    messages.CMD_FAULT: _Bridge.fault,
 }
 """What a worker that serves obeys."""
 
@@ -198,7 +184,7 @@ def wait_for_command(ctrl_queue: Any) -> tuple[Any, ...]:
         else:
             time.sleep(_POLL_INTERVAL)
         while (command := try_get(ctrl_queue)) is not None:
-            if command[0] in (CMD_SERVE, CMD_DRAIN, CMD_SHUTDOWN):
+            if command[0] in (messages.CMD_SERVE, messages.CMD_DRAIN, messages.CMD_SHUTDOWN):
                 return command
 
 
@@ -215,12 +201,12 @@ def told_to_hurry(ctrl_queue: Any) -> bool:
     """Whether a worker whose loop has ended was told once more to shut down; others are void."""
     hurry = False
     while (command := try_get(ctrl_queue)) is not None:
-        for listener in take(listeners_of(command)):
+        for listener in take(messages.listeners_of(command)):
             listener.close()
-        hurry = hurry or command == (CMD_SHUTDOWN,)
+        hurry = hurry or command == (messages.CMD_SHUTDOWN,)
     return hurry
 
 
-def take(listeners: list[Listener]) -> list[socket.socket]:
+def take(listeners: list[messages.Listener]) -> list[socket.socket]:
     """Make sockets of (descriptor, family) pairs; they own the descriptors."""
     return [socket.socket(family, socket.SOCK_STREAM, fileno=fd) for fd, family in listeners]

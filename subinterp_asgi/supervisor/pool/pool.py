@@ -12,16 +12,8 @@ import queue
 import sys
 from random import randint
 
-from ...control import handoff, interpreters, scoreboard
+from ...control import handoff, interpreters, messages, scoreboard
 from ...control.launch import Runtime
-from ...control.messages import (
-    CMD_ADOPT,
-    CMD_DISOWN,
-    CMD_DRAIN,
-    CMD_SHUTDOWN,
-    DRAIN_RESTART,
-    QUEUE_SIZE,
-)
 from ...control.scoreboard import GENERATION, INBOX, SLOTS_USED, WORKER
 from ...control.wakeup import Wakeup, WatchdogLine
 from ...errors import StateError
@@ -264,14 +256,14 @@ class Pool:
         return scoreboard.slot_of(self.board, index)
 
     def _new_queue(self) -> interpreters.Queue:
-        return queue.Queue() if self._in_threads else interpreters.create_queue(QUEUE_SIZE)
+        return queue.Queue() if self._in_threads else interpreters.create_queue(messages.QUEUE_SIZE)
 
     def retire(self, handle: WorkerHandle) -> None:
         """Tell a worker to finish what it has, and to end."""
         if not handle.retiring:
             handle.retiring = True
-            handle.command(CMD_DRAIN, DRAIN_RESTART)
-            handle.command(CMD_SHUTDOWN)
+            handle.command(messages.CMD_DRAIN, messages.DRAIN_RESTART)
+            handle.command(messages.CMD_SHUTDOWN)
 
     def release(self, handle: WorkerHandle) -> None:
         """Release what a worker held that has exited."""
@@ -297,7 +289,7 @@ class Pool:
 
     def _lend(self, slot: Slot, handle: WorkerHandle) -> None:
         listeners = self._listeners.duplicate(slot.index, shared=False)
-        handle.command(CMD_ADOPT, slot.index, listeners=listeners)
+        handle.command(messages.CMD_ADOPT, slot.index, listeners=listeners)
 
     def disown(self, slot: Slot) -> None:
         """Leave a slot to its own worker again."""
@@ -306,7 +298,7 @@ class Pool:
             # (One that is stuck will read it when it comes round.)
             serves = handle.state in (WorkerState.SERVING, WorkerState.STUCK)
             if serves and not handle.retiring and handle.worker_id != slot.index:
-                handle.command(CMD_DISOWN, slot.index)
+                handle.command(messages.CMD_DISOWN, slot.index)
 
     def adopt_all(self, handle: WorkerHandle) -> None:
         """Have a worker that has just begun to serve accept for all slots that need it."""

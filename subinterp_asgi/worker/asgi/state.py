@@ -34,8 +34,9 @@ logger = logging.getLogger("subinterp_asgi.error")
 APP_FAILURES = (Exception, SystemExit, WorkerInterrupted, BaseExceptionGroup)
 """What may leave a call of the application without doing harm to other calls, or to the worker."""
 
-type AccessLog = Callable[[Address | None, str, str, str, int, float], None]
-"""Called with client, method, request target, HTTP version, status, seconds."""
+type LoggedRequest = tuple[Address | None, str, str, str, int, float]
+"""Client, method, target, HTTP version, status, and seconds from its head to its response's end."""
+type AccessLog = Callable[[*LoggedRequest], None]
 
 
 class ServerState:

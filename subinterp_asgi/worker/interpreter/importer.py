@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from ...errors import (
-    AppAttributeError,
-    AppFactoryError,
-    AppModuleFailedError,
-    AppModuleNotFoundError,
-    AppPathError,
-    AppTypeError,
-)
+from ... import errors
 from ...types import TYPE_CHECKING
 from .marks import takes_interrupts
 
@@ -46,13 +39,13 @@ def import_app(app_path: str, *, factory: bool = False) -> Any:
     found = import_object(path)
     if factory:
         if not callable(found):
-            raise AppTypeError(f"{path} is not a factory: it can't be called")
+            raise errors.AppTypeError(f"{path} is not a factory: it can't be called")
         try:
             found = found()
         except (Exception, SystemExit) as exc:
-            raise AppFactoryError(f"app factory {path}() raised: {exc}") from exc
+            raise errors.AppFactoryError(f"app factory {path}() raised: {exc}") from exc
     if not callable(found):
-        raise AppTypeError(
+        raise errors.AppTypeError(
             f"{app_path!r} is not an ASGI application: "
             f"{type(found).__name__} objects can't be called"
         )
@@ -69,7 +62,7 @@ def import_object(path: str) -> Any:
     module_name, colon, attribute = path.partition(":")
     names = attribute.split(".")
     if not (colon and all(map(str.isidentifier, module_name.split(".") + names))):
-        raise AppPathError(f"Invalid app path {path!r}: expected 'package.module:attribute'")
+        raise errors.AppPathError(f"Invalid app path {path!r}: expected 'package.module:attribute'")
     found: Any = _import_module(module_name)
     for name in names:
         found = _get_attribute(found, name, path)
@@ -83,21 +76,21 @@ def _import_module(name: str) -> Any:
     except ModuleNotFoundError as exc:
         missing = exc.name or ""
         if name == missing or name.startswith(missing + "."):
-            raise AppModuleNotFoundError(
+            raise errors.AppModuleNotFoundError(
                 f"no module named {missing!r}, looking for the application in {name!r}; "
                 "is its directory on sys.path (--app-dir on the command line)?",
                 name=missing,
             ) from None
         reason = f"it imports {missing!r}, which is not installed" if missing else str(exc)
-        raise AppModuleFailedError(f"importing {name!r} failed: {reason}") from exc
+        raise errors.AppModuleFailedError(f"importing {name!r} failed: {reason}") from exc
     except (Exception, SystemExit) as exc:
         refused = _refused_extension(exc)
         if refused is not None:
-            raise AppModuleFailedError(
+            raise errors.AppModuleFailedError(
                 f"importing {name!r} failed: it needs the extension module {refused!r}, which does "
                 "not support subinterpreters; use isolation='thread' to serve it from threads"
             ) from exc
-        raise AppModuleFailedError(
+        raise errors.AppModuleFailedError(
             f"importing {name!r} failed: {type(exc).__name__}: {exc}"
         ) from exc
 
@@ -123,6 +116,6 @@ def _get_attribute(owner: Any, name: str, app_path: str) -> Any:
         where = getattr(owner, "__name__", type(owner).__name__)
         close = get_close_matches(name, dir(owner), n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise AppAttributeError(
+        raise errors.AppAttributeError(
             f"{where!r} has no attribute {name!r}, named by {app_path!r}{hint}", name=name
         ) from None
