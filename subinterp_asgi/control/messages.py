@@ -80,12 +80,7 @@ type Listener = tuple[int, int]
 
 
 def command(name: str, *arguments: str | int, listeners: Iterable[Listener] = ()) -> Command:
-    """Make a command.
-
-    Raises:
-        ValueError: It does not carry listeners, or not in this place.
-        KeyError: There is no such command.
-    """
+    """Make a command. One that is not known, or has its listeners elsewhere, is refused."""
     start = COMMANDS[name]
     if start is None:
         if listeners:

@@ -64,7 +64,6 @@ class ResponseWriter:
     """Writes one response.
 
     Args:
-        defaults: Source of the Server and Date fields.
         head_request: The request's method was HEAD.
         http10: The client speaks HTTP/1.0.
         keep_alive: The connection may live on after this response, as far as the client goes.

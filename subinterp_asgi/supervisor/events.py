@@ -154,9 +154,6 @@ class EventStream:
     def get(self, timeout: float | None = None) -> Event | None:
         """Return the next event; ``None`` if there will be no more.
 
-        Args:
-            timeout: Seconds to wait for it.
-
         Raises:
             TimeoutError: It did not come.
         """

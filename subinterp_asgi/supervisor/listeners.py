@@ -122,9 +122,7 @@ class Listeners:
     def duplicate(self, slot: int = 0, *, shared: bool = True) -> list[tuple[int, int]]:
         """Return (descriptor, family) of a duplicate of each socket of a slot, for a worker to own.
 
-        Args:
-            slot: Number of the slot.
-            shared: Those that are shared, too.
+        With ``shared``, of those that are shared, too.
         """
         duplicates: list[tuple[int, int]] = []
         try:
@@ -319,16 +317,7 @@ def _bound(
     only: bool,
     shared_port: bool = False,
 ) -> socket.socket:
-    """Return a socket that is bound and does not listen yet.
-
-    Args:
-        family: Its address family.
-        kind: Its type.
-        proto: Its protocol.
-        address: Where to bind it.
-        only: Don't serve IPv4 too.
-        shared_port: Set ``SO_REUSEPORT``.
-    """
+    """Return a socket that is bound and does not listen yet; with ``only``, not for IPv4 too."""
     sock = socket.socket(family, kind, proto)
     try:
         if os.name == "posix":

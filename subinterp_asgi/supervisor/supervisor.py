@@ -382,11 +382,7 @@ class Supervisor:
                 handle.command(CMD_RELOAD_TLS)
 
     def _serving_pool(self, what: str) -> Pool:
-        """Return the pool.
-
-        Raises:
-            StateError: The supervisor does not serve.
-        """
+        """Return the pool; ``StateError``: the supervisor does not serve."""
         if self._state is not SupervisorState.SERVING or self._pool is None:
             raise StateError(f"can't {what}: the supervisor is {self._state.value}")
         return self._pool

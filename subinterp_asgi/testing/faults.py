@@ -8,7 +8,8 @@ A running ``Supervisor`` is told to have them, whatever its workers run in::
         # ... and what clients see meanwhile
 
 What happens then is what happens when an application does the same. The functions return at once
-and may be called from any thread; what comes of it, and when, ``server.events()`` tells.
+and may be called from any thread; what comes of it, and when, ``server.events()`` tells. They raise
+``StateError`` if the supervisor does not serve, or the worker does not that they are to hit.
 
 ``crash_worker()`` and ``freeze_worker()`` send a command (``control.CMD_FAULT``); the others leave
 a note in the pool for the workers that it starts (``control.Runtime``). What workers do then is in
@@ -39,14 +40,10 @@ def crash_worker(server: Supervisor, worker_id: int | None = None) -> WorkerInfo
     ``restart_delay`` say.
 
     Args:
-        server: A supervisor that serves.
         worker_id: Number of the worker; by default the first that serves.
 
     Returns:
         The worker as it was. ``WorkerDied`` says when it has died.
-
-    Raises:
-        StateError: The supervisor does not serve, or that worker does not.
     """
     return _send(server, worker_id, CRASH, 0)
 
@@ -64,7 +61,6 @@ def freeze_worker(
     that can be done. Nothing is broken off otherwise; what it has in flight goes on afterwards.
 
     Args:
-        server: A supervisor that serves.
         seconds: For how long, unless it is interrupted.
         worker_id: Number of the worker; by default the first that serves.
         interruptible: In Python code. Otherwise in C code, in ``time.sleep()``, which can't be
@@ -72,9 +68,6 @@ def freeze_worker(
 
     Returns:
         The worker as it was.
-
-    Raises:
-        StateError: The supervisor does not serve, or that worker does not.
     """
     kind = FREEZE if interruptible else FREEZE_IN_C
     return _send(server, worker_id, kind, round(seconds * 1e6))
@@ -84,14 +77,7 @@ def delay_start(server: Supervisor, seconds: float) -> None:
     """Have each worker that is started from now on wait before it serves.
 
     That follows its lifespan's startup. Spares wait once they are to serve; those that are there
-    already do not.
-
-    Args:
-        server: A supervisor that serves.
-        seconds: For how long; 0: no more.
-
-    Raises:
-        StateError: The supervisor does not serve.
+    already do not. 0 seconds: no more waiting.
     """
     with server._changed:
         server._serving_pool("delay a start").start_delay = seconds
@@ -100,14 +86,8 @@ def delay_start(server: Supervisor, seconds: float) -> None:
 def fail_next_reload(server: Supervisor, reason: str = "as a test wants it") -> None:
     """Have the workers of the next generation fail to start, so that ``reload()`` raises.
 
-    They fail after their lifespan's startup. The reload after that is not concerned.
-
-    Args:
-        server: A supervisor that serves.
-        reason: A part of what ``ReloadError`` says.
-
-    Raises:
-        StateError: The supervisor does not serve.
+    They fail after their lifespan's startup. The reload after that is not concerned. The reason is
+    a part of what ``ReloadError`` says.
     """
     with server._changed:
         pool = server._serving_pool("have a reload fail")

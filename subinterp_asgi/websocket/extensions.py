@@ -114,10 +114,6 @@ class DeflateAgreement:
     """The parameters of permessage-deflate that both sides keep to.
 
     Attributes:
-        server_no_context_takeover: The server compresses each message by itself.
-        client_no_context_takeover: So does the client.
-        server_max_window_bits: The server's largest window.
-        client_max_window_bits: The client's largest window.
         response: The extension's element of the response's ``Sec-WebSocket-Extensions``.
     """
 

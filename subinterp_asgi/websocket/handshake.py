@@ -43,7 +43,6 @@ class Handshake:
     """A valid request to open a WebSocket, and how to agree to it.
 
     Attributes:
-        key: Its ``Sec-WebSocket-Key``.
         subprotocols: The subprotocols that the client offers, its preferences first.
         extensions: The extensions that it offers; see ``negotiate_deflate()``.
     """
@@ -67,8 +66,6 @@ class Handshake:
 
         Args:
             subprotocol: The one to speak, of those that the client offers.
-            headers: Further fields.
-            defaults: Source of the Server and Date fields.
 
         Raises:
             ASGIProtocolError: The subprotocol was not offered; a field could not be sent as it is,

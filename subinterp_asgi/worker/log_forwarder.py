@@ -49,8 +49,6 @@ class LogForwarder(logging.Handler):
 
     Args:
         fd: The pipe's writing descriptor, borrowed; it must be non-blocking.
-        log_level: Name of the least level to forward, as of ``Config``.
-        counters: Where dropped records are counted.
     """
 
     def __init__(self, fd: int, log_level: str, counters: Counters) -> None:

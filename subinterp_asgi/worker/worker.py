@@ -59,7 +59,6 @@ class Worker:
     """Serves an ASGI application on listening sockets.
 
     Args:
-        app: The application.
         config: The options; those about listening and about supervision have no meaning here.
         sock: A listening socket, or several. The worker makes them non-blocking and leaves closing
             them to the caller.
@@ -219,12 +218,7 @@ class Worker:
                 self._admin.stop_accepting()
 
     def adopt(self, slot: int, listeners: list[socket.socket]) -> None:
-        """Accept from another worker's sockets too, while that one can't.
-
-        Args:
-            slot: Number of the other's slot.
-            listeners: The sockets, which this worker closes.
-        """
+        """Accept from another worker's sockets too, while that one can't; this one closes them."""
         if self.state is WorkerState.SERVING:
             self._acceptor.adopt(slot, listeners)
         else:
@@ -252,9 +246,7 @@ class Worker:
 
         They have ``timeout_graceful_shutdown``, after ``drain_delay``. Called again, this shortens
         what is going on: requests are broken off at once, and after that the lifespan's shutdown.
-
-        Args:
-            now: Break off requests at once, but nothing else.
+        With ``now`` requests are broken off at once, but nothing else.
         """
         if self.state is WorkerState.STOPPED and not now:
             self._hurried.set()

@@ -32,10 +32,6 @@ class RestartBudget:
 
         A slot waits the longer the oftener *its* workers died: that others did is no reason to
         leave it empty.
-
-        Args:
-            now: The time (``time.monotonic()``).
-            slot: Number of the slot whose worker died.
         """
         while self._spent and self._spent[0][0] <= now - self._window:
             self._spent.popleft()

@@ -43,14 +43,9 @@ class Failover:
         self._told.discard(handle)
 
     def step(self, ready: Iterable[int], now: float) -> float:
-        """Have neighbours accept for slots whose worker can't.
+        """Have neighbours accept for slots whose worker can't; return when to look again.
 
-        Args:
-            ready: Listeners where connections are queued.
-            now: The time (``time.monotonic()``).
-
-        Returns:
-            When to look again; ``NEVER``: when something happens.
+        ``ready`` are the listeners where connections are queued.
         """
         pool = self._pool
         for handle in pool.handles:

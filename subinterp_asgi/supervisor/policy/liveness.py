@@ -61,14 +61,9 @@ class Liveness:
         self._reported.discard(handle)
 
     def step(self, now: float, *, at_end: bool) -> float:
-        """Look at all workers.
+        """Look at all workers; return when to look again.
 
-        Args:
-            now: The time (``time.monotonic()``).
-            at_end: All workers are to end, those included that start.
-
-        Returns:
-            When to look again; ``NEVER``: it is not wanted.
+        ``at_end``: all are to end, those included that start.
         """
         self.recovered.clear()
         timeout = self._config.timeout_worker_healthcheck

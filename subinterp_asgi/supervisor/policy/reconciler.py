@@ -89,10 +89,7 @@ class Reconciler:
     # --- what is done about it
 
     def step(self, ready: Iterable[int] = ()) -> float:
-        """Look at everything, and act.
-
-        Args:
-            ready: Listeners where connections are queued.
+        """Look at everything, and act; ``ready`` are listeners where connections are queued.
 
         Returns:
             When to look again (``time.monotonic()``); ``NEVER``: when something happens.
@@ -126,11 +123,7 @@ class Reconciler:
         return next_look
 
     def step_at_end(self, ready: Iterable[int] = ()) -> float:
-        """Look only for workers that are stuck, and could not end; replace none.
-
-        Returns:
-            When to look again, as ``step()``.
-        """
+        """Look only for workers that are stuck, and could not end; replace none; as ``step()``."""
         for handle in self._pool.handles:
             handle.collect()
         now = monotonic()

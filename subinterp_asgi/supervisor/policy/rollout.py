@@ -40,7 +40,6 @@ class Rollout:
 
     Args:
         config: The options, of which ``reload_strategy`` and ``reload_canary`` say how to go on.
-        generation: Number of the generation.
         slots: Where its workers are wanted.
         timeout: Seconds that requests of those before may take to end; ``None``: as they know.
 

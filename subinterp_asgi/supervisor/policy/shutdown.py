@@ -32,7 +32,6 @@ class Shutdown:
 
     Args:
         changed: The supervisor's lock, notified when something has changed.
-        handles: Returns the workers that there are.
     """
 
     def __init__(

@@ -60,9 +60,7 @@ class WorkerHandle:
     ``collect()`` may be called from any thread; all else is the supervisor's.
 
     Args:
-        generation: Generation of the worker.
         on_change: Called with the handle when its state has changed, while it is locked.
-        watchdog: Reaches the worker's watchdog, if it has one.
 
     Attributes:
         worker_id: Number of the worker; -1: it is a spare.
@@ -130,8 +128,6 @@ class WorkerHandle:
         """Send a command; a worker that has ended does not mind. ``False`` if it reads none.
 
         Args:
-            name: Its name.
-            arguments: Its other parts.
             listeners: Listeners that it carries, which are the worker's to close from now on.
         """
         sent = False

@@ -41,13 +41,9 @@ class Pool:
     """Starts workers, tells them to end and releases what they held.
 
     Args:
-        app: The application, or its import path.
-        state_json: Initial lifespan state.
-        in_threads: Workers are threads of this interpreter.
         metrics_listeners: Those for metrics and health only, if there are any.
         logs: Receives what workers log, if that is forwarded.
         wakeup: Set when a worker has something to say.
-        on_change: Called when a worker's state has changed.
 
     Attributes:
         slots: The slots that are to be filled, by number.

@@ -21,7 +21,6 @@ class Slot:
     """A worker's place.
 
     Attributes:
-        index: Its number, which is its worker's.
         adopted: The neighbours accept for it.
         inbox: Pipe through which other workers hand sockets over, reading and writing end.
     """

@@ -28,8 +28,6 @@ class Admin:
 
     Args:
         listeners: The sockets; closing them is left to the caller.
-        server_state: What the worker serves elsewhere.
-        poller: Watches them and what is accepted.
         on_progress: Called when a connection is closed or has been given its last answer.
         context: Context variables for sessions; nothing here uses any.
     """

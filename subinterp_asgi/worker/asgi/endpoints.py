@@ -51,10 +51,7 @@ def endpoints_beside_app(
 ) -> Endpoints | None:
     """The endpoints on the listeners of the application, if it shares them with any.
 
-    Args:
-        config: The options.
-        counters: The counters of the worker, and through them all on the scoreboard.
-        leaving: Whether load balancers shall look elsewhere.
+    ``leaving()`` tells whether load balancers shall look elsewhere.
     """
     endpoints = _health(config.health_path, leaving)
     if config.metrics_path is not None and config.metrics_bind is None:

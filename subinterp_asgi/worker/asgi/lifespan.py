@@ -26,7 +26,6 @@ class Lifespan:
     """Runs an application's lifespan call from ``startup()`` to ``shutdown()``.
 
     Args:
-        app: The application.
         mode: ``"on"``: a failure is an error; ``"auto"``: an application that raises before it
             answers the startup event is taken not to support it; ``"off"``: it is not called.
         state: The dict that becomes ``scope["state"]``; filled by the application.

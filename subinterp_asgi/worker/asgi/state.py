@@ -43,8 +43,6 @@ class ServerState:
     """The application and how to serve it.
 
     Attributes:
-        app: The ASGI application.
-        config: The options.
         loop: The loop that everything runs on.
         state: The lifespan's state; each request gets a shallow copy.
         heads: Parses the heads of all requests.
@@ -54,7 +52,6 @@ class ServerState:
         scheme: ``"http"`` or ``"https"``.
         extensions: What ``scope["extensions"]`` says.
         measuring: Whether the time that requests take is counted.
-        counters: Where requests are counted.
         timed: Whether anybody asks how long a request took.
         endpoints: What is answered without the application, or ``None``.
         leaving: Load balancers shall look elsewhere: the worker will drain, or does.
@@ -194,9 +191,6 @@ class ServerState:
         """Take the time that a request took, and log it.
 
         Args:
-            request: The request.
-            client: Who sent it, perhaps as trusted proxies tell.
-            status: The status that the client saw.
             started: When its head was complete (``time.perf_counter()``).
         """
         seconds = perf_counter() - started

@@ -58,15 +58,7 @@ class _State(Enum):
 
 
 class WebSocketSession:
-    """Serves one WebSocket.
-
-    Args:
-        connection: Where the handshake came from.
-        server_state: What is served.
-        request: The handshake's request.
-        handshake: What it asks for.
-        rest: Octets that came after it.
-    """
+    """Serves one WebSocket; ``rest`` is what came after the handshake's request."""
 
     __slots__ = (
         "_accepted",
@@ -477,10 +469,7 @@ class WebSocketSession:
     def _fail(self, code: int, reason: str, told: int) -> None:
         """Fail the connection (RFC 6455 section 7.1.7): nothing that comes is read any more.
 
-        Args:
-            code: The code for the peer.
-            reason: What was wrong.
-            told: The code for the application.
+        The peer is given ``code``, the application ``told``.
         """
         self._write(self._writer.close(code, reason))
         self._state = _State.CLOSED

@@ -53,12 +53,7 @@ def import_app(app_path: str, *, factory: bool = False) -> Any:
 
 
 def import_object(path: str) -> Any:
-    """Import what ``"package.module:attribute"`` names; the attribute may be dotted.
-
-    Raises:
-        AppPathError, AppModuleNotFoundError, AppModuleFailedError, AppAttributeError: As
-            ``import_app()``.
-    """
+    """Import what ``"package.module:attribute"`` names, as ``import_app()``, whatever it is."""
     module_name, colon, attribute = path.partition(":")
     names = attribute.split(".")
     if not (colon and all(map(str.isidentifier, module_name.split(".") + names))):

@@ -47,9 +47,6 @@ class Watchdog:
     """Watches the thread that it is made in, which must be the one that will run the loop.
 
     Args:
-        line: What is asked comes from there.
-        counters: Has the loop's heartbeat.
-        status_queue: Where reports go.
         daemon: In an interpreter that allows it, so that this thread never holds up its end.
     """
 
@@ -187,10 +184,8 @@ def _module_of(frame: FrameType) -> str:
 def _frame_above(outermost: int) -> FrameType | None:
     """Return the innermost frame of the thread of this interpreter that has a certain frame.
 
-    What ``sys._current_frames()`` does, where that does it for threads of other interpreters too.
-
-    Args:
-        outermost: ``id()`` of the frame, which must be alive.
+    That is given by its ``id()``, and must be alive. What ``sys._current_frames()`` does, where
+    that does it for threads of other interpreters too.
     """
     from ctypes import c_void_p, cast, py_object, pythonapi
 

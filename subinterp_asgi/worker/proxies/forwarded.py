@@ -47,10 +47,7 @@ def elements_from_end(value: bytes) -> Iterator[Element]:
     """Yield what a field's elements say, from the last one to the first.
 
     It ends early at an element that breaks the grammar, or says a thing twice (section 4), since
-    there is no telling who wrote what stands before it.
-
-    Args:
-        value: Value of the field; of several field lines, their values joined with commas.
+    there is no telling who wrote what stands before it. Several field lines are joined with commas.
     """
     end = comma = len(value)
     while comma >= 0:
