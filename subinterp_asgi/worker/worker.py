@@ -35,7 +35,6 @@ from .net.loop import make_poller
 if TYPE_CHECKING:
     from typing import Any
 
-    from .asgi.admin import Admin
     from .net.poller import Poller
 
 
@@ -53,6 +52,42 @@ class WorkerState(Enum):
     SERVING = "serving"
     DRAINING = "draining"
     STOPPED = "stopped"
+
+
+class _Port:
+    """Listening sockets, and the connections that are accepted there."""
+
+    def __init__(
+        self,
+        listeners: list[socket.socket],
+        poller: Poller,
+        state: ServerState,
+        on_progress: Callable[[], None],
+        inbox: int | None = None,
+    ) -> None:
+        self.state = state
+        self.connections = Connections(state.loop, state.config, state.counters, on_progress)
+        self.acceptor = Acceptor(
+            listeners,
+            poller,
+            self.connections,
+            state.loop,
+            state.config,
+            lambda connection: HTTPSession(connection, state),
+            inbox,
+        )
+
+    def drain(self) -> None:
+        """Accept what has connected already, then cease; close connections as they become idle."""
+        self.state.draining = True
+        self.acceptor.drain()
+        self.connections.drain()
+        self.state.loop.call_later(self.state.config.timeout_linger, self.connections.close_idle)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.acceptor.close()
+        self.connections.abort()
 
 
 class Worker:
@@ -124,7 +159,7 @@ class Worker:
         self._server_state: ServerState
         self._acceptor: Acceptor
         self._connections: Connections
-        self._admin: Admin | None = None
+        self._ports: list[_Port] = []  # the application's, and perhaps one for metrics and health
 
     # --- what a supervisor asks
 
@@ -143,20 +178,13 @@ class Worker:
 
         While the worker drains, idle connections may still bring a request for ``timeout_linger``.
         """
-        port = self._admin
+        if self.state not in (WorkerState.SERVING, WorkerState.DRAINING):
+            return True
+        if self._server_state.tasks:
+            return False
         if self.state is WorkerState.SERVING:
-            return (
-                not self._server_state.tasks
-                and self._connections.all_idle
-                and (port is None or port.all_idle)
-            )
-        if self.state is WorkerState.DRAINING:
-            return (
-                not self._server_state.tasks
-                and self._connections.all_answered
-                and (port is None or port.all_answered)
-            )
-        return True
+            return all(port.connections.all_idle for port in self._ports)
+        return all(port.connections.all_answered for port in self._ports)
 
     @property
     def accepting(self) -> bool:
@@ -189,22 +217,16 @@ class Worker:
         if self.state is not WorkerState.SERVING:
             return  # a forced shutdown did not wait for drain_delay
         self.state = WorkerState.DRAINING
-        self._server_state.draining = True
         if self._restarting:
             self._server_state.going_away = 1012
             self._acceptor.leave_inbox()
         else:
             self._server_state.leaving = True
-        loop, linger = self._server_state.loop, self.config.timeout_linger
-        self._acceptor.drain()
-        self._connections.drain()
+        for port in self._ports:
+            port.drain()
         if self._restarting and not (self.config.tls or self.config.proxy_protocol):
             # (Else something was said already, and only this worker knows it.)
             self._connections.move_untouched(partial(handoff.leave, self._counters))
-        loop.call_later(linger, self._connections.close_idle)
-        if self._admin is not None:
-            self._admin.drain()
-            loop.call_later(linger, self._admin.close_idle)
         self._draining.set()
         if self.on_draining is not None:
             self.on_draining()
@@ -212,10 +234,9 @@ class Worker:
     def stop_accepting(self) -> None:
         """Leave new connections to others, at once; what was accepted goes on."""
         if self.state in (WorkerState.SERVING, WorkerState.DRAINING):
-            self._acceptor.stop()
-            self._acceptor.leave_inbox()
-            if self._admin is not None:
-                self._admin.stop_accepting()
+            for port in self._ports:
+                port.acceptor.stop()
+                port.acceptor.leave_inbox()
 
     def adopt(self, slot: int, listeners: list[socket.socket]) -> None:
         """Accept from another worker's sockets too, while that one can't; this one closes them."""
@@ -323,30 +344,17 @@ class Worker:
             on_task_end=self._progress.set,
             context=context,
         )
-        self._connections = Connections(loop, self.config, self._counters, self._progress.set)
-        self._acceptor = Acceptor(
-            self._listeners,
-            poller,
-            self._connections,
-            loop,
-            self.config,
-            lambda connection: HTTPSession(connection, server_state),
-            self._inbox,
-        )
+        port = _Port(self._listeners, poller, server_state, self._progress.set, self._inbox)
+        self._connections, self._acceptor = port.connections, port.acceptor
+        self._ports = [port]
         if self._metrics_listeners:
-            from .asgi.admin import Admin
+            from .asgi.admin import admin_state
 
-            self._admin = Admin(
-                self._metrics_listeners,
-                self._server_state,
-                poller,
-                on_progress=self._progress.set,
-                context=context,
-            )
+            admin = admin_state(server_state, on_task_end=self._progress.set, context=context)
+            self._ports.append(_Port(self._metrics_listeners, poller, admin, self._progress.set))
         try:
-            self._acceptor.start()
-            if self._admin is not None:
-                self._admin.start()
+            for port in self._ports:
+                port.acceptor.start()
             self.state = WorkerState.SERVING
             if self._on_serving is not None:
                 self._on_serving()
@@ -355,10 +363,8 @@ class Worker:
             await self._stopping.wait()
             await self._finish_requests()
         finally:
-            self._acceptor.close()
-            self._connections.abort()
-            if self._admin is not None:
-                self._admin.close()
+            for port in self._ports:
+                port.close()
 
     async def _finish_requests(self) -> None:
         """Wait for what is in flight, then tell it that it is over, then cancel it."""
@@ -372,9 +378,8 @@ class Worker:
                 self.worker_id,
                 self._server_state.in_flight,
             )
-        self._connections.break_off()
-        if self._admin is not None:
-            self._admin.break_off()
+        for port in self._ports:
+            port.connections.break_off()
         await self._wait_until_idle(_BREAK_OFF_TIME)
         for task in self._server_state.tasks:
             task.cancel("the worker is shutting down")

@@ -217,7 +217,7 @@ def test_it_drains_with_the_worker() -> None:
         with connect_beside(served) as idle, connect_beside(served) as half:
             check_health(idle)
             half.send(b"GET /health HT")
-            wait_until(lambda: len(served.worker._admin._connections) == 2)  # type: ignore[union-attr]
+            wait_until(lambda: len(served.worker._ports[1].connections) == 2)
             drain(served)
             idle.assert_closed()
             assert not served.idle
