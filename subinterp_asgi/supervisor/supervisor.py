@@ -106,15 +106,13 @@ class Supervisor:
         self._listeners: Listeners | None = None
         self._metrics_listeners: Listeners | None = None
         self._logs: LogReceiver | None = None
-        self._addresses: tuple[Address, ...] = ()
-        self._url = ""
         self._wakeup: Wakeup | None = None
         self._selector: Selector | None = None
         self._monitor: threading.Thread | None = None
         self._monitor_done = False
         self._failing: threading.Thread | None = None
         self._rollouts = threading.Lock()  # one reload or scaling at a time
-        self._generations = Generations(self._emit)
+        self._generations = Generations(self._hub.emit)
         self._stop_requested = False
         self._busy: threading.Thread | None = None  # it is in start(), or ends the workers
         self._rolling: threading.Thread | None = None  # it reloads or scales
@@ -132,14 +130,14 @@ class Supervisor:
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Addresses listened on: (host, port), or (path, None) for a Unix socket."""
-        return self._addresses
+        return () if self._listeners is None else self._listeners.addresses
 
     @property
     def url(self) -> str:
         """Base URL of the first address; with ``port=0``, with the port that was chosen."""
-        if not self._url:
+        if self._listeners is None:
             raise StateError("the supervisor has no address before it is started")
-        return self._url
+        return self._listeners.url
 
     @property
     def workers(self) -> tuple[WorkerInfo, ...]:
@@ -179,16 +177,13 @@ class Supervisor:
         """The events from now on, to be iterated over; it ends when the supervisor has ended."""
         return self._hub.stream()
 
-    def _emit(self, event: Event) -> None:
-        self._hub.emit(event)
-
     def _enter(self, state: SupervisorState) -> None:
         """Go on to another state."""
         self._state = follow(self._state, state)
-        self._emit(events.SupervisorChanged(state=state))
+        self._hub.emit(events.SupervisorChanged(state=state))
 
     def _on_worker_change(self, handle: WorkerHandle) -> None:
-        self._emit(
+        self._hub.emit(
             events.WorkerChanged(
                 worker_id=handle.worker_id, generation=handle.generation, state=handle.state
             )
@@ -212,7 +207,6 @@ class Supervisor:
             self._enter(SupervisorState.STARTING)
         try:
             self._listeners = Listeners(self.config, self._sockets)
-            self._addresses, self._url = self._listeners.addresses, self._listeners.url
             if self.config.metrics_bind is not None:
                 options = {"bind": self.config.metrics_bind, "uds": None, "fd": None, "workers": 1}
                 self._metrics_listeners = Listeners(self.config.with_options(**options))
@@ -255,7 +249,9 @@ class Supervisor:
                 wakeup=self._wakeup,
                 on_change=self._on_worker_change,
             )
-            self._reconciler = Reconciler(self.config, pool, self._selector, self._emit, self._fail)
+            self._reconciler = Reconciler(
+                self.config, pool, self._selector, self._hub.emit, self._fail
+            )
             rollout = Rollout(self._all_at_once, pool, self._generations.begin(), pool.slots)
             self._reconciler.begin(rollout)
             self._wakeup.set()
@@ -440,7 +436,7 @@ class Supervisor:
                 state = GenerationState.SERVING if got_somewhere else GenerationState.FAILED
                 self._generations.enter(number, state, str(exc))
                 if isinstance(exc, ReloadError):
-                    self._emit(events.ReloadFailed(generation=number, reason=str(exc)))
+                    self._hub.emit(events.ReloadFailed(generation=number, reason=str(exc)))
                 raise
             before = self._generations.replace(number)
         if wait:
@@ -475,7 +471,7 @@ class Supervisor:
                 with self._changed:
                     retired = [handle for slot in pool.shrink(workers) for handle in slot.handles]
             if workers != before:
-                self._emit(events.Scaled(before=before, after=workers))
+                self._hub.emit(events.Scaled(before=before, after=workers))
         self._wait_for_end(retired)
 
     def _roll_out(self, rollout: Rollout) -> None:
@@ -611,7 +607,10 @@ class Supervisor:
         """End all workers as well as can be and release everything that they don't hold."""
         try:
             self._shutdown.run(self._all_listeners())
-            self._end_monitor()
+            self._monitor_done = True
+            self._wake()
+            if self._monitor is not None:
+                self._monitor.join()
             with self._changed:
                 self._release()
             if self._reconciler is not None:
@@ -627,12 +626,6 @@ class Supervisor:
                 self._changed.notify_all()
         self._hub.close()
 
-    def _end_monitor(self) -> None:
-        self._monitor_done = True
-        self._wake()
-        if self._monitor is not None:
-            self._monitor.join()
-
     def _handles(self) -> tuple[WorkerHandle, ...]:
         return () if self._pool is None else tuple(self._pool.handles)
 
@@ -644,23 +637,19 @@ class Supervisor:
         for listeners in self._all_listeners():
             listeners.refuse()
         pool = self._pool
-        handles = self._handles()
-        if pool is not None and handles:
-            self._last_workers = self.workers
-            for handle in handles:
+        if pool is not None:
+            if pool.handles:
+                self._last_workers = self.workers
+            for handle in tuple(pool.handles):
                 if handle.exited:
                     if self._state is SupervisorState.STOPPING and self._reconciler is not None:
                         self._reconciler.report_end(handle)
                         self._reconciler.report_kept(handle)
                     pool.release(handle)
-        self._incomplete = (
-            ()
-            if pool is None
-            else (
-                *(handle.thread.name for handle in self._handles()),
+            self._incomplete = (
+                *(handle.thread.name for handle in pool.handles),
                 *(kept.name for kept in pool.kept if not (kept.closed or kept.daemons_only)),
             )
-        )
         if not self._incomplete:
             for listeners in self._all_listeners():
                 listeners.close()

@@ -194,16 +194,15 @@ class Reconciler:
     def report_end(self, handle: WorkerHandle) -> None:
         """Say it if a worker that was told to end did not do that well."""
         if handle.error is not None and handle not in self._dead:
-            self._announce_death(handle, handle.error, None)
+            self._announce_death(handle.worker_id, handle.generation, handle.error, None)
             self._log("error", f"worker {handle.worker_id} did not end well: {handle.error}")
 
-    def _announce_death(self, handle: WorkerHandle, error: str, restart_in: float | None) -> None:
+    def _announce_death(
+        self, worker_id: int, generation: int, error: str, restart_in: float | None
+    ) -> None:
         self._emit(
             WorkerDied(
-                worker_id=handle.worker_id,
-                generation=handle.generation,
-                error=error,
-                restart_in=restart_in,
+                worker_id=worker_id, generation=generation, error=error, restart_in=restart_in
             )
         )
 
@@ -224,24 +223,27 @@ class Reconciler:
         self._emit(WorkerAbandoned(worker_id=handle.worker_id, generation=handle.generation))
 
     def _note_death(self, handle: WorkerHandle, slot: Slot | None, now: float) -> None:
-        """Spend a restart, and fail if there is none left."""
         if self._failed:
             return
-        delay = self._budget.spend(now, handle.worker_id if slot is None else slot.index)
         error = handle.error or "it ended without being told to"
-        self._announce_death(handle, error, delay)
         name = f"worker {handle.worker_id}" if handle.worker_id >= 0 else "a spare"
-        self._log("error", f"{name} died: {error}")
+        text = f"{name} died: {error}"
+        self._spend_restart(handle.worker_id, handle.generation, slot, error, text, now)
+
+    def _spend_restart(
+        self, worker_id: int, generation: int, slot: Slot | None, error: str, text: str, now: float
+    ) -> None:
+        """Say that one has died and have another started later; fail if no restart is left."""
+        delay = self._budget.spend(now, worker_id if slot is None else slot.index)
+        self._announce_death(worker_id, generation, error, delay)
+        self._log("error", text)
         if delay is None:
-            self._fail(f"{name} died: {error}")
+            self._failed = True
+            self._on_failure(text)
         elif slot is None:
             self._spare_at = now + delay
         else:
             slot.restart_later(now + delay)
-
-    def _fail(self, reason: str) -> None:
-        self._failed = True
-        self._on_failure(reason)
 
     # --- slots
 
@@ -293,21 +295,9 @@ class Reconciler:
         try:
             slot.fill(self._pool.start(slot, self._pool.generation))
         except _CANT_START as exc:
-            delay = self._budget.spend(now, slot.index)
-            reason = f"worker {slot.index} could not be started: {exc}"
-            self._emit(
-                WorkerDied(
-                    worker_id=slot.index,
-                    generation=self._pool.generation,
-                    error=f"{type(exc).__name__}: {exc}",
-                    restart_in=delay,
-                )
-            )
-            self._log("error", reason)
-            if delay is None:
-                self._fail(reason)
-            else:
-                slot.restart_later(now + delay)
+            error = f"{type(exc).__name__}: {exc}"
+            text = f"worker {slot.index} could not be started: {exc}"
+            self._spend_restart(slot.index, self._pool.generation, slot, error, text, now)
 
     def _keep_spares(self, now: float) -> float:
         spares = self._pool.spares

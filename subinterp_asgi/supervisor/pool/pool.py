@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...config import Config
-    from ...control.scoreboard import Slot as Words
     from ..kept import Kept
     from ..listeners import Listeners
     from ..log_receiver import LogReceiver
@@ -178,7 +177,7 @@ class Pool:
             cleanup.pop_all()  # from here on they are the job's
         index = self._free.pop()
         self.board[SLOTS_USED] = max(self.board[SLOTS_USED], index + 1)
-        self._words(index)[GENERATION] = generation
+        scoreboard.slot_of(self.board, index)[GENERATION] = generation
         runner = isolation.run_in_thread if self._in_threads else isolation.run_in_interpreter
         handle = WorkerHandle(job, runner, generation, self._on_change, watchdog)
         self.handles.append(handle)
@@ -244,12 +243,9 @@ class Pool:
 
     def _mark(self, handle: WorkerHandle, slot: Slot) -> None:
         """Write on the board whose words these are."""
-        words = self._words(handle.job.slot)
+        words = scoreboard.slot_of(self.board, handle.job.slot)
         words[WORKER] = slot.index + 1
         words[INBOX] = 0 if slot.inbox is None else slot.inbox[1] + 1
-
-    def _words(self, index: int) -> Words:
-        return scoreboard.slot_of(self.board, index)
 
     def _new_queue(self) -> interpreters.Queue:
         return queue.Queue() if self._in_threads else interpreters.create_queue(messages.QUEUE_SIZE)
