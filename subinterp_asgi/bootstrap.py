@@ -136,8 +136,7 @@ def _load_app(path: str, config: Config, log_forwarder: LogForwarder | None) -> 
 def _import_app(app_path: str) -> Any:
     """Import ``'myapp.main:app'``, or call the factory of ``'myapp.main:create_app()'``.
 
-    Raises:
-        AppImportError: One of its subclasses, which tell apart what can go wrong; see ``importer``.
+    The subclasses of ``AppImportError`` tell apart what can go wrong; see ``importer``.
     """
     return import_app(app_path)
 

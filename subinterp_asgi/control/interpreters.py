@@ -61,8 +61,7 @@ class Interpreter:
     def adopt_path(self, path: tuple[str, ...]) -> None:
         """Give the interpreter an import path, and load what it needs to receive objects.
 
-        Raises:
-            InterpreterFailed: This package is not on the path.
+        ``InterpreterFailed``: this package is not on the path.
         """
         self.prepare({"path": path})
         self.execute(_ADOPT_PATH)

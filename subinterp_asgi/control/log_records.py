@@ -60,14 +60,9 @@ _formatter = logging.Formatter()
 
 
 def encode(record: logging.LogRecord, own_thread: int | None = None) -> bytes:
-    """Make a frame of a record.
+    """Make a frame of a record, which is not changed. It fails when out of memory, or of stack.
 
-    Args:
-        record: The record; it is not changed.
-        own_thread: Identifier of the worker's thread, whose name is for the host to say.
-
-    Raises:
-        Exception: It can't be done: out of memory, or out of stack.
+    The name of the worker's thread, ``own_thread``, is for the host to say.
     """
     try:
         text = record.getMessage()
@@ -123,11 +118,7 @@ def _frame(data: bytes) -> bytes:
 
 
 def take(buffer: bytearray) -> list[Fields]:
-    """Take all complete frames out of a buffer.
-
-    Raises:
-        ValueError: What is in it are no frames.
-    """
+    """Take all complete frames out of a buffer; ``ValueError``: what is in it are no frames."""
     taken: list[Fields] = []
     start = 0
     while len(buffer) >= start + _HEAD:
@@ -149,8 +140,7 @@ def take(buffer: bytearray) -> list[Fields]:
 def rebuild(fields: Fields, own_thread_name: str) -> logging.LogRecord:
     """Make a record of one item of ``take()``; ``own_thread_name`` is that of the worker's thread.
 
-    Raises:
-        ValueError: The frame was none of ours.
+    ``ValueError``: the frame was none of ours.
     """
     *values, extras = fields
     record = logging.makeLogRecord(extras or {})  # by the host's factory, if it has set one

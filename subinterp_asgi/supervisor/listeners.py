@@ -95,11 +95,7 @@ class Listeners:
         return f"{scheme}+unix://{quote(self.addresses[0][0], safe='')}"
 
     def grow(self, slots: int) -> None:
-        """Open sockets for more slots.
-
-        Raises:
-            BindError: That is not possible.
-        """
+        """Open sockets for more slots; ``BindError``: that is not possible."""
         new: list[tuple[int, socket.socket]] = []
         for slot in range(self.slots, slots):
             for first in [x for x in self._listeners if x.slot == 0]:
@@ -353,11 +349,7 @@ def _address(sock: socket.socket) -> Address:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the file of a Unix socket that nobody listens on any more.
-
-    Raises:
-        BindError: Somebody does, or it is something else.
-    """
+    """Remove the file of a Unix socket, unless somebody listens there, or it is something else."""
     if sys.platform == "win32":
         return
     name = f"unix:{path}"

@@ -17,11 +17,7 @@ _warned_of_memory = False
 
 
 def choose_isolation(app: object, config: Config) -> bool:
-    """Whether workers run in threads of this interpreter.
-
-    Raises:
-        ConfigError: The application can't be served with this isolation.
-    """
+    """Whether workers run in threads of this interpreter; ``ConfigError``: they can't."""
     if not isinstance(app, str) and not callable(app):
         raise ConfigError("app", f"must be an import path or an ASGI application, not {app!r}")
     if config.isolation == "auto":
@@ -36,11 +32,7 @@ def choose_isolation(app: object, config: Config) -> bool:
 
 
 def check_tls(config: Config) -> None:
-    """Refuse what would leave a server less protected than its options seem to say.
-
-    Raises:
-        ConfigError: An option about TLS has no effect.
-    """
+    """Refuse what would leave a server less protected than its options seem to say."""
     for name in ("keyfile", "keyfile_password", "ca_certs", "cert_reqs", "ciphers"):
         if not config.tls and getattr(config, f"ssl_{name}"):
             raise ConfigError(f"ssl_{name}", "has no effect: TLS is off without ssl_certfile")
@@ -49,11 +41,7 @@ def check_tls(config: Config) -> None:
 
 
 def encode_state(state: Mapping[str, Any]) -> str:
-    """Encode the lifespan state.
-
-    Raises:
-        ConfigError: A value is nothing that JSON can carry unchanged.
-    """
+    """Encode the lifespan state; ``ConfigError``: JSON can't carry a value unchanged."""
     for name, value in state.items():
         try:
             unchanged = json.loads(json.dumps(value)) == value

@@ -77,11 +77,7 @@ def may_follow(old: Enum, new: Enum) -> bool:
 
 
 def follow[State: Enum](old: State, new: State) -> State:
-    """Return the new state.
-
-    Raises:
-        StateError: It can't come after the old one.
-    """
+    """Return the new state; ``StateError``: it can't come after the old one."""
     if not may_follow(old, new):
         raise StateError(f"{old} can't be followed by {new}")
     return new

@@ -477,9 +477,7 @@ class Supervisor:
     def _roll_out(self, rollout: Rollout) -> None:
         """Have the reconciler go on with a rollout and wait until it is done.
 
-        Raises:
-            StartupError: It was given up.
-            StateError: The supervisor is ending.
+        ``StartupError``: it was given up; ``StateError``: the supervisor is ending.
         """
         assert self._reconciler is not None
         with self._changed:

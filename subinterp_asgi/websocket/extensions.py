@@ -42,8 +42,7 @@ type Extension = tuple[bytes, Parameters]
 def parse_extensions(value: bytes) -> list[Extension]:
     """Parse the value of ``Sec-WebSocket-Extensions``, in which each element is an offer.
 
-    Raises:
-        HandshakeError: It does not conform to the grammar.
+    ``HandshakeError``: it does not conform to the grammar.
     """
     extensions: list[Extension] = []
     pos = _end(_LEADING, value, 0)

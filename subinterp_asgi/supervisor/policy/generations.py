@@ -38,11 +38,7 @@ class Generations:
         return number
 
     def enter(self, number: int, state: GenerationState, reason: str = "") -> None:
-        """Have one go on to another state, unless it is over, perhaps because all are.
-
-        Raises:
-            StateError: It can't come after its present one.
-        """
+        """Have one go on to another state, unless it is over, perhaps because all are."""
         with self._lock:
             if number not in self._states:
                 return

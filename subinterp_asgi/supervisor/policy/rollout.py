@@ -108,8 +108,7 @@ class Rollout:
     def _run(self) -> Course:
         """Replace all workers.
 
-        Raises:
-            StartupError: A new worker could not start, or the canary did worse than the others.
+        ``StartupError``: a new one could not start, or the canary did worse than the others.
         """
         slots = self._slots
         for slot in slots:

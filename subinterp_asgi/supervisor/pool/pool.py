@@ -100,8 +100,7 @@ class Pool:
     def grow(self, count: int) -> list[Slot]:
         """Add slots until there are so many; return the new ones, which are empty.
 
-        Raises:
-            BindError: There can be no listeners for them.
+        ``BindError``: there can be no listeners for them.
         """
         before = len(self.slots)
         made: list[Slot] = []
@@ -132,9 +131,7 @@ class Pool:
     def start(self, slot: Slot, generation: int) -> WorkerHandle:
         """Start a worker for a slot, or let a spare become it.
 
-        Raises:
-            OSError: Descriptors have run out.
-            StateError: There are too many workers.
+        ``OSError``: descriptors have run out; ``StateError``: there are too many workers.
         """
         listeners = self._listeners.duplicate(slot.index)
         for spare in self.spares:
@@ -151,12 +148,7 @@ class Pool:
         return handle
 
     def start_spare(self) -> WorkerHandle:
-        """Start a worker that imports the application and waits.
-
-        Raises:
-            OSError: Descriptors have run out.
-            StateError: There are too many workers.
-        """
+        """Start a worker that imports the application and waits; errors as ``start()``."""
         handle = self._start(SPARE, self.generation, [], None)
         self.spares.append(handle)
         return handle

@@ -40,11 +40,7 @@ class Selector:
                 self._known.add(fd)
 
     def wait(self, timeout: float | None) -> list[int]:
-        """Wait until something happens; return the listeners where it did.
-
-        Args:
-            timeout: Seconds to wait at most.
-        """
+        """Wait until something happens; return the listeners where it did."""
         if self._epoll is None:
             self._wakeup.wait(timeout)
             self._wakeup.clear()

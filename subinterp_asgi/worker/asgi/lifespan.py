@@ -57,8 +57,7 @@ class Lifespan:
     async def startup(self, timeout: float) -> None:
         """Send the startup event and wait for the answer.
 
-        Raises:
-            LifespanError: The application reported a failure, raised, or took too long.
+        ``LifespanError``: the application reported a failure, raised, or took too long.
         """
         if self._mode == "off":
             return
@@ -99,12 +98,7 @@ class Lifespan:
     async def shutdown(self, timeout: float, option: float | None = None) -> None:
         """Send the shutdown event and wait for the answer, if ``startup()`` was answered.
 
-        Args:
-            timeout: Seconds to wait at most.
-            option: The value of ``shutdown_timeout``, of which that is what is left.
-
-        Raises:
-            LifespanError: The application reported a failure, raised, or took too long.
+        ``option`` is ``shutdown_timeout``, of which ``timeout`` is what is left. Errors as there.
         """
         if self._task is None:
             return
