@@ -62,8 +62,7 @@ def split_fields(
 ) -> list[tuple[bytes, bytes]]:
     """Split field lines, each ended by CRLF, into (lower-cased name, value) pairs.
 
-    Raises:
-        ProtocolError: A line breaks the grammar (400), is too long or one too many (431).
+    ``ProtocolError``: a line breaks the grammar (400), is too long or one too many (431).
     """
     if FIELD_BLOCK.fullmatch(block) is None:
         raise ProtocolError(_what_is_wrong(block))
@@ -78,9 +77,8 @@ def split_fields(
 def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
     """Read the fields that decide about framing and connection.
 
-    Raises:
-        ProtocolError: They contradict themselves or each other (400), or name a transfer coding
-            that is not implemented (501).
+    ``ProtocolError``: they contradict themselves or each other (400), or name a transfer coding
+    that is not implemented (501).
     """
     block = FieldBlock(items)
     length: int | None = None
@@ -130,20 +128,8 @@ def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
 
 
 _READ_HERE = frozenset(
-    (
-        b"host",
-        b"connection",
-        b"content-length",
-        b"transfer-encoding",
-        b"expect",
-        b"upgrade",
-        b"te",
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-    )
+    b"host connection content-length transfer-encoding expect upgrade te "
+    b"forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port".split()
 )
 
 
@@ -166,11 +152,7 @@ class FieldCache:
         self._blocks = Cache(self.MAX_SIZE)
 
     def parse(self, block: bytes) -> FieldBlock:
-        """Split and read a field block.
-
-        Raises:
-            ProtocolError: As ``split_fields()`` and ``read_fields()``.
-        """
+        """Split and read a field block; errors as ``split_fields()`` and ``read_fields()``."""
         found: FieldBlock | None = self._blocks.get(block)
         if found is None:
             found = read_fields(split_fields(block, self._limit_fields, self._limit_field_size))

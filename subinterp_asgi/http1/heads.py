@@ -100,8 +100,7 @@ class HeadParser:
     def parse(self, head: bytes) -> Request:
         """Parse a head, from its first octet to the empty line at its end.
 
-        Raises:
-            ProtocolError: It is malformed or beyond a limit.
+        ``ProtocolError``: it is malformed or beyond a limit.
         """
         request: Request | None = self._heads.get(head)
         if request is None:

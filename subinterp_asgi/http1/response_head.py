@@ -40,9 +40,6 @@ class ResponseStart:
         connection: The options of ``Connection``, lower-cased; not in the block.
         has_date, has_server: There is such a field in the block.
         plain: There is none of these three.
-
-    Raises:
-        ASGIProtocolError: As ``ResponseWriter.start()``.
     """
 
     __slots__ = ("block", "connection", "has_date", "has_server", "length", "plain")
@@ -105,11 +102,7 @@ _starts = Cache(_MAX_STARTS)
 
 
 def read_start(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseStart:
-    """Check and render the beginning of a response.
-
-    Raises:
-        ASGIProtocolError: As ``ResponseWriter.start()``.
-    """
+    """Check and render the beginning of a response; errors as ``ResponseWriter.start()``."""
     try:
         fields = tuple(fields)  # it may be an iterator, which gives them once
         key = status, fields
@@ -124,11 +117,7 @@ def read_start(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseSt
 
 
 def check_block(block: bytes, lines: int) -> None:
-    """Check that rendered lines are as many as were meant.
-
-    Raises:
-        ASGIProtocolError: Something in them contains CR, LF or NUL.
-    """
+    """Check that rendered lines are as many as were meant: nothing in them has CR, LF or NUL."""
     if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
         raise ASGIProtocolError("a response header value contains CR, LF or NUL")
 
@@ -140,11 +129,7 @@ _MAX_KINDS = 1024
 
 
 def classify(name: bytes) -> int:
-    """Check the name of a field and tell what it means to the writer.
-
-    Raises:
-        ASGIProtocolError: It is no token.
-    """
+    """Check that the name of a field is a token, and tell what it means to the writer."""
     kind = _kinds.get(name)
     if kind is None:
         if FIELD_NAME.fullmatch(name) is None:

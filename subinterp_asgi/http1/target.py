@@ -15,10 +15,8 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
     """Split a request target into (raw path, query, authority).
 
     Query is without its question mark; authority is ``None`` unless the target is in absolute form,
-    where it replaces the Host field (RFC 9112 section 3.2.2).
-
-    Raises:
-        ProtocolError: The form does not exist or does not go with the method.
+    where it replaces the Host field (RFC 9112 section 3.2.2). ``ProtocolError``: the form does not
+    exist or does not go with the method.
     """
     authority: bytes | None = None
     if target[0] != 0x2F:  # "/": origin-form, nearly always
@@ -52,11 +50,9 @@ def _split_absolute(target: bytes) -> tuple[bytes, bytes]:
 def decode_path(raw_path: bytes) -> str:
     """Decode a raw path as ASGI's ``path``: percent-escapes undone, UTF-8 decoded.
 
-    Octets that are not UTF-8 become U+FFFD; ``raw_path`` still has them.
-
-    Raises:
-        ProtocolError: A percent sign is not followed by two hex digits, or the octets are an
-            overlong encoding, whose only use is to get a character past a filter.
+    Octets that are not UTF-8 become U+FFFD; ``raw_path`` still has them. ``ProtocolError``: a
+    percent sign is not followed by two hex digits, or the octets are an overlong encoding, whose
+    only use is to get a character past a filter.
     """
     if b"%" not in raw_path:
         return raw_path.decode("ascii")
@@ -79,8 +75,7 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 def check_host(value: bytes) -> None:
     """Check the value of a Host field or an authority: one host, perhaps a port, nothing else.
 
-    Raises:
-        ProtocolError: It is a list, has user information or a path, or a port that can't be.
+    ``ProtocolError``: it is a list, has user information or a path, or a port that can't be.
     """
     match = HOST.fullmatch(value)
     if match is None:

@@ -31,6 +31,7 @@ from . import access_log
 
 if TYPE_CHECKING:
     import asyncio
+    from threading import RLock
 
     from ..control.counters import Counters
     from .asgi.state import LoggedRequest
@@ -50,6 +51,8 @@ class LogForwarder(logging.Handler):
     Args:
         fd: The pipe's writing descriptor, borrowed; it must be non-blocking.
     """
+
+    lock: RLock  # which every handler has
 
     def __init__(self, fd: int, log_level: str, counters: Counters) -> None:
         super().__init__(log_level.upper())
@@ -113,7 +116,6 @@ class LogForwarder(logging.Handler):
         text = access_log.access_text(*request)
         origin = access_log.log_access.__code__
         frame = log_records.encode_info(access_log.access_logger.name, text, self._thread, origin)
-        assert self.lock is not None
         with self.lock:
             if self._fd is None:
                 self._drop()
@@ -158,7 +160,6 @@ class LogForwarder(logging.Handler):
 
     def flush(self) -> None:
         """Write what waits, as far as there is room; the loop will see to the rest."""
-        assert self.lock is not None
         with self.lock:
             self._scheduled = False
             if self._fd is not None and not self._write(self._fd):
@@ -213,7 +214,6 @@ class LogForwarder(logging.Handler):
             self._loop.add_writer(self._fd, self._on_room)
 
     def _on_room(self) -> None:
-        assert self.lock is not None
         assert self._loop is not None
         with self.lock:
             if self._fd is not None and self._write(self._fd):
@@ -222,7 +222,6 @@ class LogForwarder(logging.Handler):
 
     def _send_the_rest(self) -> None:
         deadline = monotonic() + _END_TIMEOUT
-        assert self.lock is not None
         with self.lock:
             fd, self._loop = self._fd, None
             if fd is None:
