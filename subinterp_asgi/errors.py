@@ -17,11 +17,7 @@ class SubinterpASGIError(Exception):
 
 
 class ConfigError(SubinterpASGIError, ValueError):
-    """An option is unknown, or its value is not usable.
-
-    Attributes:
-        option: Name of the option at fault.
-    """
+    """An option is unknown, or its value is not usable; ``option`` is its name."""
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(f"{option}: {message}")

@@ -35,14 +35,12 @@ class Runtime:
         listeners: (descriptor, address family) of listeners beyond the first. The worker owns them.
         command_wakeup: Wakeup of the control queue, borrowed, or ``None``.
         status_wakeup: Wakeup of the status queue, borrowed, or ``None``.
-        metrics_listeners: (descriptor, address family) of listeners for metrics and health only.
-            The worker owns them.
+        metrics_listeners: As ``listeners``, for metrics and health only.
         inbox: Descriptor to read what other workers hand over (see ``handoff``), borrowed.
         request_limit: Number of requests from which on the worker says that it is exhausted.
         spare: Import the application and wait for the command to serve.
         watchdog: Numbers of a ``WatchdogLine``, borrowed, or ``None`` to have no watchdog.
-        log_fd: Pipe to which log records are forwarded (see ``log_receiver``), borrowed, or
-            ``None``.
+        log_fd: Pipe to which log records are forwarded (see ``log_receiver``), borrowed.
         start_delay: Seconds to wait before it serves; for tests (see ``testing.faults``).
         start_failure: What to fail with instead of serving, or ``None``; for tests.
     """

@@ -27,11 +27,7 @@ _CALLBACK_TIME = 5.0  # seconds that a callback may still take once the supervis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something happened.
-
-    Attributes:
-        at: When, by ``time.monotonic()``.
-    """
+    """Something happened; ``at`` says when, by ``time.monotonic()``."""
 
     at: float = field(default_factory=monotonic)
 
@@ -105,11 +101,7 @@ class LifespanFailed(WorkerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecycled(WorkerEvent):
-    """A worker is being replaced because it has served for long enough.
-
-    Attributes:
-        reason: The option that says so.
-    """
+    """A worker is being replaced because, as the option ``reason`` says, it has served enough."""
 
     reason: str
 
@@ -182,10 +174,9 @@ class EventStream:
 
 
 class EventHub:
-    """Passes events on. ``emit()`` never blocks.
+    """Passes events on; ``emit()`` never blocks.
 
-    Args:
-        callback: Called with each event, in a thread of its own; what it raises is logged.
+    The callback is called in a thread of its own; what it raises is logged.
     """
 
     def __init__(self, callback: Callable[[Event], object] | None) -> None:

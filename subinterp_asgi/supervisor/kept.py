@@ -18,11 +18,9 @@ _INTERVAL = 1.0  # seconds between looks whether their threads have ended
 
 
 class Kept:
-    """An interpreter whose worker has ended.
+    """An interpreter whose worker has ended, run by the thread ``name``.
 
-    Args:
-        name: Name of the thread that had run the worker.
-        daemons_only: All of them were to be daemons, which no process waits for at its end.
+    ``daemons_only``: its threads were to be daemons, which no process waits for at its end.
     """
 
     def __init__(self, interpreter: Interpreter, name: str, *, daemons_only: bool) -> None:

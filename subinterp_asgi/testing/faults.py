@@ -39,11 +39,8 @@ def crash_worker(server: Supervisor, worker_id: int | None = None) -> WorkerInfo
     What it has in flight is broken off, and it is replaced as ``restart_limit`` and
     ``restart_delay`` say.
 
-    Args:
-        worker_id: Number of the worker; by default the first that serves.
-
-    Returns:
-        The worker as it was. ``WorkerDied`` says when it has died.
+    By default it is the first that serves. Returns the worker as it was; ``WorkerDied`` says when
+    it has died.
     """
     return _send(server, worker_id, CRASH, 0)
 
@@ -55,7 +52,7 @@ def freeze_worker(
     *,
     interruptible: bool = True,
 ) -> WorkerInfo:
-    """Hold up a worker's loop, in a callback on it.
+    """Hold up a worker's loop, in a callback on it; return the worker as it was.
 
     From ``timeout_worker_healthcheck`` on the worker is stuck: it is replaced, and interrupted if
     that can be done. Nothing is broken off otherwise; what it has in flight goes on afterwards.
@@ -65,9 +62,6 @@ def freeze_worker(
         worker_id: Number of the worker; by default the first that serves.
         interruptible: In Python code. Otherwise in C code, in ``time.sleep()``, which can't be
             interrupted.
-
-    Returns:
-        The worker as it was.
     """
     kind = FREEZE if interruptible else FREEZE_IN_C
     return _send(server, worker_id, kind, round(seconds * 1e6))

@@ -44,10 +44,7 @@ class MessageWriter:
         self.close_sent = False
 
     def message(self, data: str | bytes) -> tuple[bytes, ...]:
-        """Render a text or binary message, as one frame.
-
-        Returns:
-            The frame in one piece, or in two if it is big.
+        """Render a text or binary message as one frame, in one piece, or in two if it is big.
 
         Raises:
             ASGIProtocolError: The text has a lone surrogate, which UTF-8 can't encode.

@@ -46,11 +46,7 @@ _OUR_LOGGERS = ("subinterp_asgi", "subinterp_asgi.error", "subinterp_asgi.access
 
 
 class LogForwarder(logging.Handler):
-    """Forwards records, from ``attach()`` to ``end()``.
-
-    Args:
-        fd: The pipe's writing descriptor, borrowed; it must be non-blocking.
-    """
+    """Forwards records, from ``attach()`` to ``end()``, to a pipe that is lent and never blocks."""
 
     lock: RLock  # which every handler has
 

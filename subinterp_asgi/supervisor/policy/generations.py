@@ -17,16 +17,12 @@ _OVER = (GenerationState.ENDED, GenerationState.FAILED)
 
 
 class Generations:
-    """Which generations there are and what has become of them, which it says in events.
-
-    Attributes:
-        last: Number of the last that was begun.
-    """
+    """Which generations there are and what has become of them, which it says in events."""
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
         self._lock = threading.Lock()
-        self.last = 0
+        self.last = 0  # number of the last that was begun
         self._states: dict[int, GenerationState] = {}
 
     def begin(self) -> int:

@@ -29,11 +29,7 @@ _MAY_BE_STUCK = (
 
 
 class Liveness:
-    """Finds the workers that are stuck; iterating over it gives them.
-
-    Attributes:
-        recovered: Those that the last step found to have recovered.
-    """
+    """Finds the workers that are stuck; iterating over it gives them."""
 
     def __init__(
         self,
@@ -48,7 +44,7 @@ class Liveness:
         self._log = log
         self._report_at: dict[WorkerHandle, float] = {}  # or when to interrupt them once more
         self._reported: set[WorkerHandle] = set()
-        self.recovered: list[WorkerHandle] = []
+        self.recovered: list[WorkerHandle] = []  # as the last step has found
         self._look_at = NEVER  # when it wants to look again
         self._running_since = 0  # as far as is known (``time.monotonic_ns()``)
 

@@ -40,8 +40,7 @@ _CANT_START = (OSError, SubinterpASGIError, RuntimeError, MemoryError)
 class Reconciler:
     """Decides which workers are to be started and to be retired.
 
-    Args:
-        on_failure: Called with the reason when workers die too often.
+    ``on_failure`` is called with the reason when workers die too often.
     """
 
     def __init__(
@@ -91,8 +90,7 @@ class Reconciler:
     def step(self, ready: Iterable[int] = ()) -> float:
         """Look at everything, and act; ``ready`` are listeners where connections are queued.
 
-        Returns:
-            When to look again (``time.monotonic()``); ``NEVER``: when something happens.
+        Returns when to look again (``time.monotonic()``); ``NEVER``: when something happens.
         """
         deadlines = [self.step_at_start()]
         now = monotonic()

@@ -28,11 +28,7 @@ def longest_end(config: Config) -> float:
 
 
 class Shutdown:
-    """How the workers of a supervisor are ended.
-
-    Args:
-        changed: The supervisor's lock, notified when something has changed.
-    """
+    """How the workers of a supervisor are ended; its lock is notified when something changes."""
 
     def __init__(
         self,
@@ -52,9 +48,8 @@ class Shutdown:
     def limit(self, timeout: float | None) -> None:
         """Break off requests in flight after as many seconds, or earlier if that was said before.
 
-        Args:
-            timeout: Seconds from now on; ``None``: as the options say. 0, said meanwhile, shortens
-                what is going on, be it requests or what comes after them.
+        ``None``: as the options say. 0, said meanwhile, shortens what is going on, be it requests
+        or what comes after them.
         """
         grace = self._patience if timeout is None else timeout
         self._grace_ends = min(self._grace_ends, monotonic() + grace)
@@ -64,8 +59,7 @@ class Shutdown:
     def run(self, listeners: Sequence[Listeners]) -> None:
         """Tell the workers to end and wait as long as that may take; called again, it forces them.
 
-        Args:
-            listeners: What to close as soon as nobody accepts any more.
+        The listeners are closed as soon as nobody accepts any more.
         """
         if not self._config.drain_delay:
             for each in listeners:

@@ -40,10 +40,8 @@ class WorkerInfo:
     Attributes:
         id: Number of the worker, from 0; that which replaces it has the same. -1: a spare.
         generation: Generation that it belongs to, from 1; each reload begins another.
-        state: What it was doing.
         thread_name: Name of the thread of this process that runs it.
         requests: Requests it had begun to serve.
-        connections: Connections it had open.
     """
 
     id: int
@@ -127,8 +125,7 @@ class WorkerHandle:
     ) -> bool:
         """Send a command; a worker that has ended does not mind. ``False`` if it reads none.
 
-        Args:
-            listeners: Listeners that it carries, which are the worker's to close from now on.
+        Listeners that it carries are the worker's to close from now on.
         """
         sent = False
         try:

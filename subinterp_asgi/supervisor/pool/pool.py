@@ -293,8 +293,7 @@ class Pool:
     def forward_inbox(self, slot: Slot, frozen: Container[int] = ()) -> None:
         """Give what lies in the inbox of a slot whose worker can't take it to others.
 
-        Args:
-            frozen: Numbers of slots whose workers can't either.
+        Not to those of the slots with the numbers ``frozen``, whose workers can't either.
         """
         if slot.inbox is None:
             return

@@ -162,11 +162,9 @@ class ServerState:
         counters.responded(status)
 
     def log_failure(self, exc: BaseException, *, gone: bool) -> None:
-        """Log an exception that left the application.
+        """Log an exception that left the application, one of ``APP_FAILURES``.
 
-        Args:
-            exc: One of ``APP_FAILURES``.
-            gone: So is the client, and the exception may be no more than a consequence.
+        If the client is ``gone`` the exception may be no more than a consequence.
         """
         if isinstance(exc, BaseExceptionGroup):
             interrupted = exc.subgroup(WorkerInterrupted) is not None
@@ -188,11 +186,7 @@ class ServerState:
     def log_request(
         self, request: Request, client: Address | None, status: int, started: float
     ) -> None:
-        """Take the time that a request took, and log it.
-
-        Args:
-            started: When its head was complete (``time.perf_counter()``).
-        """
+        """Log a request and its time since its head was complete (``time.perf_counter()``)."""
         seconds = perf_counter() - started
         if self.measuring:
             self.counters.took(seconds)

@@ -46,8 +46,7 @@ _FRAMES_ARE_SAFE = sys.version_info >= (3, 13, 18)
 class Watchdog:
     """Watches the thread that it is made in, which must be the one that will run the loop.
 
-    Args:
-        daemon: In an interpreter that allows it, so that this thread never holds up its end.
+    A ``daemon`` in an interpreter that allows it, so that this thread never holds up its end.
     """
 
     def __init__(self, line: WatchdogLine, counters: Counters, status_queue: Any, *, daemon: bool):
@@ -62,11 +61,10 @@ class Watchdog:
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """End the thread.
+        """End the thread, unless it takes longer.
 
-        Args:
-            timeout: Seconds to wait for it; it may be held up itself if the application has caused
-                that, for example by a thread of its own that never ends to import a module.
+        It may be held up itself if the application has caused that, for example by a thread of its
+        own that never ends to import a module.
         """
         self._quitting = True
         self._line.quit()

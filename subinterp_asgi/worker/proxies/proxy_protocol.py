@@ -81,8 +81,7 @@ class ProxiedConnection:
 class ProxyProtocolParser:
     """Parses the header of one connection, version 1 or 2, whichever comes.
 
-    Args:
-        max_length: Most octets that may follow the first 16 of version 2.
+    At most ``max_length`` octets may follow the first 16 of version 2.
     """
 
     __slots__ = ("_data", "_max_length", "_over")
