@@ -194,7 +194,8 @@ class Config:
         30.0, "How long a body may pause while the application waits for it; 0: no bound."
     )
     timeout_write: float = option(
-        30.0, "How long a client may leave data it was sent unread; 0: no bound."
+        30.0,
+        "How long a client may take nothing of what it is sent; any rate will do; 0: no bound.",
     )
     limit_request_line: int = option(8190, "Longest request line; beyond it: 414.", integer(1))
     limit_request_fields: int = option(

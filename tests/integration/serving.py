@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from subinterp_asgi import Config, Worker
+from subinterp_asgi.control.counters import Counters
+from subinterp_asgi.control.scoreboard import private_board
 from subinterp_asgi.types import ASGIApp
+from subinterp_asgi.worker.net.loop import ServerLoop
 from tests.support import wait_until
 
 from .rawclient import TIMEOUT, RawClient
@@ -103,21 +106,38 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    app: ASGIApp, *, family: socket.AddressFamily = socket.AF_INET, path: str = "", **options: Any
+    app: ASGIApp,
+    *,
+    family: socket.AddressFamily = socket.AF_INET,
+    path: str = "",
+    own_loop: bool = False,
+    send_buffer: int = 0,
+    **options: Any,
 ) -> Iterator[Served]:
     """Serve an application while the block runs.
 
     At the end nothing may be left, and neither the loop nor the package may have met with an error
     of its own.
+
+    Args:
+        app: The application.
+        family: Of the listening socket.
+        path: Of a Unix socket.
+        own_loop: Run on the package's loop, as in interpreters, rather than on one of asyncio's.
+        send_buffer: What the kernel may keep for a client (it takes twice that), 0: as it likes.
+        options: Of ``Config``.
     """
     sock = socket.socket(family, socket.SOCK_STREAM)
     hosts = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}
     sock.bind(path or hosts[family])
-    sock.listen(128)
+    if send_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)  # accepted ones inherit
+    sock.listen(512)
     config = Config(**QUIET | options)
     metrics_sock = socket.create_server(("127.0.0.1", 0)) if config.metrics_bind else None
-    worker = Worker(app, config, sock, metrics_sock=metrics_sock or ())
-    loop = asyncio.SelectorEventLoop()
+    counters = Counters(*private_board())
+    worker = Worker(app, config, sock, metrics_sock=metrics_sock or (), counters=counters)
+    loop = ServerLoop(counters) if own_loop else asyncio.SelectorEventLoop()
     ended: list[BaseException | None] = []
     served = Served(worker, loop, path or sock.getsockname()[:2])
     if metrics_sock is not None:

@@ -379,6 +379,8 @@ class HTTPSession:
 
     def _cease_to_linger(self) -> None:
         if self._lingering:
+            self._connection.look()  # if the worker was held up, a request may have come in time
+        if self._lingering:
             self._lingering = False
             if self.idle and not self._connection.closing:
                 self._connection.close()

@@ -211,6 +211,7 @@ class Acceptor:
             if exc.errno not in _OUT_OF_RESOURCES:
                 raise
             logger.error("can't accept connections: %s; trying again soon", exc.strerror)
+            self._connections.leave_answered()  # their descriptors are needed
             self.stop()
             self._pausing = self._loop.call_later(_PAUSE, self.start)
             return False

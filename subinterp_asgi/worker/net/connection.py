@@ -17,7 +17,7 @@ from time import monotonic
 
 from ...errors import ClientDisconnected, WorkerInterrupted
 from ...types import TYPE_CHECKING, Address
-from .poller import READ, WRITE
+from .poller import READ, WRITE, octets_queued, ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,11 +75,17 @@ HIGH_WATER = 65536
 which on sessions pause reading."""
 FILE_PART = 1 << 20
 """Octets of a file given to the kernel at once."""
-LINGER_TIME = 2.0
-"""Seconds to wait, after the last answer, for a client that may still be sending."""
-LINGER_SIZE = 4 * 1024 * 1024
-"""Octets that such a client may still send."""
+LINGER_SILENCE = 5.0
+"""Seconds for which a client that has had its last answer may send nothing before it is left."""
+LINGER_TIME = 30.0
+"""Seconds after which it is left even though it is still sending. How much it sends is not bounded:
+many clients, and proxies, read no answer before all of their request is out."""
+LOOKS = 16
+"""How often a socket is read before its deadline is judged; this is more than the longest head."""
 NEVER = float("inf")
+
+waste = bytearray(READ_SIZE)
+"""Where that goes which nobody wants."""
 
 # Some file systems don't support it.
 _CANT_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
@@ -103,11 +109,12 @@ class Connection:
         "_drain_waiters",
         "_eof",
         "_fd",
-        "_linger_left",
+        "_linger_end",
         "_out",
         "_out_size",
         "_paused",
         "_poller",
+        "_queued",
         "_recv",
         "_registry",
         "_send",
@@ -153,6 +160,7 @@ class Connection:
         self.closed = False
         self._write_timeout = write_timeout or NEVER
         self._write_deadline = NEVER
+        self._queued = -1  # octets not taken yet when the clock looked last; -1: it did not
         self._out: deque[memoryview | bytes] | None = None
         self._out_size = 0
         self._corked = False
@@ -161,7 +169,7 @@ class Connection:
         self._eof = False
         # What to do once all is written: None (nothing), "close" or "linger".
         self._then_close: str | None = None
-        self._linger_left = -1
+        self._linger_end = 0.0  # when to be gone at the latest; 0 before the last answer is out
         self._watching = READ
         poller.add(self._fd, READ, self.on_events)
 
@@ -186,6 +194,8 @@ class Connection:
 
     def read_available(self) -> bool:
         """Read once, if something is there; return whether there was."""
+        if self._linger_end:
+            return self._discard()
         try:
             data = self._recv(READ_SIZE)
         except self.would_block:
@@ -193,9 +203,7 @@ class Connection:
         except OSError:
             self.abort()
             return True
-        if self._linger_left >= 0:
-            self._discard(data)
-        elif data:
+        if data:
             self._counters.bytes_in += len(data)
             self.session.data_received(data)
         else:
@@ -268,7 +276,7 @@ class Connection:
         if sent != len(data):
             self._out = deque((memoryview(data)[sent:],))
             self._out_size = len(data) - sent
-            self._write_deadline = monotonic() + self._write_timeout
+            self._expect_room()
             self._watch()
 
     def write_apart(self, parts: Sequence[bytes]) -> None:
@@ -299,7 +307,7 @@ class Connection:
             sent = max(0, sent - len(part))
         if out:
             self._out = out
-            self._write_deadline = monotonic() + self._write_timeout
+            self._expect_room()
             self._watch()
 
     def cork(self) -> None:
@@ -353,7 +361,7 @@ class Connection:
             except BlockingIOError:
                 # Nothing is left to write, but to be told when there is room again.
                 self._out = deque()
-                self._write_deadline = monotonic() + self._write_timeout
+                self._expect_room()
                 self._watch()
                 await self._flushed()
                 continue
@@ -419,7 +427,7 @@ class Connection:
             except OSError:
                 self.abort()
                 return
-            self._write_deadline = monotonic() + self._write_timeout
+            self._expect_room()
             self._counters.bytes_out += sent
             self._out_size -= sent
             if sent == len(piece):
@@ -450,7 +458,7 @@ class Connection:
             linger: The peer may still be sending. Closing with octets unread would reset the
                 connection, and a reset may destroy the last answer before the peer has read it
                 (RFC 9112 section 9.6), so first only the sending half is closed, and what comes is
-                discarded for a while.
+                discarded until the peer closes too, is silent, or has had its time.
         """
         if self.closed or self._then_close is not None:
             return
@@ -488,7 +496,7 @@ class Connection:
             self.abort()
 
     def _finish(self) -> None:
-        if self._then_close != "linger" or self._linger_left >= 0:
+        if self._then_close != "linger" or self._linger_end:
             self.abort()
             return
         try:
@@ -496,16 +504,26 @@ class Connection:
         except OSError:
             self.abort()
             return
-        self._linger_left = LINGER_SIZE
-        self._deadline = monotonic() + LINGER_TIME
+        now = monotonic()
+        self._linger_end = now + LINGER_TIME
+        self._deadline = now + min(LINGER_SILENCE, LINGER_TIME)
         self._paused = False
         self._watch()
         self._registry.answered(self)
 
-    def _discard(self, data: bytes) -> None:
-        self._linger_left -= len(data)
-        if not data or self._linger_left < 0:
+    def _discard(self) -> bool:
+        """Take from the peer what it still sends, once; return whether something was there."""
+        try:
+            size = self._sock.recv_into(waste)
+        except self.would_block:
+            return False
+        except OSError:
+            size = 0
+        if size:
+            self._deadline = min(monotonic() + LINGER_SILENCE, self._linger_end)
+        else:
             self.abort()
+        return True
 
     # --- the end of the worker
 
@@ -517,7 +535,7 @@ class Connection:
     @property
     def answered(self) -> bool:
         """Whether the last answer is out, and only the peer's end is waited for."""
-        return self._linger_left >= 0
+        return self._linger_end > 0
 
     def drain(self) -> None:
         """Finish what was begun, start nothing new."""
@@ -560,18 +578,55 @@ class Connection:
         """Called by the worker's timer."""
         if self.closed:
             return
+        if self._write_deadline != NEVER:
+            self._note_progress(now)
+        if now < self._deadline and now < self._write_deadline:
+            return
+        # The worker may have been held up, and what was due may wait in the socket since long ago.
+        # The poller may have no turn for it yet, so it is looked at here.
+        looks = 0
+        while looks < LOOKS and self.look() and now >= self._deadline:
+            looks += 1
+        self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        if self.closed:
+            return
         if now >= self._write_deadline:
             self.reset()  # the client does not read; what it may still read is not all
         elif now >= self._deadline:
             self._deadline = NEVER
-            if self._linger_left >= 0:
+            if self._linger_end:
                 self.abort()
             else:
                 self.session.timed_out()
 
+    def look(self) -> bool:
+        """Do now what the socket is ready for, without a poller; return whether it was."""
+        if self.closed or not (events := ready(self._fd, self._watching)):
+            return False
+        self.on_events(events)
+        return True
+
+    def _expect_room(self) -> None:
+        """Begin to count the time in which the peer takes nothing."""
+        self._write_deadline = monotonic() + self._write_timeout
+        self._queued = -1
+
+    def _note_progress(self, now: float) -> None:
+        """Put the write deadline off if the peer has taken something since the last look.
+
+        The kernel asks for more only when a good part of its buffer is free, which may be megabytes
+        and a slow peer's minutes. Where it can't be asked how much it still keeps, that is
+        nevertheless all there is to go by.
+        """
+        before, self._queued = self._queued, octets_queued(self._fd)
+        if before not in (-1, self._queued):
+            self._write_deadline = now + self._write_timeout
+
     def _watch(self) -> None:
         """Tell the poller what is wanted now, if that has changed."""
-        closing = self._then_close is not None and self._linger_left < 0
+        closing = self._then_close is not None and not self._linger_end
         wanted = 0 if self._paused or self._eof or closing else READ
         if self._out is not None and not self._corked:
             wanted |= WRITE

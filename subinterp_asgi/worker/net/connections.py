@@ -104,7 +104,15 @@ class Connections:
         self._closing_idle = True
         for connection in self:
             if connection.idle:
-                connection.close()
+                connection.look()  # if the worker was held up, a request may have come in time
+                if connection.idle:
+                    connection.close()
+
+    def leave_answered(self) -> None:
+        """Wait no longer for those that have had their last answer."""
+        for connection in self:
+            if connection.answered:
+                connection.abort()
 
     def break_off(self) -> None:
         """Have all give up what is not finished."""

@@ -12,8 +12,8 @@ import socket
 from time import monotonic
 
 from ...types import TYPE_CHECKING
-from .connection import LINGER_SIZE, LINGER_TIME, NEVER
-from .poller import READ
+from .connection import LINGER_SILENCE, LINGER_TIME, NEVER, waste
+from .poller import READ, ready
 
 if TYPE_CHECKING:
     from .connection import ConnectionRegistry
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-_DRAIN_TIME = 1.0  # seconds that are left to an handshake when its worker ends
+_MOMENT = 1.0
+"""Seconds that are left to a handshake when its worker ends, or was held up itself."""
 
 
 class Handshake:
@@ -37,7 +38,8 @@ class Handshake:
     __slots__ = (
         "_deadline",
         "_fd",
-        "_linger_left",
+        "_linger_end",
+        "_overdue",
         "_poller",
         "_registry",
         "_sock",
@@ -57,7 +59,8 @@ class Handshake:
         self._poller = poller
         self._registry = registry
         self._deadline = monotonic() + timeout if timeout else NEVER
-        self._linger_left = -1
+        self._overdue = False
+        self._linger_end = 0.0  # as in Connection
         self.closed = False
         poller.add(self._fd, READ, self.on_events)
 
@@ -86,26 +89,28 @@ class Handshake:
             if answer:
                 self._sock.send(answer)
             self._sock.shutdown(socket.SHUT_WR)
-        self._linger_left = LINGER_SIZE
-        self._deadline = min(self._deadline, monotonic() + LINGER_TIME)
+        now = monotonic()
+        self._linger_end = now + LINGER_TIME
+        self._deadline = now + min(LINGER_SILENCE, LINGER_TIME)
         self._poller.modify(self._fd, READ)
         self._registry.answered(self)
 
     def _discard(self) -> None:
         try:
-            data = self._sock.recv(65536)
+            size = self._sock.recv_into(waste)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        self._linger_left -= len(data)
-        if not data or self._linger_left < 0:
+            size = 0
+        if size:
+            self._deadline = min(monotonic() + LINGER_SILENCE, self._linger_end)
+        else:
             self.abort()
 
     @property
     def answered(self) -> bool:
         """Whether the client was refused, and only its end is waited for."""
-        return self._linger_left >= 0
+        return self._linger_end > 0
 
     idle = answered  # who was accepted and not refused is to be served
 
@@ -125,9 +130,23 @@ class Handshake:
 
     def drain(self) -> None:
         """The worker is ending: don't wait long for a client that says nothing."""
-        self._deadline = min(self._deadline, monotonic() + _DRAIN_TIME)
+        self._deadline = min(self._deadline, monotonic() + _MOMENT)
 
     def check_deadlines(self, now: float) -> None:
         """Called by the worker's timer."""
+        if now < self._deadline:
+            return
+        # As in Connection: what is overdue may wait in the socket. It may also be the client's turn
+        # again after that, for which it has a moment, but that only once.
+        if self.look() and not (self.answered or self._overdue):
+            self._overdue = True
+            self._deadline = now + _MOMENT
         if now >= self._deadline:
             self.abort()
+
+    def look(self) -> bool:
+        """Do now what the socket is ready for, without a poller; return whether it was."""
+        if self.closed or not ready(self._fd, READ):
+            return False
+        self.on_events(READ)
+        return True

@@ -46,6 +46,36 @@ type EventHandler = Callable[[int], None]
 _BATCH = 128  # events taken at once; the loop gets its turn in between
 
 
+def ready(fd: int, events: int) -> int:
+    """Return what a descriptor is ready for now, without waiting for its turn in a poller."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(fd, events)
+        found = poll.poll(0)
+        return found[0][1] if found else 0
+    readable, writable, _ = select.select(  # (on Windows, where it has no highest number)
+        [fd] if events & READ else [], [fd] if events & WRITE else [], [], 0
+    )
+    return (READ if readable else 0) | (WRITE if writable else 0)
+
+
+def octets_queued(fd: int) -> int:
+    """Return how many octets a socket was given that the peer's system has not taken yet.
+
+    Linux tells that, of Unix sockets too (in a measure of its own). Elsewhere it is always -1.
+    """
+    if sys.platform != "linux":
+        return -1
+    import fcntl  # where somebody reads slowly, not where a worker starts
+    import termios
+
+    try:
+        answer = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return -1
+    return int.from_bytes(answer, sys.byteorder)
+
+
 if sys.platform == "linux":
 
     class EpollRegistry:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import ssl
 from collections import deque
-from time import monotonic
 
 from ...types import TYPE_CHECKING
 from .connection import Connection
@@ -111,14 +110,14 @@ class TLSConnection(Connection):
         return self._copy_file_part(file, offset, count)  # what the kernel sends is not encrypted
 
     def _finish(self) -> None:
-        if self._linger_left < 0:
+        if not self._linger_end:
             # Tell the peer that this is the end and nothing was cut off (RFC 8446 section 6.1). It
             # need not answer.
             try:
                 self._ssl_socket.unwrap()
             except ssl.SSLWantWriteError:
                 self._out = deque()  # there is no room for it yet: come back when there is
-                self._write_deadline = monotonic() + self._write_timeout
+                self._expect_room()
                 self._watch()
                 return
             except (OSError, ValueError):

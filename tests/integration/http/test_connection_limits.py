@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from typing import Any
+import errno
+import socket
+from typing import Any, cast
 
 import pytest
 
@@ -69,6 +71,7 @@ def test_limit_connections() -> None:
 def test_connections_that_were_turned_away_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """They stay until their clients have read the answer, which some never do."""
     monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 600.0)
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_SILENCE", 600.0)
     with serving(Gates(), limit_connections=1) as server, contextlib.ExitStack() as stack:
         first = server.connect()
         first.assert_open()
@@ -79,6 +82,30 @@ def test_connections_that_were_turned_away_do_not_count(monkeypatch: pytest.Monk
         server.wait_for_connections(3)
         with server.connect() as client:
             client.assert_open()
+
+
+def test_connections_that_were_turned_away_give_their_descriptors_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When there are no others left."""
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 600.0)
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_SILENCE", 600.0)
+
+    class Listener:
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "no descriptor is left")
+
+    with serving(Gates(), limit_connections=1) as server, contextlib.ExitStack() as stack:
+        first = stack.enter_context(server.connect())
+        first.assert_open()
+        for _ in range(3):
+            late = stack.enter_context(server.connect())
+            assert refused(late.response())
+        server.wait_for_connections(4)
+        acceptor = server.worker._acceptor
+        server.call(lambda: acceptor._accept_one(cast("socket.socket", Listener())))
+        assert server.connections == 1
+        first.assert_open()
 
 
 # --- limit_concurrency

@@ -7,14 +7,16 @@ reach the client although it is still sending (RFC 9112 sections 9.3 and 9.6).
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
+import http.client
+import threading
 from typing import Any
 
 import pytest
 
 from subinterp_asgi.worker.asgi.http import DISCARD_SIZE
 
-from ..rawclient import RawClient, chunked, post, request
+from ..rawclient import TIMEOUT, RawClient, chunked, post, request
 from ..serving import Gate, Notes, read_body, respond, serving
 
 EXPECT = b"Expect: 100-continue"
@@ -305,19 +307,65 @@ def test_malformed_body_after_the_response_has_begun() -> None:
         assert rest == b"5\r\nbegun\r\n"  # without an end, so that it can't be taken for whole
 
 
-def test_client_that_goes_on_sending_after_the_close_is_cut_off() -> None:
-    """The time and the octets it is given are bounded."""
-    with serving(early) as served, served.connect() as client:
+@pytest.mark.parametrize("status", [401, 413, 503])
+def test_refusals_reach_clients_that_read_nothing_before_all_is_sent(status: int) -> None:
+    """As http.client, and proxies. How much they send makes no difference."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"no", status)
+
+    options = {"limit_body_size": 1000} if status == 413 else {}
+    body = bytes(8 << 20)
+    statuses = []
+    with serving(app, **options) as served:
+        for _ in range(25):
+            client = http.client.HTTPConnection(*served.address, timeout=TIMEOUT)
+            client.request("POST", "/", body)
+            with contextlib.closing(client), client.getresponse() as response:
+                statuses.append(response.status)
+                response.read()
+    assert statuses == [status] * 25
+
+
+def test_refusal_reaches_a_client_that_sends_slowly() -> None:
+    """For longer than a moment, but never silent for long."""
+    pause = threading.Event()
+    with serving(echo, limit_body_size=1000) as served, served.connect() as client:
+        client.send(request(b"POST", b"/", b"Content-Length: 1000000"))
+        for _ in range(40):
+            pause.wait(0.1)
+            client.send(bytes(25_000))
+        assert client.response().status == 413
+        client.assert_closed()
+
+
+def test_client_that_goes_on_sending_after_the_close_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time that it is given is bounded, and others are served meanwhile."""
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 0.5)
+    options = {"timeout_keep_alive": 0.1}  # so that the clock ticks often enough
+    with serving(early, **options) as served, served.connect() as client:
         client.send(b"nonsense\r\n")
         assert client.response().status == 400
-        flood = itertools.repeat(b"x" * 100_000)
+        answered = 0
+
+        def flood() -> None:
+            nonlocal answered
+            while True:
+                client.send(b"x" * 1_000_000)
+                with served.connect() as other:
+                    answered += other.get().status == 200
+
         with pytest.raises(ConnectionError):
-            client.send(*itertools.islice(flood, 1000))
+            flood()
+        assert answered
         served.wait_for_connections(0)
 
 
-def test_client_that_never_closes_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 0.05)
+@pytest.mark.parametrize("bound", ["LINGER_TIME", "LINGER_SILENCE"])
+def test_client_that_never_closes_is_cut_off(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(f"subinterp_asgi.worker.net.connection.{bound}", 0.05)
     options = {"timeout_keep_alive": 0.1}  # so that the clock ticks often enough
     with serving(early, **options) as served, served.connect() as client:
         client.send(b"nonsense\r\n")

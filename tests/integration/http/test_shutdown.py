@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from subinterp_asgi import Config, Supervisor, Worker
+from subinterp_asgi.worker.asgi.http import HTTPSession
+from subinterp_asgi.worker.net.connection import Connection
 from tests.support import wait_until
 
 from ..rawclient import RawClient, post, request
@@ -255,6 +257,7 @@ def test_shutdown_does_not_wait_for_clients_to_close(
 ) -> None:
     """Their answer is out; how long they keep their end open is not the worker's business."""
     monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 3600.0)
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_SILENCE", 3600.0)
     gate = Gate()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -276,6 +279,37 @@ def test_shutdown_does_not_wait_for_clients_to_close(
         else:
             client.send(request(b"GET", b"/later" if when == "later" else b"/"))
         assert client.response().body == b"finished"
+        wait_until_stopped(served)
+
+
+def test_a_request_that_came_while_the_draining_worker_was_held_up_is_served() -> None:
+    gate = Gate()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/begun":
+            await respond(send, b"in time")
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        await gate.wait()
+        await send({"type": "http.response.body"})
+
+    with serving(app, timeout_linger=3600.0) as served, served.connect() as client:
+        client.send(request(b"GET", b"/begun"))
+        gate.wait_reached()
+        (connection,) = served.call(lambda: list(served.worker._connections))
+        session = cast(HTTPSession, cast(Connection, connection).session)
+        served.call(served.worker.shutdown)
+        gate.open()
+        assert client.response().body == b"begun"
+        wait_until(lambda: session._lingering)
+
+        def hold_up() -> None:
+            client.send(request(b"GET", b"/"))
+            session._cease_to_linger()
+
+        served.call(hold_up)
+        assert client.response().body == b"in time"
         wait_until_stopped(served)
 
 

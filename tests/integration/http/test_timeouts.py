@@ -6,8 +6,13 @@ No test measures; each waits for what a timeout must bring about, or looks at wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import sys
+import threading
+from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +20,7 @@ from subinterp_asgi.worker.net.connection import NEVER, Connection
 from subinterp_asgi.worker.worker import WorkerState
 from tests.support import wait_until
 
-from ..rawclient import chunked, post, request
+from ..rawclient import TIMEOUT, RawClient, chunked, post, request
 from ..serving import Gate, Notes, Served, read_body, respond, serving
 
 SHORT = 0.08
@@ -344,6 +349,133 @@ def test_no_bound_on_writing() -> None:
         wait_until(lambda: connection.congested)
         assert connection._write_deadline == NEVER
         assert len(client.response().body) == 20_000_000
+
+
+def read_slowly(client: RawClient, seconds: float) -> int:
+    """Take a little again and again for so long, much less than the kernel keeps for a client;
+    return how much it was."""
+    end, pause, octets = monotonic() + seconds, threading.Event(), 0
+    while monotonic() < end:
+        octets += len(client.sock.recv(4096))
+        pause.wait(0.02)
+    return octets
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is not taken yet")
+@pytest.mark.parametrize("then", ["reads the rest", "stops"])
+@pytest.mark.parametrize("way", ["body", "stream", "file", "unix"])
+def test_client_that_reads_slowly(tmp_path: Path, way: str, then: str) -> None:
+    """The kernel has no room for more for longer than ``timeout_write``, but the client reads."""
+    size, length = 16_000_000, b"16000000"
+    file = tmp_path / "file"
+    if way == "file":
+        file.write_bytes(bytes(size))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if way == "file":
+            await send({"type": "http.response.pathsend", "path": str(file)})
+            return
+        pieces = 160 if way == "stream" else 1
+        with contextlib.suppress(OSError):
+            for left in reversed(range(pieces)):
+                body = {"type": "http.response.body", "body": bytes(size // pieces)}
+                await send(body | {"more_body": left > 0})
+
+    options: dict[str, Any] = {"timeout_write": 1.0}
+    if way == "unix":
+        options |= {"family": socket.AF_UNIX, "path": str(tmp_path / "socket")}
+    with serving(app, **options) as served, served.connect(receive_buffer=16384) as client:
+        client.send(request(b"GET", b"/"))
+        have = read_slowly(client, 3.0)
+        assert served.connections == 1
+        if then == "stops":
+            served.wait_for_connections(0)
+            return
+        client.sock.settimeout(TIMEOUT)
+        while data := client.receive():
+            have += len(data)
+            if have > size:
+                break
+        assert have > size
+
+
+# --- time in which the worker was held up
+
+
+@pytest.mark.parametrize("own_loop", [True, False])
+@pytest.mark.parametrize("number", [1, 300])  # (more than are taken from a poller at once)
+@pytest.mark.parametrize("what", ["request", "head", "body", "reading"])
+def test_what_came_while_the_worker_was_held_up_is_in_time(
+    what: str, number: int, own_loop: bool
+) -> None:
+    """Deadlines are judged by what is in the sockets, not by what was taken out of them."""
+    held_up, go_on = threading.Event(), threading.Event()
+    large = bytes(1 << 20 if number > 1 else 8 << 20)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/hold-up":
+            held_up.set()
+            go_on.wait(TIMEOUT)
+        await respond(send, large if scope["path"] == "/large" else await read_body(receive))
+
+    options = dict.fromkeys(("timeout_header", "timeout_body", "timeout_write"), 3600.0)
+    options["timeout_keep_alive"] = 3600.0
+    first, then = {
+        "request": (b"", post(b"/", b"body")),
+        "head": (post(b"/", b"body")[:10], post(b"/", b"body")[10:]),
+        "body": (post(b"/", b"body")[:-3], b"ody"),
+        "reading": (request(b"GET", b"/large"), b""),
+    }[what]
+    with (
+        serving(app, own_loop=own_loop, send_buffer=65536, **options) as served,
+        served.connect() as nuisance,
+        contextlib.ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(served.connect(receive_buffer=65536)) for _ in range(number)]
+        served.wait_for_connections(number + 1)
+        connections = cast("list[Connection]", list(served.worker._connections))
+        for client in clients:
+            client.send(first)
+        begun = {
+            "request": lambda _: True,
+            "head": lambda connection: connection.session._parser.buffered,
+            "body": lambda connection: connection.session._exchange,
+            "reading": lambda connection: connection._out_size,
+        }[what]
+        wait_until(lambda: served.call(lambda: sum(map(bool, map(begun, connections)))) >= number)
+        nuisance.send(request(b"GET", b"/hold-up"))
+        assert held_up.wait(TIMEOUT)
+        for client in clients:
+            client.send(then)
+        if what == "reading":
+            for client in clients:  # what there is to read, so that there is room for more
+                client.buffer = client.sock.recv(1 << 20)
+        for connection in connections:  # all is due
+            connection._deadline = min(connection._deadline, monotonic())
+            if connection._write_deadline != NEVER:
+                connection._write_deadline = monotonic()
+        timer = served.worker._connections._timer
+        assert timer is not None
+        wait_until(lambda: served.loop.time() > timer.when())
+        go_on.set()
+        bodies = [client.response().body for client in clients]
+        assert bodies == [large if what == "reading" else b"body"] * number
+
+
+def test_requests_that_came_before_idle_connections_are_closed() -> None:
+    """So late that the worker, which is leaving, has not looked yet."""
+    with serving(hello) as served, served.connect() as client, served.connect() as other:
+        assert client.get().status == other.get().status == 200
+
+        def close_idle() -> None:
+            client.send(request(b"GET", b"/"))
+            served.worker._connections.close_idle()
+
+        served.call(close_idle)
+        assert client.response().status == 200
+        other.assert_closed()
 
 
 # --- the clock

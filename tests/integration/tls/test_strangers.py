@@ -144,11 +144,73 @@ def test_too_many_connections(pki: Pki, trusting: ssl.SSLContext) -> None:
     assert server.records.messages == []
 
 
+def test_handshakes_that_are_late_because_the_worker_was(
+    pki: Pki, trusting: ssl.SSLContext
+) -> None:
+    """What has come is looked at before their time is over, and an answer has a moment."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"hello")
+
+    options: dict[str, Any] = {"ssl_certfile": pki.server, "timeout_tls_handshake": 600.0}
+    with serving(app, **options) as server, server.connect() as client:
+        server.wait_for_connections(1)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+        def hold_up() -> bool:
+            """Let the client say hello while nobody looks, until its time is over."""
+            with pytest.raises(ssl.SSLWantReadError):
+                tls.do_handshake()
+            client.send(outgoing.read())
+            (handshake,) = server.worker._connections
+            handshake._deadline = time.monotonic()
+            handshake.check_deadlines(time.monotonic())
+            return not handshake.closed
+
+        assert server.call(hold_up)
+        done = False
+        while not done:
+            incoming.write(client.receive())
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.do_handshake()
+                done = True
+            client.send(outgoing.read())
+        tls.write(request(b"GET", b"/"))
+        client.send(outgoing.read())
+        found = b""
+        while not found.endswith(b"hello"):
+            incoming.write(client.receive())
+            with contextlib.suppress(ssl.SSLWantReadError):
+                found += tls.read(65536)
+
+
+def test_a_handshake_has_its_moment_only_once(pki: Pki, trusting: ssl.SSLContext) -> None:
+    hello = greeting(trusting)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    with serving(app, ssl_certfile=pki.server) as server, server.connect() as client:
+        server.wait_for_connections(1)
+
+        def late(octet: bytes) -> bool:
+            client.send(octet)
+            (handshake,) = server.worker._connections
+            handshake._deadline = time.monotonic()
+            handshake.check_deadlines(time.monotonic())
+            return handshake.closed
+
+        assert not server.call(lambda: late(hello[:1]))
+        assert server.call(lambda: late(hello[1:2]))
+        client.wait_for_end()
+
+
 def test_nobody_keeps_the_worker_busy(
     pki: Pki, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients in every state in which nothing can be done: then nothing is."""
     monkeypatch.setattr("subinterp_asgi.worker.net.handshake.LINGER_TIME", 600.0)
+    monkeypatch.setattr("subinterp_asgi.worker.net.handshake.LINGER_SILENCE", 600.0)
     gate, waiting = Gate(), Notes()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import select
 import ssl
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,45 @@ def test_a_slow_client_of_one_large_piece_is_not_cut_off(
             time.sleep(0.01)
         assert len(client.buffer) < size
         assert client.response().body == pattern(0, size)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is not taken yet")
+def test_a_client_so_slow_that_the_kernel_has_no_room_for_long(
+    pki: Pki, trusting: ssl.SSLContext
+) -> None:
+    size = 16_000_000
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, pattern(0, size))
+
+    options: dict[str, Any] = {"ssl_certfile": pki.server, "timeout_write": 1.0}
+    with (
+        serving(app, **options) as server,
+        TLSClient(server.address, trusting, receive_buffer=16384) as client,
+    ):
+        client.send(request(b"GET", b"/"))
+        slowly_until = time.monotonic() + 3.0
+        while time.monotonic() < slowly_until:
+            client.buffer += client.sock.recv(4096)
+            time.sleep(0.02)
+        assert client.response().body == pattern(0, size)
+
+
+def test_refusals_reach_clients_that_read_nothing_before_all_is_sent(
+    pki: Pki, trusting: ssl.SSLContext
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"no", 401)
+
+    body = bytes(8 << 20)
+    statuses = []
+    with serving(app, ssl_certfile=pki.server) as server:
+        for _ in range(25):
+            client = http.client.HTTPSConnection(
+                "localhost", server.address[1], timeout=TIMEOUT, context=trusting
+            )
+            client.request("POST", "/", body)
+            with contextlib.closing(client), client.getresponse() as response:
+                statuses.append(response.status)
+                response.read()
+    assert statuses == [401] * 25
