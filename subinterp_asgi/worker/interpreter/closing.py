@@ -29,8 +29,16 @@ def ignore_fork_callbacks() -> None:
 
 def let_go() -> None:
     """Undo the rest, as the last thing that is done in the interpreter."""
-    # A category in a filter that is the application's own keeps the application.
+    # A category in a filter that is the application's own keeps the application. Those of Python
+    # itself stay, for what is said while the interpreter is closed.
+    general = [
+        (action, category, line)
+        for action, message, category, module, line in warnings.filters
+        if message is None and module is None and category.__module__ == "builtins"
+    ]
     warnings.resetwarnings()
+    for action, category, line in general:
+        warnings.simplefilter(action, category, line, append=True)  # type: ignore[arg-type]
     # So does a class that is its own class, as h11's sentinels are.
     for metaclass in tuple(_subclasses(type)):
         if type(metaclass) is metaclass and metaclass is not type:

@@ -50,3 +50,10 @@ CAUSES = {
 def test_memory_is_flat_over_reloads(cause: str, tmp_path: Path) -> None:
     done = run_script(tmp_path, HOST, files={"served.py": APP + CAUSES[cause]})
     assert (done.returncode, done.stdout) == (0, "flat\n"), done.stderr
+
+
+def test_nothing_is_said_that_would_not_be_said_otherwise(tmp_path: Path) -> None:
+    """ResourceWarnings are ignored by default, those of a closing interpreter too."""
+    source = APP + "    import sqlite3\n    left_open = sqlite3.connect(':memory:')\n"
+    done = run_script(tmp_path, HOST, files={"served.py": source})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "flat\n", "")
