@@ -85,7 +85,7 @@ LOOKS = 16
 NEVER = float("inf")
 
 waste = bytearray(READ_SIZE)
-"""Where that goes which nobody wants."""
+"""Where that goes which nobody wants, of all connections, in whatever threads these are."""
 
 # Some file systems don't support it.
 _CANT_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
