@@ -8,15 +8,11 @@ of ``socket`` know the same grammar.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from ..errors import ConfigError
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ..types import Address
+from ..types import Address
 
 MAX_PORT = 65535
 

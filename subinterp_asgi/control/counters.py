@@ -8,17 +8,12 @@ nothing left to do: once for all requests that came together.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from struct import Struct
 from time import monotonic_ns
 
-from ..types import TYPE_CHECKING
 from . import scoreboard
-from .scoreboard import LATENCY_BOUNDS, ROWS, Totals
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .scoreboard import Slot
+from .scoreboard import LATENCY_BOUNDS, ROWS, Slot, Totals
 
 
 def _compile_pack() -> Callable[[Counters, int, list[int]], None]:

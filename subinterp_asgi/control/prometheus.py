@@ -6,16 +6,11 @@ a reload does not reset them. What another worker counted is as of the last time
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from time import monotonic_ns
 
-from ..types import TYPE_CHECKING
 from . import scoreboard
-from .scoreboard import LATENCY, LATENCY_BOUNDS, LATENCY_SUM, STATUS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from .scoreboard import Slot
+from .scoreboard import LATENCY, LATENCY_BOUNDS, LATENCY_SUM, STATUS, Slot
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 

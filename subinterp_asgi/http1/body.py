@@ -6,13 +6,10 @@ come, and returns the decoded octets and the position after them; it keeps no by
 
 from __future__ import annotations
 
-from ..types import TYPE_CHECKING
 from .errors import ProtocolError
 from .fields import split_fields
 from .grammar import BARE_LF, CHUNK_EXT, CHUNK_SIZE
-
-if TYPE_CHECKING:
-    from .heads import Limits
+from .heads import Limits
 
 MAX_CHUNK_LINE = 4096
 """Octets of a chunk's size and extensions."""

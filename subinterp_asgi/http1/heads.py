@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..types import TYPE_CHECKING
 from .cache import Cache
 from .errors import ProtocolError
-from .fields import FieldCache
+from .fields import FieldBlock, FieldCache
 from .grammar import REQUEST_LINE
 from .target import decode_path, split_target
-
-if TYPE_CHECKING:
-    from .fields import FieldBlock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,15 +18,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from ..types import TYPE_CHECKING
-from .body import ChunkedReader, LengthReader
+from .body import BodyReader, ChunkedReader, LengthReader
 from .errors import ProtocolError
 from .fields import CHUNKED
 from .grammar import BARE_LF, REQUEST_LINE, TOKEN
 from .heads import HeadParser, Limits, Request, first_line_error
-
-if TYPE_CHECKING:
-    from .body import BodyReader
 
 __all__ = ["Limits", "Request", "RequestParser", "State"]
 

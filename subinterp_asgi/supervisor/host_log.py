@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 
 def log(level: str, text: str, exc: BaseException | None = None) -> None:

@@ -9,10 +9,7 @@ from __future__ import annotations
 import threading
 import time
 
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ..control.interpreters import Interpreter
+from ..control.interpreters import Interpreter
 
 _INTERVAL = 1.0  # seconds between looks whether their threads have ended
 

@@ -20,13 +20,10 @@ from __future__ import annotations
 
 from ..control.messages import CMD_FAULT, FAULT_CRASH, FAULT_FREEZE, FAULT_FREEZE_IN_C
 from ..errors import StateError
+from ..supervisor.pool.handle import WorkerInfo
 from ..supervisor.states import WorkerState
-from ..types import TYPE_CHECKING
+from ..supervisor.supervisor import Supervisor
 from ..worker.faults import InjectedFault as InjectedFault
-
-if TYPE_CHECKING:
-    from ..supervisor.pool.handle import WorkerInfo
-    from ..supervisor.supervisor import Supervisor
 
 CRASH = FAULT_CRASH
 FREEZE = FAULT_FREEZE

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SubinterpASGIError
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ..types import Fields
+from ..types import Fields
 
 
 class HandshakeError(SubinterpASGIError, ValueError):

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
+from ..control.launch import Runtime
 from ..control.messages import FAULT_CRASH, FAULT_FREEZE, FAULT_FREEZE_IN_C
 from ..errors import WorkerInterrupted
-from ..types import TYPE_CHECKING
 from .interpreter.marks import stands_for_application
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from ..control.launch import Runtime
 
 _STEP = 0.001
 

@@ -15,26 +15,21 @@ that the application, or else ``log_level``, sets. A handler on the root logger 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import selectors
 from asyncio import _get_running_loop  # (get_running_loop() raises where there is none)
 from collections import deque
 from itertools import islice
-from threading import get_ident
+from threading import RLock, get_ident
 from time import monotonic
 
 from ..control import log_records
+from ..control.counters import Counters
 from ..control.scoreboard import LOGS_DROPPED
-from ..types import TYPE_CHECKING
 from . import access_log
-
-if TYPE_CHECKING:
-    import asyncio
-    from threading import RLock
-
-    from ..control.counters import Counters
-    from .asgi.state import LoggedRequest
+from .asgi.state import LoggedRequest
 
 MAX_WAITING = log_records.MAX_FRAME
 """Octets that wait in memory for room in the pipe."""

@@ -7,19 +7,14 @@ is queued are watched for a moment, until their worker has accepted something or
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from time import monotonic_ns
 
-from ...types import TYPE_CHECKING
-from ..pool.selector import NEVER
+from ..pool.handle import WorkerHandle
+from ..pool.pool import Pool
+from ..pool.selector import NEVER, Selector
+from ..pool.slot import Slot
 from ..states import WorkerState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ..pool.handle import WorkerHandle
-    from ..pool.pool import Pool
-    from ..pool.selector import Selector
-    from ..pool.slot import Slot
 
 PATIENCE = 0.05
 """Seconds that a connection may stay in a slot's queue while the slot's worker is busy; then the

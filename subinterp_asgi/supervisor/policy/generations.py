@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
-from ...types import TYPE_CHECKING
-from ..events import GenerationChanged
+from ..events import Event, GenerationChanged
 from ..states import GenerationState, follow
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..events import Event
 
 _OVER = (GenerationState.ENDED, GenerationState.FAILED)
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from time import monotonic_ns
 
-from ...types import TYPE_CHECKING
+from ...config import Config
 from ..events import Event, WorkerStuck
+from ..pool.handle import WorkerHandle
+from ..pool.pool import Pool
 from ..pool.selector import NEVER
 from ..states import WorkerState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ...config import Config
-    from ..pool.handle import WorkerHandle
-    from ..pool.pool import Pool
 
 LATE = 1.0
 """Seconds by which a look may come too late before the process is taken not to have run."""

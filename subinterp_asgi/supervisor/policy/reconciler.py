@@ -8,31 +8,25 @@ slots, a rollout, that all is to end. What it does is said in events; the work i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from time import monotonic
 
+from ...config import Config
 from ...control.messages import CMD_SHUTDOWN, SHUTDOWN_NOW
 from ...errors import SubinterpASGIError
-from ...types import TYPE_CHECKING
 from .. import host_log
 from ..events import Event, LifespanFailed, WorkerAbandoned, WorkerDied, WorkerRecycled
-from ..pool.selector import NEVER
+from ..pool.handle import WorkerHandle
+from ..pool.pool import Pool
+from ..pool.selector import NEVER, Selector
+from ..pool.slot import Slot
 from ..states import WorkerState
 from .budget import RestartBudget
 from .failover import Failover
 from .liveness import Liveness
 from .recycling import Recycling
-from .rollout import START_MARGIN
+from .rollout import START_MARGIN, Rollout
 from .shutdown import longest_end
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ...config import Config
-    from ..pool.handle import WorkerHandle
-    from ..pool.pool import Pool
-    from ..pool.selector import Selector
-    from ..pool.slot import Slot
-    from .rollout import Rollout
 
 _CANT_START = (OSError, SubinterpASGIError, RuntimeError, MemoryError)
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from ...types import TYPE_CHECKING
+from ...config import Config
+from ..pool.pool import Pool
 from ..pool.selector import NEVER
+from ..pool.slot import Slot
 from ..states import WorkerState
-
-if TYPE_CHECKING:
-    from ...config import Config
-    from ..pool.pool import Pool
-    from ..pool.slot import Slot
 
 RSS_INTERVAL = 5.0
 """Seconds between looks at the memory of the process."""

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from time import monotonic
 
+from ...config import Config
 from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN, SHUTDOWN_NOW
-from ...types import TYPE_CHECKING
+from ..listeners import Listeners
+from ..pool.handle import WorkerHandle
 from ..states import WorkerState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ...config import Config
-    from ..listeners import Listeners
-    from ..pool.handle import WorkerHandle
 
 STOP_MARGIN = 1.0
 """Seconds for a worker to end beyond the timeouts it keeps itself."""

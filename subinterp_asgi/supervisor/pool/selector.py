@@ -6,10 +6,7 @@ import contextlib
 import select
 import sys
 
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ...control.wakeup import Wakeup
+from ...control.wakeup import Wakeup
 
 NEVER = float("inf")
 """A time that does not come."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 
 from ...control import handoff
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .handle import WorkerHandle
+from .handle import WorkerHandle
 
 _POSIX = os.name == "posix"
 

@@ -6,15 +6,13 @@ neither counted nor limited with what the application serves.
 
 from __future__ import annotations
 
+import contextvars
+from collections.abc import Callable
+
 from ...control.counters import Counters
 from ...control.scoreboard import new_board
-from ...types import TYPE_CHECKING
 from .endpoints import endpoints_alone
 from .state import ServerState
-
-if TYPE_CHECKING:
-    import contextvars
-    from collections.abc import Callable
 
 
 def admin_state(

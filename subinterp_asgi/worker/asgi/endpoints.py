@@ -6,15 +6,12 @@ They are no requests in the sense of the scoreboard: not counted, not logged, an
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ...config import Config
+from ...control.counters import Counters
 from ...control.scoreboard import BUSY_SINCE
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ...config import Config
-    from ...control.counters import Counters
-    from ...http1.heads import Request
+from ...http1.heads import Request
 
 type Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, fields and body of a response."""

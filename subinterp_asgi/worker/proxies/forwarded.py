@@ -11,15 +11,11 @@ many, or backslashes outside of quotes.)
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from ...config.trust import MAX_PORT, read_address
 from ...http1.grammar import TCHAR
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ...types import Address
+from ...types import Address
 
 type Element = tuple[Address | None, bytes | None, bytes | None]
 """What one proxy says: node, proto and host, each ``None`` if it doesn't.

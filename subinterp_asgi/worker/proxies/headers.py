@@ -12,18 +12,13 @@ No I/O. ``config.trust`` says who is believed, and reads addresses.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from ...config.trust import MAX_PORT, canonical_ip, read_address
+from ...config import ForwardedHeader
+from ...config.trust import MAX_PORT, TrustedProxies, canonical_ip, read_address
 from ...http1.errors import ProtocolError
 from ...http1.target import check_host
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ...config import ForwardedHeader
-    from ...config.trust import TrustedProxies
-    from ...types import Address
+from ...types import Address
 
 type RequestFacts = tuple[Address | None, Address | None, str, bytes | None]
 """Client, server, scheme, and the value that takes the place of the request's ``Host`` or None."""

@@ -22,10 +22,7 @@ from socket import AF_INET, AF_INET6, inet_ntop
 
 from ...config.trust import read_address
 from ...errors import SubinterpASGIError
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ...types import Address
+from ...types import Address
 
 _V1_SIGNATURE = b"PROXY "
 _V1_MAX = 107
