@@ -7,10 +7,11 @@ says so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 type Check = Callable[[Any], str | None]

@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..types import TYPE_CHECKING
 from .checks import (
     BY_DEFAULT,
+    Check,
     addresses,
     bindable,
     choice,
@@ -28,8 +29,6 @@ from .checks import (
 
 if TYPE_CHECKING:
     from typing import Any, Literal, Self
-
-    from .checks import Check
 
 
 type Isolation = Literal["interpreter", "thread", "auto"]

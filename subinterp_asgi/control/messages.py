@@ -5,10 +5,11 @@ A message is a tuple whose first item is one of these.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
 __all__ = [

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, make_dataclass
 
 from ..types import TYPE_CHECKING
-from .scoreboard import GENERATION, LAG, ROWS, STATUS, WORDS, WORKER, snapshot
+from .scoreboard import GENERATION, LAG, ROWS, STATUS, WORDS, WORKER, Slot, Totals, snapshot
 
 if TYPE_CHECKING:
     from typing import Any, Self
-
-    from .scoreboard import Slot, Totals
 else:
     Totals = make_dataclass(
         "Totals", dict.fromkeys(ROWS, int).items(), frozen=True, slots=True, kw_only=True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
     from typing import Any
 
     _Base = dict[Any, Any]

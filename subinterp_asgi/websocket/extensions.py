@@ -7,14 +7,13 @@ What RFC 7692 section 7.1 lets the two sides agree upon is here; the compression
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ..http1.grammar import TCHAR
 from ..types import TYPE_CHECKING
 from .errors import HandshakeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .deflate import Deflater, Inflater
 
 PERMESSAGE_DEFLATE = b"permessage-deflate"

@@ -35,6 +35,7 @@ from .frames import (
     RSV1,
     TEXT,
     CloseCode,
+    Event,
     Ping,
     Pong,
     parse_close,
@@ -43,7 +44,6 @@ from .masking import unmask
 
 if TYPE_CHECKING:
     from .deflate import Inflater
-    from .frames import Event
 
 DEFAULT_MAX_SIZE = 16 * 1024 * 1024
 

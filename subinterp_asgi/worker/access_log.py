@@ -10,17 +10,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Sequence
 from http import HTTPStatus
 
-from ..types import TYPE_CHECKING
+from ..config import Config
+from ..types import TYPE_CHECKING, Address
+from .asgi.state import AccessLog, LoggedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Protocol
-
-    from ..config import Config
-    from ..types import Address
-    from .asgi.state import AccessLog, LoggedRequest
 
     class Forwarder(Protocol):
         """A handler that can log a request without a record."""

@@ -7,13 +7,13 @@ import logging
 import queue as stdlib_queue
 import socket
 import time
+from collections.abc import Callable
 
 from ..control import messages
 from ..control.wakeup import Channel
 from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 else:

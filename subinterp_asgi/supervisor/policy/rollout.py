@@ -6,23 +6,21 @@ reconciler and wait. It goes on by ``step()``, in the supervisor's thread and wi
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from time import monotonic, monotonic_ns
 
+from ...config import Config
 from ...control.scoreboard import BUSY_SINCE, ERRORS, LAG, REQUESTS, slot_of
+from ...control.scoreboard import Slot as Words
 from ...errors import ReloadError, StartupError
 from ...types import TYPE_CHECKING
+from ..pool.handle import WorkerHandle
+from ..pool.pool import Pool
 from ..pool.selector import NEVER
+from ..pool.slot import Slot
 from ..states import WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
-    from ...config import Config
-    from ...control.scoreboard import Slot as Words
-    from ..pool.handle import WorkerHandle
-    from ..pool.pool import Pool
-    from ..pool.slot import Slot
-
     type Course = Generator[float]
     """What a rollout does, as far as it can at once; it yields when to look again."""
 

@@ -6,19 +6,19 @@ import contextlib
 import os
 import queue as stdlib_queue
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
 from ...control import messages
 from ...control.scoreboard import ACCEPTED, BUSY_SINCE, CONNECTIONS, REQUESTS, slot_of
+from ...control.wakeup import WatchdogLine
 from ...types import TYPE_CHECKING
 from ..states import WorkerState, may_follow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from ...control.wakeup import WatchdogLine
     from .isolation import Job, Runner
 
 

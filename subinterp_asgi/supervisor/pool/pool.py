@@ -10,26 +10,26 @@ import contextlib
 import os
 import queue
 import sys
+from collections.abc import Callable, Container
 from random import randint
 
+from ...config import Config
 from ...control import handoff, interpreters, messages, scoreboard
 from ...control.launch import Runtime
 from ...control.scoreboard import GENERATION, INBOX, SLOTS_USED, WORKER
 from ...control.wakeup import Wakeup, WatchdogLine
 from ...errors import StateError
 from ...types import TYPE_CHECKING
+from ..kept import Kept
+from ..listeners import Listeners
 from ..states import WorkerState
 from . import isolation
 from .handle import WorkerHandle
 from .slot import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
     from typing import Any
 
-    from ...config import Config
-    from ..kept import Kept
-    from ..listeners import Listeners
     from ..log_receiver import LogReceiver
 
 SPARE = -1

@@ -9,19 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections.abc import Awaitable, Callable
 
 from ...errors import ASGIProtocolError, ClientDisconnected
-from ...http1.response import render_early_hints
-from ...types import TYPE_CHECKING
+from ...http1.heads import Request
+from ...http1.response import ResponseWriter, render_early_hints
+from ...types import TYPE_CHECKING, Message
+from ..net.connection import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from typing import Protocol
-
-    from ...http1.heads import Request
-    from ...http1.response import ResponseWriter
-    from ...types import Message
-    from ..net.connection import Connection
 
     class Exchange(Protocol):
         """What the messages act on: a request whose response is being sent."""

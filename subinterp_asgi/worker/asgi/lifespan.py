@@ -6,16 +6,14 @@ import asyncio
 import contextvars
 import logging
 
+from ...config import LifespanMode
 from ...errors import ASGIProtocolError, LifespanError
-from ...types import TYPE_CHECKING
+from ...types import TYPE_CHECKING, ASGIApp, Message
 from ..interpreter.marks import takes_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-    from ...config import LifespanMode
-    from ...types import ASGIApp, Message
 
 logger = logging.getLogger("subinterp_asgi.error")
 

@@ -9,24 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections.abc import Callable, Coroutine
 from time import perf_counter
 
+from ...config import Config
 from ...config.trust import TrustedProxies
+from ...control.counters import Counters
 from ...errors import WorkerInterrupted
-from ...http1.heads import HeadParser, Limits
+from ...http1.heads import HeadParser, Limits, Request
 from ...http1.response import DefaultFields
-from ...types import TYPE_CHECKING
+from ...types import TYPE_CHECKING, Address, ASGIApp
 from ..proxies.headers import ProxyHeaders
 from . import extensions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from ...config import Config
-    from ...control.counters import Counters
-    from ...http1.heads import Request
-    from ...types import Address, ASGIApp
     from .endpoints import Endpoints
 
 logger = logging.getLogger("subinterp_asgi.error")

@@ -5,11 +5,12 @@ They say it at the function itself, so that moving or renaming it loses nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import CodeType
+
 from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import CodeType
     from typing import Any
 
 TAKES_INTERRUPTS: set[CodeType] = set()
