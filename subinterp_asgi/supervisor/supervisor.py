@@ -103,8 +103,7 @@ class Supervisor:
         self._pool: Pool | None = None
         self._reconciler: Reconciler | None = None
         self._last_workers: tuple[WorkerInfo, ...] = ()
-        self._listeners: Listeners | None = None
-        self._metrics_listeners: Listeners | None = None
+        self._listeners: list[Listeners] = []  # the application's, and perhaps those for metrics
         self._logs: LogReceiver | None = None
         self._wakeup: Wakeup | None = None
         self._selector: Selector | None = None
@@ -130,14 +129,14 @@ class Supervisor:
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Addresses listened on: (host, port), or (path, None) for a Unix socket."""
-        return () if self._listeners is None else self._listeners.addresses
+        return self._listeners[0].addresses if self._listeners else ()
 
     @property
     def url(self) -> str:
         """Base URL of the first address; with ``port=0``, with the port that was chosen."""
-        if self._listeners is None:
+        if not self._listeners:
             raise StateError("the supervisor has no address before it is started")
-        return self._listeners.url
+        return self._listeners[0].url
 
     @property
     def workers(self) -> tuple[WorkerInfo, ...]:
@@ -206,10 +205,10 @@ class Supervisor:
             self._busy = threading.current_thread()
             self._enter(SupervisorState.STARTING)
         try:
-            self._listeners = Listeners(self.config, self._sockets)
+            self._listeners.append(Listeners(self.config, self._sockets))
             if self.config.metrics_bind is not None:
                 options = {"bind": self.config.metrics_bind, "uds": None, "fd": None, "workers": 1}
-                self._metrics_listeners = Listeners(self.config.with_options(**options))
+                self._listeners.append(Listeners(self.config.with_options(**options)))
             self._wait_for_start(self._start_workers())
         except BaseException as exc:
             self._failure = str(exc)
@@ -230,7 +229,6 @@ class Supervisor:
     def _start_workers(self) -> Rollout:
         """Make all that serving takes, and begin the first rollout."""
         exit_guard.watch(self)
-        assert self._listeners is not None
         self._wakeup = Wakeup()
         self._selector = Selector(self._wakeup)
         if self.config.log_forwarding and not self.in_threads:
@@ -244,7 +242,6 @@ class Supervisor:
                 self._state_json,
                 in_threads=self.in_threads,
                 listeners=self._listeners,
-                metrics_listeners=self._metrics_listeners,
                 logs=self._logs,
                 wakeup=self._wakeup,
                 on_change=self._on_worker_change,
@@ -604,7 +601,7 @@ class Supervisor:
     def _tear_down(self, final: SupervisorState) -> None:
         """End all workers as well as can be and release everything that they don't hold."""
         try:
-            self._shutdown.run(self._all_listeners())
+            self._shutdown.run(self._listeners)
             self._monitor_done = True
             self._wake()
             if self._monitor is not None:
@@ -627,12 +624,9 @@ class Supervisor:
     def _handles(self) -> tuple[WorkerHandle, ...]:
         return () if self._pool is None else tuple(self._pool.handles)
 
-    def _all_listeners(self) -> list[Listeners]:
-        return [x for x in (self._listeners, self._metrics_listeners) if x is not None]
-
     def _release(self) -> None:
         """Close what workers that still run, if any, don't depend on."""
-        for listeners in self._all_listeners():
+        for listeners in self._listeners:
             listeners.refuse()
         pool = self._pool
         if pool is not None:
@@ -649,7 +643,7 @@ class Supervisor:
                 *(kept.name for kept in pool.kept if not (kept.closed or kept.daemons_only)),
             )
         if not self._incomplete:
-            for listeners in self._all_listeners():
+            for listeners in self._listeners:
                 listeners.close()
             if pool is not None:
                 pool.close()

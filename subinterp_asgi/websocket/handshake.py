@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
+from collections.abc import Iterable, Sequence
 
 from ..errors import ASGIProtocolError
 from ..http1.fields import split_list
 from ..http1.grammar import FIELD_NAME, TOKEN
-from ..types import TYPE_CHECKING
+from ..http1.response import DefaultFields
+from ..types import Fields
 from .errors import HandshakeError
-from .extensions import parse_extensions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from ..http1.response import DefaultFields
-    from ..types import Fields
-    from .extensions import DeflateAgreement, Extension
+from .extensions import DeflateAgreement, Extension, parse_extensions
 
 VERSION = b"13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3

@@ -10,7 +10,7 @@ import contextlib
 import os
 import queue
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from random import randint
 
 from ...config import Config
@@ -40,7 +40,7 @@ class Pool:
     """Starts workers, tells them to end and releases what they held.
 
     Args:
-        metrics_listeners: Those for metrics and health only, if there are any.
+        listeners: The application's, then those for metrics and health only, if there are any.
         logs: Receives what workers log, if that is forwarded.
         wakeup: Set when a worker has something to say.
 
@@ -62,8 +62,7 @@ class Pool:
         state_json: str,
         *,
         in_threads: bool,
-        listeners: Listeners,
-        metrics_listeners: Listeners | None,
+        listeners: Sequence[Listeners],
         logs: LogReceiver | None,
         wakeup: Wakeup,
         on_change: Callable[[WorkerHandle], None],
@@ -72,8 +71,7 @@ class Pool:
         self._config = config
         self._state_json = state_json
         self._in_threads = in_threads
-        self._listeners = listeners
-        self._metrics_listeners = metrics_listeners
+        self._listeners, *self._metrics_listeners = listeners
         self._logs = logs
         self._wakeup = wakeup
         self._on_change = on_change
@@ -192,7 +190,7 @@ class Pool:
         """Make what a worker is given, descriptors included, which ``cleanup`` closes again."""
         wakeup = Wakeup()
         cleanup.callback(wakeup.close)
-        metrics_listeners = self._metrics_listeners.duplicate() if self._metrics_listeners else []
+        metrics_listeners = [pair for each in self._metrics_listeners for pair in each.duplicate()]
         for fd, _ in metrics_listeners:
             cleanup.callback(os.close, fd)
         watchdog = log_fd = None

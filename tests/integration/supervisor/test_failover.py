@@ -300,9 +300,9 @@ def test_no_descriptor_for_a_neighbour(
 ) -> None:
     """The supervisor outlives that, and tries again."""
     server = servers.start(workers=2)
-    assert server._listeners is not None
+    assert server._listeners
     path = tmp_path / "file"
-    duplicate = server._listeners.duplicate
+    duplicate = server._listeners[0].duplicate
     failures = iter([OSError(errno.EMFILE, "Too many open files")] * 3)
 
     def fail(*arguments: Any, **options: Any) -> Any:
@@ -310,7 +310,7 @@ def test_no_descriptor_for_a_neighbour(
             raise failure
         return duplicate(*arguments, **options)
 
-    monkeypatch.setattr(server._listeners, "duplicate", fail)
+    monkeypatch.setattr(server._listeners[0], "duplicate", fail)
     (frozen,) = freeze_all(server, path, 1)
     with connections(server, 20, at_once=True):
         assert not path.exists()
@@ -325,11 +325,11 @@ def test_no_descriptor_for_a_neighbour(
 
 def ports(server: Supervisor, workers: int) -> list[set[int]]:
     """The ports that each worker's own sockets are bound to."""
-    assert server._listeners is not None
+    assert server._listeners
     found = []
     for slot in range(workers):
         numbers = set()
-        for fd in server._listeners.of_slot(slot):
+        for fd in server._listeners[0].of_slot(slot):
             with socket.socket(fileno=os.dup(fd)) as sock:
                 numbers.add(sock.getsockname()[1])
         found.append(numbers)
