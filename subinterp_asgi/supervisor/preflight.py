@@ -17,7 +17,10 @@ _warned_of_memory = False
 
 
 def choose_isolation(app: object, config: Config) -> bool:
-    """Whether workers run in threads of this interpreter; ``ConfigError``: they can't."""
+    """Whether workers run in threads of this interpreter.
+
+    ``ConfigError``: the application can't be served with this isolation.
+    """
     if not isinstance(app, str) and not callable(app):
         raise ConfigError("app", f"must be an import path or an ASGI application, not {app!r}")
     if config.isolation == "auto":

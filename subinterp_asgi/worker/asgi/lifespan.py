@@ -96,7 +96,8 @@ class Lifespan:
     async def shutdown(self, timeout: float, option: float | None = None) -> None:
         """Send the shutdown event and wait for the answer, if ``startup()`` was answered.
 
-        ``option`` is ``shutdown_timeout``, of which ``timeout`` is what is left. Errors as there.
+        ``option`` is ``shutdown_timeout``, of which ``timeout`` is what is left. Errors as
+        those of ``startup()``.
         """
         if self._task is None:
             return

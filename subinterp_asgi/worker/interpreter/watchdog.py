@@ -61,7 +61,7 @@ class Watchdog:
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """End the thread, unless it takes longer.
+        """End the thread, and wait for that as many seconds.
 
         It may be held up itself if the application has caused that, for example by a thread of its
         own that never ends to import a module.
