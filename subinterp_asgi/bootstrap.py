@@ -56,7 +56,7 @@ def bootstrap(
 
     All arguments are of types that can cross interpreters; a supervisor injects them with
     ``prepare_main()``. No exception leaves: CPython 3.13 to 3.15 may crash when one crosses
-    interpreters. What happened is told on ``status_queue``.
+    interpreters. What happened is told on ``status_queue``. (Half of its length is this text.)
 
     Args:
         ctrl_queue: Where commands come from; see ``control``.

@@ -77,6 +77,8 @@ def split_fields(
 def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
     """Read the fields that decide about framing and connection.
 
+    (One loop over all fields, and so one long function: it is on the path of each new head.)
+
     ``ProtocolError``: they contradict themselves or each other (400), or name a transfer coding
     that is not implemented (501).
     """

@@ -422,19 +422,7 @@ class Supervisor:
             else:
                 warn_of_memory()
             rollout = Rollout(config, pool, number, pool.slots, timeout)
-            try:
-                try:
-                    self._roll_out(rollout)
-                except StartupError as exc:
-                    raise rollout.reload_error(str(exc)) from None
-            except BaseException as exc:
-                # One by one, it may have got somewhere.
-                got_somewhere = pool.generation == number
-                state = GenerationState.SERVING if got_somewhere else GenerationState.FAILED
-                self._generations.enter(number, state, str(exc))
-                if isinstance(exc, ReloadError):
-                    self._hub.emit(events.ReloadFailed(generation=number, reason=str(exc)))
-                raise
+            self._roll_out_generation(rollout, pool, number)
             before = self._generations.replace(number)
         if wait:
             self._wait_for_end(rollout.retired)
@@ -470,6 +458,22 @@ class Supervisor:
             if workers != before:
                 self._hub.emit(events.Scaled(before=before, after=workers))
         self._wait_for_end(retired)
+
+    def _roll_out_generation(self, rollout: Rollout, pool: Pool, number: int) -> None:
+        """Roll out a new generation, and say what has become of it if that fails."""
+        try:
+            try:
+                self._roll_out(rollout)
+            except StartupError as exc:
+                raise rollout.reload_error(str(exc)) from None
+        except BaseException as exc:
+            # One by one, it may have got somewhere.
+            got_somewhere = pool.generation == number
+            state = GenerationState.SERVING if got_somewhere else GenerationState.FAILED
+            self._generations.enter(number, state, str(exc))
+            if isinstance(exc, ReloadError):
+                self._hub.emit(events.ReloadFailed(generation=number, reason=str(exc)))
+            raise
 
     def _roll_out(self, rollout: Rollout) -> None:
         """Have the reconciler go on with a rollout and wait until it is done.

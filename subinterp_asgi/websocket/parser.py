@@ -187,7 +187,8 @@ class MessageParser:
     def _read_frame(self) -> Event | None:
         """Read a frame's header, and all of the frame if it is an event by itself and there.
 
-        Otherwise the frame is left open (``_left``), or the header is incomplete.
+        Otherwise the frame is left open (``_left``), or the header is incomplete. (It is long
+        because each call costs as much as reading a header.)
         """
         data, pos = self._data, self._pos
         have = len(data) - pos

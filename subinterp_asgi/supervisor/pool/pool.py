@@ -187,7 +187,10 @@ class Pool:
         inbox: tuple[int, int] | None,
         cleanup: contextlib.ExitStack,
     ) -> tuple[isolation.Job, WatchdogLine | None]:
-        """Make what a worker is given, descriptors included, which ``cleanup`` closes again."""
+        """Make what a worker is given, descriptors included, which ``cleanup`` closes again.
+
+        (It only names one thing after the other, and so is longer than a screen.)
+        """
         wakeup = Wakeup()
         cleanup.callback(wakeup.close)
         metrics_listeners = [pair for each in self._metrics_listeners for pair in each.duplicate()]
