@@ -59,6 +59,7 @@ _EXPECTED = re.compile(
     r"|worker \d+ is stuck for "
     r"|the ASGI application held the worker up for .* and was interrupted"
     r"|CPython 3\.13 does not give back"
+    r"|workers in threads share the modules of this interpreter"
 )
 """What may be logged as an error, or a warning."""
 

@@ -204,7 +204,8 @@ def test_what_reloads_cost_is_said_once_on_3_13(
     monkeypatch.setattr(preflight, "_warned_of_memory", False)
     threads = servers.start()
     threads.reload()
-    assert caplog.records == []  # there are no interpreters to close
+    assert "memory" not in caplog.text  # there are no interpreters to close
+    caplog.clear()
     for _ in range(2):
         server = servers.start(isolation="interpreter")
         server.reload()
