@@ -22,7 +22,7 @@ from .control.launch import Runtime
 from .control.wakeup import Channel, Wakeup
 from .types import TYPE_CHECKING
 from .worker import access_log, commands
-from .worker.interpreter import closing, daemon_threads
+from .worker.interpreter import daemon_threads
 from .worker.interpreter.importer import import_app
 from .worker.run import WorkerRun, noop_receive, noop_send, report_error
 
@@ -85,7 +85,7 @@ def bootstrap(
         config = Config.from_json(config_text)
         counters = Counters(*scoreboard.attached())
         log_forwarder = _forward_logs(runtime.log_fd, config, counters)
-        closing.ignore_fork_callbacks()
+        _ignore_fork_callbacks()
         if config.daemon_threads == "demote":
             daemon_threads.demote()
         WorkerRun(
@@ -108,7 +108,18 @@ def bootstrap(
         _close_all(listeners, metrics_listeners)
         if log_forwarder is not None:
             log_forwarder.end()
+        from .worker.interpreter import closing  # not before it is needed
+
         closing.let_go()
+
+
+def _ignore_fork_callbacks() -> None:
+    """Have ``os.register_at_fork()`` do nothing: an interpreter can't fork.
+
+    What is registered is kept for as long as the process lives, and all that it refers to.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork = lambda **callbacks: None  # type: ignore[attr-defined, unused-ignore]
 
 
 def _with_wakeup(queue: Any, numbers: tuple[int, int] | None) -> Any:

@@ -13,7 +13,6 @@ import logging
 import socket
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import monotonic, monotonic_ns
 
 from ..config import Config
@@ -36,7 +35,7 @@ from ..control.wakeup import WatchdogLine
 from ..errors import SubinterpASGIError
 from ..types import TYPE_CHECKING
 from . import access_log, commands
-from .interpreter import daemon_threads, exit_callbacks
+from .interpreter import daemon_threads
 from .interpreter.importer import import_app
 from .interpreter.marks import takes_interrupts
 from .net.loop import ServerLoop
@@ -64,13 +63,11 @@ class _NotNeeded(Exception):
     """A spare was told to end."""
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class WorkerRun:
     """What a worker is to do, and the steps in which that is done.
 
-    Attributes:
+    Args:
         load_app: Returns the application.
-        config: The options.
         listeners: (descriptor, family) of listening sockets. Those that were closed are removed.
         ctrl_queue: Where commands come from.
         status_queue: Where statuses go.
@@ -84,18 +81,34 @@ class WorkerRun:
         log_forwarder: Forwards what is logged in the interpreter.
     """
 
-    load_app: Callable[[], Any]
-    config: Config
-    listeners: list[Listener]
-    ctrl_queue: Any
-    status_queue: Any
-    worker_id: int
-    state: dict[str, Any]
-    counters: Counters
-    own_interpreter: bool
-    runtime: Runtime = field(default_factory=Runtime)
-    metrics_listeners: list[Listener] = field(default_factory=list)
-    log_forwarder: LogForwarder | None = None
+    def __init__(
+        self,
+        *,
+        load_app: Callable[[], Any],
+        config: Config,
+        listeners: list[Listener],
+        ctrl_queue: Any,
+        status_queue: Any,
+        worker_id: int,
+        state: dict[str, Any],
+        counters: Counters,
+        own_interpreter: bool,
+        runtime: Runtime | None = None,
+        metrics_listeners: list[Listener] | None = None,
+        log_forwarder: LogForwarder | None = None,
+    ) -> None:
+        self.load_app = load_app
+        self.config = config
+        self.listeners = listeners
+        self.ctrl_queue = ctrl_queue
+        self.status_queue = status_queue
+        self.worker_id = worker_id
+        self.state = state
+        self.counters = counters
+        self.own_interpreter = own_interpreter
+        self.runtime = runtime or Runtime()
+        self.metrics_listeners = [] if metrics_listeners is None else metrics_listeners
+        self.log_forwarder = log_forwarder
 
     def run(self) -> None:
         """Run the worker in this thread until it has ended."""
@@ -249,6 +262,8 @@ class WorkerRun:
                 with contextlib.suppress(Exception, SystemExit):
                     loop.run_until_complete(end_calls())
             return commands.told_to_hurry(self.ctrl_queue)
+
+        from .interpreter import exit_callbacks  # not before it is needed
 
         daemon_threads.release_pools()
         exit_callbacks.run_before_threads(self.worker_id)

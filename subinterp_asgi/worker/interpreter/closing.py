@@ -8,7 +8,6 @@ requests, aiohttp and boto3 leave 4 to 11 MB for each reload, h11 and so httpx 4
 
 from __future__ import annotations
 
-import os
 import warnings
 
 from ...types import TYPE_CHECKING
@@ -16,15 +15,6 @@ from ...types import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
-
-
-def ignore_fork_callbacks() -> None:
-    """Have ``os.register_at_fork()`` do nothing: an interpreter can't fork.
-
-    What is registered is kept for as long as the process lives, and all that it refers to.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork = lambda **callbacks: None  # type: ignore[attr-defined, unused-ignore]
 
 
 def let_go() -> None:
