@@ -221,9 +221,9 @@ class Config:
         integer(1),
     )
     timeout_disconnect_grace: float | None = option(
-        None,
-        "How long an application may go on once its client is gone, or has closed its sending "
-        "half; then its task is cancelled. None: as long as it likes.",
+        5.0,
+        "How long the call of an application that has not received `http.disconnect` may go on "
+        "without a client; then it is cancelled. None: as long as it likes.",
         number(0),
     )
     lifespan_context: bool = option(

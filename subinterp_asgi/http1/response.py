@@ -197,6 +197,16 @@ class ResponseWriter:
         end = b"0\r\n" if self._trailers_due else b"0\r\n\r\n"
         return head, b"\r\n" + end if size else end
 
+    def probe(self) -> bytes:
+        """Octets that mean nothing, to see whether somebody reads; none if there are no such.
+
+        Before the head that is ``100 Continue``, which clients must be able to take without having
+        asked (RFC 9110 section 15.2), and in a chunked body a zero before the next chunk's size.
+        """
+        if not self.head_sent:
+            return b"" if self._http10 else CONTINUE
+        return b"0" if self._chunked and not (self.bodiless or self.body_complete) else b""
+
     def send_trailers(self, fields: Iterable[tuple[bytes, bytes]], *, more: bool) -> bytes:
         """Return the bytes for trailer fields (RFC 9110 section 6.5), if the client wants them.
 

@@ -79,7 +79,7 @@ class _Port:
 
     def drain(self) -> None:
         """Accept what has connected already, then cease; close connections as they become idle."""
-        self.state.draining = True
+        self.state.drain()
         self.acceptor.drain()
         self.connections.drain()
         self.state.loop.call_later(self.state.config.timeout_linger, self.connections.close_idle)

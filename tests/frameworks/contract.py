@@ -23,6 +23,7 @@ import websockets.sync.client
 
 from subinterp_asgi import Supervisor
 
+from ..integration.rawclient import RawClient, request
 from ..support import wait_until
 from .apps.common import CHUNK
 from .conftest import GIVEN
@@ -169,6 +170,44 @@ class AbandonedDownloads:
         with client.stream("GET", "/download", params={"chunks": 1_000_000}) as answer:
             assert next(answer.iter_raw())
         wait_until(lambda: journal.read_text().count("download-ended") > ended)
+
+
+class AbandonedEvents:
+    """The framework ends a stream that waits for something to send when its client is gone."""
+
+    @pytest.mark.parametrize("how", ["close", "reset"])
+    def test_events_that_nobody_waits_for(
+        self, server: Supervisor, journal: Path, how: str
+    ) -> None:
+        ended = journal.read_text().count("events-ended")
+        for _ in range(10):
+            ask_and_leave(server, "/events", how, first=b"first")
+        wait_until(lambda: journal.read_text().count("events-ended") == ended + 10)
+
+
+class Background:
+    """What is to be done after a response is done, whether the client has it or not."""
+
+    @pytest.mark.parametrize("path", ["/background", "/events"])
+    @pytest.mark.parametrize("how", ["close", "reset"])
+    def test_client_that_has_left(
+        self, server: Supervisor, journal: Path, how: str, path: str
+    ) -> None:
+        done = journal.read_text().count("followed-up")
+        for _ in range(10):
+            ask_and_leave(server, path, how, first=b"first" if path == "/events" else b"")
+        wait_until(lambda: journal.read_text().count("followed-up") == done + 10)
+
+
+def ask_and_leave(server: Supervisor, path: str, how: str, *, first: bytes) -> None:
+    """Send a request, read the beginning of the response if there is one, and leave."""
+    host, port = server.addresses[0]
+    assert port is not None
+    client = RawClient((host, port))
+    client.send(request(b"GET", path.encode()))
+    if first:
+        client.read_until(first)
+    getattr(client, how)()
 
 
 class ChunkedUploads:

@@ -46,6 +46,7 @@ class TestDjango(
     contract.Requests,
     contract.OwnInterpreters,
     contract.AbandonedDownloads,
+    contract.AbandonedEvents,
     contract.ChunkedUploads,
 ):
     def test_middleware_of_both_kinds(self, client: httpx.Client) -> None:

@@ -19,7 +19,12 @@ OPTIONS = {"isolation": "thread"}
 
 
 class TestFastAPI(
-    contract.Requests, contract.Lifespan, contract.AbandonedDownloads, contract.ChunkedUploads
+    contract.Requests,
+    contract.Lifespan,
+    contract.AbandonedDownloads,
+    contract.AbandonedEvents,
+    contract.Background,
+    contract.ChunkedUploads,
 ):
     def test_validation(self, client: httpx.Client) -> None:
         good = {"name": "bread", "price": 4.5}

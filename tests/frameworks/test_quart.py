@@ -16,6 +16,7 @@ class TestQuart(
     contract.OwnInterpreters,
     contract.Lifespan,
     contract.AbandonedDownloads,
+    contract.AbandonedEvents,
     contract.ChunkedUploads,
     contract.WebSockets,
 ):

@@ -17,6 +17,8 @@ class TestStarlette(
     contract.OwnInterpreters,
     contract.Lifespan,
     contract.AbandonedDownloads,
+    contract.AbandonedEvents,
+    contract.Background,
     contract.ChunkedUploads,
     contract.WebSockets,
 ):

@@ -12,6 +12,7 @@ from ...types import TYPE_CHECKING
 from ..interpreter.marks import takes_interrupts
 from ..net.connection import NEVER
 from . import extensions
+from .absence import Absence
 from .scope import make_scope
 from .state import APP_FAILURES
 
@@ -75,16 +76,17 @@ class HTTPExchange:
     """
 
     __slots__ = (
+        "_absence",
         "_body_delivered",
         "_client",
         "_disconnected",
         "_ended",
         "_gone",
-        "_grace",
         "_server_state",
         "_session",
         "_started",
         "_task",
+        "_told",
         "_waiters",
         "connection",
         "continue_due",
@@ -116,11 +118,12 @@ class HTTPExchange:
         self.continue_due = request.expect_continue
         self.sending_file = False
         self._disconnected = False  # receive() has nothing more to give
+        self._absence: Absence | None = None  # the client is gone, or may be
         self._gone = False  # send() has nobody to send to
-        self._ended = False  # completed, failed or lost; counted and logged
+        self._told = False  # receive() has said so
+        self._ended = False  # completed or failed; counted and logged
         self._waiters: list[asyncio.Future[None]] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._grace: asyncio.TimerHandle | None = None
         self._started = perf_counter() if server_state.timed else 0.0
 
     def run(self) -> None:
@@ -142,10 +145,14 @@ class HTTPExchange:
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
         except APP_FAILURES as exc:  # (a request must not be able to end the worker)
-            self._server_state.log_failure(exc, gone=self._gone)
+            # (What comes after the response has nothing to do with the client.)
+            answered = self.writer.complete and not self.sending_file
+            self._server_state.log_failure(exc, gone=self._gone and not answered)
         finally:
             if failed:
                 self.fail()
+            if self._absence is not None:
+                self._absence.forget()
 
     def _scope(self) -> dict[str, Any]:
         server_state, request = self._server_state, self.request
@@ -193,7 +200,7 @@ class HTTPExchange:
                 self._forget(waiter)
                 raise
         # Who was told that nobody is there is held to it.
-        self._gone = True
+        self._gone = self._told = True
         return {"type": "http.disconnect"}
 
     def wake(self) -> None:
@@ -210,24 +217,42 @@ class HTTPExchange:
             if not self._waiters and not self._ended:
                 self.connection.expect_within(NEVER)  # nobody waits for the body
 
+    # --- clients that are gone
+
     def disconnect(self) -> None:
         """There is nobody to serve: tell the application, whatever it has read."""
-        if not self._disconnected:
-            self._disconnected = True
-            self.eof_received()
+        self._disconnected = True
+        self.wake()
 
     def eof_received(self) -> None:
         """The client will send no more: tell the application, once it has read what came."""
         self.wake()
-        if self._grace is None:
-            grace = self._server_state.config.timeout_disconnect_grace
-            if grace is not None and self._task is not None and not self._task.done():
-                self._grace = self._server_state.loop.call_later(grace, self._task.cancel)
-                self._task.add_done_callback(self._end_grace)
+        self._absent().half_closed()
 
-    def _end_grace(self, task: asyncio.Task[None]) -> None:
-        if self._grace is not None:
-            self._grace.cancel()
+    def lost(self, status: int) -> None:
+        """The session gave this exchange up: the client is gone, or was answered with a status.
+
+        The request stays in flight until the application has ended it.
+        """
+        self._gone = True
+        self.disconnect()
+        if not self._ended:
+            self._absent().lost(status)
+
+    def _absent(self) -> Absence:
+        if self._absence is None:
+            self._absence = Absence(self, self._server_state)
+        return self._absence
+
+    @property
+    def heedless(self) -> bool:
+        """Whether it goes on, and has not been told that the client is gone."""
+        return not (self._ended or self._told)
+
+    def cancel(self) -> None:
+        """End the application's call."""
+        if self._task is not None:
+            self._task.cancel("the client is gone")
 
     # --- ASGI's send
 
@@ -238,28 +263,37 @@ class HTTPExchange:
 
         Raises:
             ASGIProtocolError: The message is not one that may come now, or is malformed.
-            ClientDisconnected: The client is gone.
+            ClientDisconnected: The client is gone, and has been for a while.
         """
         writer, connection = self.writer, self.connection
         kind = message["type"]
         if self._ended or self._gone:
-            if writer.complete and not self.sending_file:
+            if not self._gone:
                 raise ASGIProtocolError(f"{kind!r} was sent after the response was complete")
-            raise ClientDisconnected("the client is gone")
-        if kind == "http.response.body":
-            self.check_body_expected()
-            body = message.get("body", b"")
-            if type(body) is not bytes:
-                body = _as_bytes(body)
-            more = message.get("more_body", False)
-            self.announce(final=not more)
-            if len(body) < APART_FROM:
-                data = writer.send(body, more=more)
-                parts = None
-            else:
-                before, after = writer.frame(len(body), more=more)
-                data, parts = (before, None) if writer.bodiless else (b"", (before, body, after))
+            if self.sending_file and self._ended:
+                raise ClientDisconnected("the response was broken off")
             try:
+                await self._absent().discard(message)
+            except asyncio.CancelledError as exc:
+                self._absent().cancellation = exc
+                raise
+            return
+        try:
+            if kind == "http.response.body":
+                self.check_body_expected()
+                body = message.get("body", b"")
+                if type(body) is not bytes:
+                    body = _as_bytes(body)
+                more = message.get("more_body", False)
+                self.announce(final=not more)
+                if len(body) < APART_FROM:
+                    data = writer.send(body, more=more)
+                    parts = None
+                else:
+                    before, after = writer.frame(len(body), more=more)
+                    data, parts = (
+                        (before, None) if writer.bodiless else (b"", (before, body, after))
+                    )
                 if parts is not None:
                     connection.write_apart(parts)
                 elif data:
@@ -268,27 +302,30 @@ class HTTPExchange:
                     connection.write(data)
                 if writer.complete:
                     self.end()
-                elif connection.congested:
-                    await connection.drained()
-            except ClientDisconnected:
-                # A task of the application that waits in receive() hears of it first, and may
-                # cancel this one: Django closes its response on that way only.
-                for _ in range(2):
-                    await asyncio.sleep(0)
-                raise
-        elif kind == "http.response.start":
-            if writer.status:
-                raise ASGIProtocolError("'http.response.start' was sent twice")
-            try:
-                status = message["status"]
-            except KeyError:
-                raise ASGIProtocolError("'http.response.start' has no status") from None
-            trailers = message.get("trailers", False)
-            writer.start(status, message.get("headers", ()), trailers=trailers)
-        elif kind in extensions.HANDLERS:
-            await extensions.HANDLERS[kind](self, message)
-        else:
-            raise ASGIProtocolError(f"unexpected message {kind!r} for an HTTP response")
+                else:
+                    if self._absence is not None:
+                        self._absence.sent = True
+                    if connection.congested:
+                        await connection.drained()
+            elif kind == "http.response.start":
+                if writer.status:
+                    raise ASGIProtocolError("'http.response.start' was sent twice")
+                try:
+                    status = message["status"]
+                except KeyError:
+                    raise ASGIProtocolError("'http.response.start' has no status") from None
+                trailers = message.get("trailers", False)
+                writer.start(status, message.get("headers", ()), trailers=trailers)
+            elif kind in extensions.HANDLERS:
+                await extensions.HANDLERS[kind](self, message)
+            else:
+                raise ASGIProtocolError(f"unexpected message {kind!r} for an HTTP response")
+        except ClientDisconnected:
+            await self._absent().discard(message)
+        except asyncio.CancelledError as exc:
+            if self._absence is not None:
+                self._absence.cancellation = exc
+            raise
 
     def check_body_expected(self) -> None:
         """Check that a piece of the body may come now.
@@ -314,25 +351,25 @@ class HTTPExchange:
         """The response is complete: the connection is free for the next request."""
         if not self._ended:
             self._ended = True
+            if self._absence is not None:
+                self._absence.end()
             self._count(self.writer.status)
             self.wake()
             self._session.exchange_ended(self)
 
     def fail(self) -> None:
-        """The application will not complete the response."""
+        """The response will not be completed, or nobody is there to read it."""
         if not self._ended:
             told, self._gone = self._gone, True
             self._ended = True
-            self._count(self._session.exchange_failed(self, told=told))
-            self.wake()
-
-    def lost(self, status: int) -> None:
-        """The session gave this exchange up: the client is gone, or was answered with a status."""
-        self._gone = True
-        if not self._ended:
-            self._ended = True
+            status = None
+            if self._absence is not None:
+                self._absence.end()
+                status = self._absence.status
+            if status is None:
+                status = self._session.exchange_failed(self, told=told)
             self._count(status)
-        self.disconnect()
+            self.wake()
 
     def _count(self, status: int) -> None:
         """Take note of how the request ended."""

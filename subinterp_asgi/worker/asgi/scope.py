@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from ..net.connection import Connection
     from .state import ServerState
 
-SPEC_VERSION = "2.4"
+HTTP_SPEC_VERSION = "2.3"
+"""What uvicorn announces too. With 2.4 send() would have to raise for a client that is gone, and
+Starlette, which relies on that, would not watch receive() while it waits for something to send."""
+WEBSOCKET_SPEC_VERSION = "2.4"
 
 
 def make_scope(
@@ -32,6 +35,7 @@ def make_scope(
         server_state: What is served.
         connection: Where the request came from.
     """
+    spec_version = HTTP_SPEC_VERSION if kind == "http" else WEBSOCKET_SPEC_VERSION
     client, server, headers = connection.client, connection.server, list(request.items)
     if request.fields.forwarded and server_state.proxies is not None:
         client, server, scheme, host = server_state.proxies.apply(headers, client, server, scheme)
@@ -46,7 +50,7 @@ def make_scope(
         supported["tls"] = connection.tls
     return {
         "type": kind,
-        "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
+        "asgi": {"version": "3.0", "spec_version": spec_version},
         "http_version": request.http_version,
         "server": server,
         "client": client,

@@ -23,9 +23,16 @@ from ..proxies.headers import ProxyHeaders
 from . import extensions
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from .endpoints import Endpoints
+
+    class Unattended(Protocol):
+        """A request whose client is gone, or may be."""
+
+        def drain(self) -> None:
+            """The worker ends, which does not wait for a response that nobody reads."""
+
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -54,6 +61,7 @@ class ServerState:
         endpoints: What is answered without the application, or ``None``.
         leaving: Load balancers shall look elsewhere: the worker will drain, or does.
         draining: The worker is ending; no connection is kept alive.
+        unattended: Requests in flight whose client is gone, or may be.
         going_away: The close code that tells the peers of WebSockets why: 1001, or 1012 if another
             worker takes this one's place (RFC 6455 section 7.4.1 and its registry).
     """
@@ -82,6 +90,7 @@ class ServerState:
         "scheme",
         "state",
         "timed",
+        "unattended",
     )
 
     def __init__(
@@ -124,11 +133,18 @@ class ServerState:
         self._limit_concurrency = config.limit_concurrency
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
+        self.unattended: set[Unattended] = set()
         self.endpoints: Endpoints | None = None
         if config.health_path is not None or config.metrics_path is not None:
             from .endpoints import endpoints_beside_app
 
             self.endpoints = endpoints_beside_app(config, counters, lambda: self.leaving)
+
+    def drain(self) -> None:
+        """The worker is ending."""
+        self.draining = True
+        for request in tuple(self.unattended):
+            request.drain()
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an application call as a task in a context of its own.

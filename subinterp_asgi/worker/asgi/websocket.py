@@ -335,6 +335,8 @@ class WebSocketSession:
                 self._advance_now()
                 continue
             if self._disconnect is not None:
+                if self._grace is not None:
+                    self._grace.cancel()  # who was told ends by itself
                 return dict(self._disconnect)
             waiter = self._server_state.loop.create_future()
             if self._waiters is None:

@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,21 @@ def chunks(count: int) -> Generator[bytes]:
         yield from itertools.repeat(CHUNK, count)
     finally:
         journal("download-ended")
+
+
+async def events() -> AsyncGenerator[bytes]:
+    """A stream that waits for its second event for ever; its end is told, however it comes."""
+    try:
+        yield b"first"
+        await asyncio.Event().wait()
+    finally:
+        journal("events-ended")
+
+
+async def follow_up() -> None:
+    """What an application does after a response."""
+    await asyncio.sleep(0.2)
+    journal("followed-up")
 
 
 class Resource:

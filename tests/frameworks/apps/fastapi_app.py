@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Form, Request, Response, UploadFile
+from fastapi import BackgroundTasks, FastAPI, Form, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -69,6 +70,19 @@ async def download(chunks: int) -> StreamingResponse:
             yield chunk
 
     return StreamingResponse(body(), media_type="application/octet-stream")
+
+
+@app.get("/events")
+async def events(background: BackgroundTasks) -> StreamingResponse:
+    background.add_task(common.follow_up)
+    return StreamingResponse(common.events())
+
+
+@app.get("/background")
+async def background(tasks: BackgroundTasks) -> Response:
+    tasks.add_task(common.follow_up)
+    await asyncio.sleep(0.1)
+    return Response(b"x" * 100_000)
 
 
 @app.get("/sync")

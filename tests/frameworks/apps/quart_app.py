@@ -74,6 +74,13 @@ async def download() -> Response:
     return Response(body(), mimetype="application/octet-stream")
 
 
+@app.get("/events")
+async def events() -> Response:
+    response = Response(common.events())
+    response.timeout = None
+    return response
+
+
 @app.get("/sync")
 def sync() -> Response:
     return jsonify(common.whoami())

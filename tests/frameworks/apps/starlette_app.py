@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
@@ -52,6 +54,15 @@ async def download(request: Request) -> Response:
             yield chunk
 
     return StreamingResponse(body(), media_type="application/octet-stream")
+
+
+async def events(request: Request) -> Response:
+    return StreamingResponse(common.events(), background=BackgroundTask(common.follow_up))
+
+
+async def background(request: Request) -> Response:
+    await asyncio.sleep(0.1)
+    return Response(b"x" * 100_000, background=BackgroundTask(common.follow_up))
 
 
 def sync(request: Request) -> Response:
@@ -107,6 +118,8 @@ app = Starlette(
         Route("/form", form, methods=["POST"]),
         Route("/upload", upload, methods=["POST"]),
         Route("/download", download),
+        Route("/events", events),
+        Route("/background", background),
         Route("/sync", sync),
         Route("/state", state),
         Route("/redirect", redirect),

@@ -181,6 +181,22 @@ def test_disconnect_grace() -> None:
             assert notes.wait(2)[1] == "ended by itself"
 
 
+def test_who_was_told_is_not_cancelled() -> None:
+    """It ends by itself, when it has done what is to be done then."""
+    notes = Notes()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        await read_all(receive)
+        await asyncio.sleep(0.2)
+        notes("ended by itself")
+
+    with serving(app, timeout_disconnect_grace=0.05) as served, WSClient(served.address) as client:
+        client.open()
+        client.reset()
+        assert notes.wait() == ["ended by itself"]
+
+
 # --- the application closes
 
 

@@ -60,6 +60,10 @@ async def download(request: HttpRequest) -> StreamingHttpResponse:
     )
 
 
+async def events(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(common.events())
+
+
 def sync(request: HttpRequest) -> HttpResponse:
     return JsonResponse(common.whoami())
 
@@ -126,6 +130,7 @@ urlpatterns = [
     path("form", form),
     path("upload", upload),
     path("download", download),
+    path("events", events),
     path("sync", sync),
     path("state", state),
     path("redirect", redirect),
