@@ -130,6 +130,8 @@ class HTTPExchange:
         """Call the application; it may be done when this returns."""
         self._server_state.request_started()
         self._task = self._server_state.run(self._call_app())
+        if not self._ended and self.writer.status and not self.writer.head_sent:
+            self._server_state.loop.call_soon(self._send_head)
 
     @takes_interrupts
     async def _call_app(self) -> None:
@@ -316,6 +318,8 @@ class HTTPExchange:
                     raise ASGIProtocolError("'http.response.start' has no status") from None
                 trailers = message.get("trailers", False)
                 writer.start(status, message.get("headers", ()), trailers=trailers)
+                if self._task is not None:  # else run() looks after it
+                    self._server_state.loop.call_soon(self._send_head)
             elif kind in extensions.HANDLERS:
                 await extensions.HANDLERS[kind](self, message)
             else:
@@ -326,6 +330,16 @@ class HTTPExchange:
             if self._absence is not None:
                 self._absence.cancellation = exc
             raise
+
+    def _send_head(self) -> None:
+        """The application sends no body for now: let the client have the head."""
+        writer = self.writer
+        if not (writer.head_sent or self._ended or self._gone):
+            self.announce(final=False)
+            try:
+                self.connection.write(writer.send(b"", more=True))
+            except ClientDisconnected:
+                pass  # (this exchange was told)
 
     def check_body_expected(self) -> None:
         """Check that a piece of the body may come now.

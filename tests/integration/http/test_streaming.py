@@ -146,6 +146,69 @@ def test_each_piece_leaves_at_once() -> None:
         assert len(client.response().chunks) == 4
 
 
+@pytest.mark.parametrize("waits_first", [True, False])
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_head_does_not_wait_for_a_body(version: bytes, waits_first: bool) -> None:
+    """Clients of a stream that is silent at first learn that it is there."""
+    gate = Gate()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if waits_first:
+            await asyncio.sleep(0)
+        await send_start(send)
+        await gate.wait()
+        await send_piece(send, b"event")
+        await send_piece(send, b"", more=False)
+
+    with serving(app) as served, served.connect() as client:
+        client.send(request(b"GET", b"/", version=version))
+        head = client.head()
+        assert head.status == 200
+        assert head.closes == (version == b"1.0")
+        assert (head.get(b"transfer-encoding") == b"chunked") == (version == b"1.1")
+        gate.open()
+        expected = b"event" if version == b"1.0" else b"5\r\nevent\r\n0\r\n\r\n"
+        assert client.read_exactly(len(expected)) == expected
+        if version == b"1.1":
+            client.assert_open()
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "headers", "framing"),
+    [
+        (b"GET", 200, [(b"content-length", b"5")], (b"5", None)),
+        (b"HEAD", 200, [(b"content-length", b"5")], (b"5", None)),
+        (b"HEAD", 200, [], (None, None)),
+        (b"GET", 204, [], (None, None)),
+        (b"GET", 304, [], (None, None)),
+        (b"POST", 200, [], (None, b"chunked")),
+    ],
+)
+def test_a_head_that_leaves_alone_is_framed_as_others(
+    method: bytes, status: int, headers: list[Any], framing: tuple[Any, Any]
+) -> None:
+    gates: list[Gate] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        gate = gates[-1]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await gate.wait()
+        await send_piece(send, b"event", more=False)
+
+    with serving(app) as served, served.connect() as client:
+        for _ in range(2):  # the connection is kept
+            gates.append(Gate())
+            client.send(post(b"/", b"x") if method == b"POST" else request(method, b"/"))
+            head = client.head()
+            assert (head.get(b"content-length"), head.get(b"transfer-encoding")) == framing
+            assert not head.closes
+            gates[-1].open()
+            if framing == (None, b"chunked"):
+                assert client.read_exactly(15) == b"5\r\nevent\r\n0\r\n\r\n"
+            elif method == b"GET" and status == 200:
+                assert client.read_exactly(5) == b"event"
+
+
 def test_start_alone_sends_nothing() -> None:
     """It may still turn out that the length is known, or that the application fails."""
 
