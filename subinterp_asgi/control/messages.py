@@ -91,6 +91,11 @@ def command(name: str, *arguments: str | int, listeners: Iterable[Listener] = ()
     return (name, *arguments, *(number for listener in listeners for number in listener))
 
 
+def sendable(text: str) -> str:
+    """Escape what a ``str`` may hold but what can't be sent everywhere: surrogates and NULs."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
 def listeners_of(command: tuple[Any, ...]) -> list[Listener]:
     """The listeners that a command carries; none if it is not known."""
     start = COMMANDS.get(command[0])

@@ -30,6 +30,7 @@ from ..control.messages import (
     STATUS_STARTED,
     STATUS_STOPPED,
     listeners_of,
+    sendable,
 )
 from ..control.wakeup import WatchdogLine
 from ..errors import SubinterpASGIError
@@ -361,8 +362,7 @@ def report_error(status_queue: Any, exc: BaseException) -> None:
 
 def text_of(exc: BaseException) -> str:
     """Describe an exception in a text that can be sent anywhere."""
-    # Surrogates and NULs are legal in a str but not everywhere it may be sent to.
-    return _describe(exc).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    return sendable(_describe(exc))
 
 
 def _describe(exc: BaseException) -> str:

@@ -62,7 +62,7 @@ class Shutdown:
                 each.discourage()
         self._running = True
         patient = self._grace_ends - monotonic() > self._patience
-        self._send(*((CMD_DRAIN,) if patient else (CMD_SHUTDOWN,)))
+        self._send(CMD_DRAIN if patient else CMD_SHUTDOWN)
         self._wait_within_grace(self._none_accepts)
         # Who connects from now on is refused rather than left waiting for nobody.
         with self._changed:

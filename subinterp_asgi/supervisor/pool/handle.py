@@ -66,7 +66,7 @@ class WorkerHandle:
         error: What went wrong, if something did: a line, then a traceback.
         exited: The thread has nothing left to do.
         retiring: It was told to end.
-        break_off_at: When its requests are to be broken off, though it has not to hurry by itself.
+        break_off_at: When its requests are to be broken off, in the time of ``monotonic``.
         exhausted: The option by which it has served for long enough, or ``None``.
         lifespan_errors: What its lifespan has raised, not reported yet.
         stack: Where its thread was when that was asked for, once that is known.

@@ -19,7 +19,7 @@ import time
 import traceback
 from time import monotonic
 
-from ...control.messages import STATUS_STUCK
+from ...control.messages import STATUS_STUCK, sendable
 from ...control.scoreboard import BUSY_SINCE
 from ...control.wakeup import WatchdogLine
 from ...errors import WorkerInterrupted
@@ -105,9 +105,7 @@ class Watchdog:
         # Line numbers first, while the thread is most likely still there.
         stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
         stack.reverse()
-        text = "".join(stack.format())[-_MAX_STACK_TEXT:]
-        # Surrogates and NULs are legal in a str but not everywhere it may be sent to.
-        return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        return sendable("".join(stack.format())[-_MAX_STACK_TEXT:])
 
     def _frame(self) -> FrameType | None:
         """What the worker's thread executes; ``None`` if that can't be looked at."""
