@@ -8,7 +8,7 @@ crosses into an interpreter as JSON.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from functools import cache
 
 from ..errors import ConfigError
@@ -26,6 +26,7 @@ from .checks import (
     trusted_peers,
     url_path,
 )
+from .records import dataclass
 
 if TYPE_CHECKING:
     from typing import Any, Literal, Self

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import wraps
 
 from ..config import Config
+from ..config.records import dataclass
 from ..errors import ConfigError
 from ..types import TYPE_CHECKING
 

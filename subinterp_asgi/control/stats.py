@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, make_dataclass
-
+from ..config.records import dataclass
 from ..types import TYPE_CHECKING
 from .scoreboard import GENERATION, LAG, ROWS, STATUS, WORDS, WORKER, Slot, Totals, snapshot
 
 if TYPE_CHECKING:
     from typing import Any, Self
 else:
-    Totals = make_dataclass(
-        "Totals", dict.fromkeys(ROWS, int).items(), frozen=True, slots=True, kw_only=True
-    )
+    _rows = {"__module__": __name__, "__annotations__": dict.fromkeys(ROWS, int)}
+    Totals = dataclass(frozen=True, slots=True, kw_only=True)(type("Totals", (), _rows))
 
 
 _OF_A_WORKER = ("requests", "in_flight", "connections", "websockets", "errors")

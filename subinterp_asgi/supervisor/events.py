@@ -11,9 +11,10 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from time import monotonic
 
+from ..config.records import dataclass
 from ..types import TYPE_CHECKING
 from . import host_log
 from .states import GenerationState, SupervisorState, WorkerState

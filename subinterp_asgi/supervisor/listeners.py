@@ -20,9 +20,9 @@ import socket
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..config import Config
+from ..config.records import dataclass
 from ..errors import BindError, ConfigError
 from ..types import Address
 

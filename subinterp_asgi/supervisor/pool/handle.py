@@ -7,9 +7,9 @@ import os
 import queue as stdlib_queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 
+from ...config.records import dataclass
 from ...control import messages
 from ...control.scoreboard import ACCEPTED, BUSY_SINCE, CONNECTIONS, REQUESTS, slot_of
 from ...control.wakeup import WatchdogLine
