@@ -52,6 +52,7 @@ def server(workers: int, tls: Sequence[str] | None = None) -> Iterator[OwnServer
     options: dict[str, Any] = {"workers": workers, "port": 0}
     # Cases make applications fail on purpose: nobody wants to read all that.
     options |= {"access_log": False, "log_level": "critical"}
+    options |= {"early_hints": True}  # there is no proxy that could take them for responses
     if tls:
         options |= {"ssl_certfile": tls[0], "ssl_keyfile": tls[1]}
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:

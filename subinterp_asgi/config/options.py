@@ -227,6 +227,11 @@ class Config:
         "without a client; then it is cancelled. None: as long as it likes.",
         number(0),
     )
+    early_hints: bool = option(
+        False,
+        "Let applications send early hints (103): only if every proxy in front passes them on, as "
+        "HAProxy and Caddy do; nginx and Varnish take them for the response.",
+    )
     lifespan_context: bool = option(
         False, "Requests see the context variables that the lifespan has set."
     )

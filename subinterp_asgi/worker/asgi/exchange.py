@@ -320,8 +320,10 @@ class HTTPExchange:
                 writer.start(status, message.get("headers", ()), trailers=trailers)
                 if self._task is not None:  # else run() looks after it
                     self._server_state.loop.call_soon(self._send_head)
-            elif kind in extensions.HANDLERS:
+            elif kind in self._server_state.extensions:
                 await extensions.HANDLERS[kind](self, message)
+            elif kind == extensions.EARLY_HINT:
+                raise ASGIProtocolError(f"{kind!r} is not supported without the option early_hints")
             else:
                 raise ASGIProtocolError(f"unexpected message {kind!r} for an HTTP response")
         except ClientDisconnected:

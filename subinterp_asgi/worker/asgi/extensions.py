@@ -1,7 +1,8 @@
 """The extensions of ASGI's HTTP protocol that HTTP/1.1 allows, one function for each message.
 
-They are advertised in each scope's ``extensions``. Trailer fields are accepted always and sent if
-the request had ``TE: trailers``; a client that did not ask for them could drop them anyway.
+They are advertised in each scope's ``extensions``, early hints only by option. Trailer fields are
+accepted always and sent if the request had ``TE: trailers``; a client that did not ask for them
+could drop them anyway.
 """
 
 from __future__ import annotations
@@ -50,10 +51,11 @@ for _flag in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):
 
 ADVERTISED: dict[str, dict[str, object]] = {
     "http.response.trailers": {},
-    "http.response.early_hint": {},
     "http.response.pathsend": {},
     "http.response.zerocopysend": {},
 }
+EARLY_HINT = "http.response.early_hint"
+"""Advertised by option, since proxies and clients that know no 103 take it for the response."""
 
 
 async def send_early_hint(exchange: Exchange, message: Message) -> None:
@@ -139,7 +141,7 @@ async def _send_file(exchange: Exchange, file: int, offset: int, count: int, *, 
 
 
 HANDLERS: dict[str, Callable[[Exchange, Message], Awaitable[None]]] = {
-    "http.response.early_hint": send_early_hint,
+    EARLY_HINT: send_early_hint,
     "http.response.trailers": send_trailers,
     "http.response.pathsend": send_path,
     "http.response.zerocopysend": send_zero_copy,

@@ -128,6 +128,8 @@ class ServerState:
         self.draining = False
         self.going_away = 1001
         self.extensions = extensions.ADVERTISED
+        if config.early_hints:
+            self.extensions = extensions.ADVERTISED | {extensions.EARLY_HINT: {}}
         self.counters = counters
         self._on_task_end = on_task_end
         self._limit_concurrency = config.limit_concurrency

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ...serving import respond, serving
 
+ALWAYS = ["http.response.trailers", "http.response.pathsend", "http.response.zerocopysend"]
 
-def test_advertised() -> None:
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [({}, ALWAYS), ({"early_hints": True}, [*ALWAYS, "http.response.early_hint"])],
+)
+def test_advertised(options: dict[str, Any], names: list[str]) -> None:
     seen: list[dict[str, Any]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -15,18 +23,7 @@ def test_advertised() -> None:
         scope["extensions"]["of my own"] = {}
         await respond(send)
 
-    with serving(app) as server, server.connect() as client:
+    with serving(app, **options) as server, server.connect() as client:
         for version in (b"1.1", b"1.1", b"1.0"):
             client.get(b"/", version=version)
-    assert (
-        seen
-        == [
-            {
-                "http.response.trailers": {},
-                "http.response.early_hint": {},
-                "http.response.pathsend": {},
-                "http.response.zerocopysend": {},
-            }
-        ]
-        * 3
-    )
+    assert seen == [{name: {} for name in names}] * 3

@@ -25,7 +25,7 @@ LINKS = (b"</style.css>; rel=preload; as=style", b"</app.js>; rel=preload; as=sc
 def test_early_hints(method: bytes) -> None:
     """Before the start or after it, as long as the head has not been sent."""
     app = Script(hint(*LINKS), hint(), start(), hint(b"</late>"), body(b"body"))
-    with asking(app, method=method) as (_, client):
+    with asking(app, early_hints=True, method=method) as (_, client):
         for links in (LINKS, (), (b"</late>",)):
             interim = client.head()
             assert interim.status == 103
@@ -43,7 +43,7 @@ def test_an_early_hint_leaves_at_once() -> None:
         await gate.wait()
         await respond(send, b"body")
 
-    with asking(app) as (_, client):
+    with asking(app, early_hints=True) as (_, client):
         assert client.head().status == 103
         gate.open()
         assert client.response().body == b"body"
@@ -51,7 +51,7 @@ def test_an_early_hint_leaves_at_once() -> None:
 
 def test_no_early_hints_with_http_1_0() -> None:
     app = Script(hint(*LINKS), start(), hint(*LINKS), body(b"body"))
-    with asking(app, version=b"1.0") as (_, client):
+    with asking(app, early_hints=True, version=b"1.0") as (_, client):
         assert client.response().body == b"body"
     assert set(app.raised) == {None}
 
@@ -59,7 +59,7 @@ def test_no_early_hints_with_http_1_0() -> None:
 def test_early_hints_that_are_too_late() -> None:
     late = hint(*LINKS)
     app = Script(start(), body(b"bo", more=True), late, body(b"dy"), late)
-    with asking(app) as (_, client):
+    with asking(app, early_hints=True) as (_, client):
         assert client.response().body == b"body"
         assert_next(client)
     assert app.raised == [None, None, ASGIProtocolError, None, ASGIProtocolError]
@@ -83,10 +83,19 @@ def test_early_hints_that_are_too_late() -> None:
 )
 def test_links_that_can_not_be_sent(links: Any) -> None:
     app = Script(hint(b"</good>") | {"links": links}, start(), body(b"body"))
+    with asking(app, early_hints=True) as (_, client):
+        assert client.response().body == b"body"
+        assert_next(client)
+    assert app.raised == [ASGIProtocolError, None, None]
+
+
+def test_without_the_option_there_are_none() -> None:
+    app = Script(hint(*LINKS), start(), body(b"body"))
     with asking(app) as (_, client):
         assert client.response().body == b"body"
         assert_next(client)
     assert app.raised == [ASGIProtocolError, None, None]
+    assert "early_hints" in str(app.outcomes[0])
 
 
 def test_early_hints_wait_for_the_client() -> None:
@@ -100,7 +109,7 @@ def test_early_hints_wait_for_the_client() -> None:
             await send(hint(b"x" * 400))
             sent += 1
 
-    with asking(app, client={"receive_buffer": 4096}) as (server, client):
+    with asking(app, early_hints=True, client={"receive_buffer": 4096}) as (server, client):
         wait_until(lambda: sent, "something was sent")
         before = 0
         while before != sent:  # until it stands still
