@@ -1,0 +1,140 @@
+"""Real proxies before a port of this computer, as they come but for what a test asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import wait_until
+
+from ..rawclient import TIMEOUT
+
+PATHS = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A program that can stand before a server.
+
+    Attributes:
+        program: Its name, perhaps one of several.
+        arguments: What it is called with.
+        config: The file ``config`` in its folder. ``{more}`` is what a test adds.
+    """
+
+    program: str
+    arguments: tuple[str, ...]
+    config: str
+
+
+NGINX = Proxy(
+    "nginx",
+    ("-p", "{folder}", "-c", "{folder}/config"),
+    """
+    daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors;
+    events {{}}
+    http {{
+        access_log off;
+        client_max_body_size 64m;
+        client_body_temp_path {folder}/body;
+        proxy_temp_path {folder}/proxy;
+        fastcgi_temp_path {folder}/fastcgi;
+        uwsgi_temp_path {folder}/uwsgi;
+        scgi_temp_path {folder}/scgi;
+        server {{
+            listen 127.0.0.1:{port};
+            location / {{ proxy_pass http://{target}; {more} }}
+        }}
+    }}
+    """,
+)
+
+HAPROXY = Proxy(
+    "haproxy",
+    ("-q", "-db", "-f", "{folder}/config"),
+    """
+    global
+        stats socket {folder}/stats
+    defaults
+        mode http
+        timeout connect 5s
+        timeout client 50s
+        timeout server 50s
+    listen proxy
+        bind 127.0.0.1:{port}
+        {more}
+        server server {target} check inter 50ms
+    """,
+)
+
+APACHE = Proxy(
+    "apache2",
+    ("-DFOREGROUND", "-f", "{folder}/config"),
+    """
+    ServerRoot {folder}
+    ServerName localhost
+    DefaultRuntimeDir {folder}
+    PidFile {folder}/pid
+    ErrorLog {folder}/errors
+    User daemon
+    Group daemon
+    LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+    LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+    LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
+    LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
+    Listen 127.0.0.1:{port}
+    ProxyPass / http://{target}/
+    {more}
+    """,
+)
+
+VARNISH = Proxy(
+    "varnishd",
+    ("-F", "-j", "none", "-n", "{folder}/state", "-a", "127.0.0.1:{port}", "-b", "{target}"),
+    "{more}",
+)
+
+
+@contextlib.contextmanager
+def behind(proxy: Proxy, folder: Path, target: int | str, more: str = "") -> Iterator[int]:
+    """Run a proxy before a port of this computer, or what else it can connect to; yield its own.
+
+    Where it is not installed the test is skipped. (``.ci/run`` installs it, or fails.)
+    """
+    found = shutil.which(proxy.program, path=PATHS)
+    if found is None:
+        pytest.skip(f"{proxy.program} is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    if isinstance(target, int):
+        target = f"127.0.0.1:{target}"
+    values = {"folder": folder, "port": port, "target": target, "more": more}
+    (folder / "config").write_text(textwrap.dedent(proxy.config).format(**values))
+    command = [found, *(argument.format(**values) for argument in proxy.arguments)]
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+
+    def listens() -> bool:
+        assert process.poll() is None, (folder / "output").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        return False
+
+    try:
+        wait_until(listens, f"{proxy.program} listens")
+        yield port
+    finally:
+        process.terminate()  # not killed at once: it has processes of its own to end
+        try:
+            process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
