@@ -321,7 +321,7 @@ class Config:
         None,
         "Path that workers answer themselves: 200, or 503 once they drain (not to be replaced). "
         "Neither counted nor logged nor subject to limit_concurrency; without root_path; other "
-        "methods than GET and HEAD: 405.",
+        "methods than GET, HEAD and OPTIONS: 405.",
         url_path,
     )
     metrics_path: str | None = option(

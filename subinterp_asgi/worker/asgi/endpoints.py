@@ -18,7 +18,9 @@ type Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 DEFAULT_METRICS_PATH = "/metrics"
 
-_METHODS = frozenset(("GET", "HEAD"))
+_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+"""The last is what HAProxy probes with where nobody says otherwise."""
+_ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
 
 
 class Endpoints:
@@ -39,8 +41,11 @@ class Endpoints:
         if make is None:
             return self._otherwise
         if request.method not in _METHODS:
-            return _text(405, b"Method Not Allowed\n", (b"allow", b"GET, HEAD"))
-        return make()
+            return _text(405, b"Method Not Allowed\n", _ALLOW)
+        status, fields, body = make()
+        if request.method == "OPTIONS":
+            fields = [*fields, _ALLOW]
+        return status, fields, body
 
 
 def endpoints_beside_app(

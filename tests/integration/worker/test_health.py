@@ -53,8 +53,27 @@ def test_other_methods() -> None:
         client.send(post(b"/health", b"some data"))
         response = client.response()
         assert response.status == 405
-        assert response.get(b"allow") == b"GET, HEAD"
+        assert response.get(b"allow") == b"GET, HEAD, OPTIONS"
         check_health(client)
+
+
+def test_options() -> None:
+    with serving(app, **HEALTH) as served, served.connect() as client:
+        client.send(request(b"OPTIONS", b"/health"), request(b"GET", b"/next"))
+        response = client.response()
+        assert (response.status, response.body) == (200, b"OK\n")
+        assert response.get(b"allow") == b"GET, HEAD, OPTIONS"
+        assert client.response().body == b"app:/next"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
+def test_a_probe_without_a_host(method: bytes) -> None:
+    with serving(app, **HEALTH) as served, served.connect() as client:
+        client.send(method + b" /health HTTP/1.0\r\n\r\n")
+        response = client.response(method)
+        assert response.status == 200
+        assert response.body == (b"" if method == b"HEAD" else b"OK\n")
+        client.assert_closed()
 
 
 def test_the_root_path_is_not_part_of_it() -> None:

@@ -1,0 +1,50 @@
+"""The probes of a real load balancer, answered at ``health_path``."""
+
+from __future__ import annotations
+
+import csv
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import wait_until
+
+from ..serving import respond, serving
+from .proxies import HAPROXY, behind
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    await respond(send, b"not found", 404)
+
+
+def told(folder: Path) -> tuple[str, str]:
+    """What HAProxy says of the server: its status, and that of the last probe."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(str(folder / "stats"))
+        client.sendall(b"show stat\n")
+        lines = b"".join(iter(lambda: client.recv(65536), b"")).decode().removeprefix("# ")
+    (server,) = (row for row in csv.DictReader(lines.splitlines()) if row["svname"] == "server")
+    return server["status"], server["check_status"]
+
+
+@pytest.mark.parametrize(
+    ("path", "probe"),
+    [
+        ("/", "option httpchk"),  # OPTIONS / HTTP/1.0
+        ("/health", "option httpchk /health"),
+        ("/health", "option httpchk GET /health"),
+        ("/health", "option httpchk HEAD /health"),
+        ("/health", "option httpchk HEAD /health HTTP/1.0"),
+    ],
+)
+def test_haproxy(path: str, probe: str, tmp_path: Path) -> None:
+    with (
+        serving(app, health_path=path, drain_delay=600.0) as served,
+        behind(HAPROXY, tmp_path, served.address[1], probe),
+    ):
+        wait_until((tmp_path / "stats").exists)
+        wait_until(lambda: told(tmp_path) == ("UP", "L7OK"), "HAProxy finds the server healthy")
+        served.call(served.worker.drain)
+        wait_until(lambda: told(tmp_path) == ("DOWN", "L7STS"), "HAProxy looks elsewhere")
