@@ -261,6 +261,8 @@ class ResponseWriter:
         start = self._start
         if start.connection or self._http10 or not self.keep_alive:
             framing += self._connection_line(start.connection)
+            if self._http10 and _is_buffered_stream(start.block):
+                framing += b"x-accel-buffering: no\r\n"
         if start.has_date or start.has_server:
             defaults = self._defaults.render_missing(
                 has_date=start.has_date, has_server=start.has_server
@@ -278,6 +280,12 @@ class ResponseWriter:
         elif self._http10:
             options.append(b"keep-alive")
         return b"connection: %s\r\n" % b", ".join(options) if options else b""
+
+
+def _is_buffered_stream(block: bytes) -> bool:
+    """Whether a response is a stream of events that nginx, which asks in HTTP/1.0, would hold."""
+    block = block.lower()
+    return b"\ncontent-type: text/event-stream" in block and b"\nx-accel-buffering: " not in block
 
 
 def render_early_hints(links: Iterable[bytes]) -> bytes:

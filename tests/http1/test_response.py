@@ -135,6 +135,27 @@ def test_a_failed_start_can_be_made_good() -> None:
     assert output == b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 
 
+STREAM = (b"Content-Type", b"Text/Event-Stream;charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("http10", "fields", "lines"),
+    [
+        (True, [STREAM], [b"x-accel-buffering: no"]),
+        (True, [(b"x", b"1"), STREAM], [b"x-accel-buffering: no"]),
+        (True, [STREAM, (b"X-Accel-Buffering", b"yes")], [b"X-Accel-Buffering: yes"]),
+        (True, [(b"content-type", b"text/plain")], []),
+        (True, [(b"x", b"content-type: text/event-stream")], []),
+        (True, [], []),
+        (False, [STREAM], []),
+    ],
+)
+def test_streams_of_events_to_http_1_0(http10: bool, fields: Any, lines: list[bytes]) -> None:
+    """nginx, which asks in HTTP/1.0 by default, would hold them back."""
+    output, _ = render(200, fields, [b"da", b"ta"], http10=http10)
+    assert [line for line in output.split(b"\r\n") if b"accel" in line.lower()] == lines
+
+
 # --- trailers, early hints, the server's own
 
 

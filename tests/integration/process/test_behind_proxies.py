@@ -1,4 +1,4 @@
-"""Uploads that are refused early, through proxies as they come, which are still sending them."""
+"""What clients see through proxies as they come: of early refusals, and of streams of events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ..rawclient import TIMEOUT
-from ..serving import read_body, respond, serving
+from ..serving import Gate, read_body, respond, serving
 from .proxies import APACHE, HAPROXY, NGINX, VARNISH, Proxy, behind
 
 UPLOADS = 25
@@ -22,6 +22,9 @@ UPLOADS = 25
 every_proxy = pytest.mark.parametrize(
     "proxy", [NGINX, HAPROXY, APACHE, VARNISH], ids=lambda proxy: proxy.program
 )
+
+
+# --- uploads that are refused before the proxy has sent them
 
 
 async def refuse(scope: Any, receive: Any, send: Any) -> None:
@@ -85,3 +88,27 @@ def test_early_refusals_of_uploads_that_take_their_time(proxy: Proxy, tmp_path: 
         ways = [(port, "/401"), (limited_port, "/")] * UPLOADS
         statuses = Counter(pool.map(lambda way: upload(*way, body, 4.0), ways))
     assert statuses == {401: UPLOADS, 413: UPLOADS}
+
+
+# --- streams
+
+
+@every_proxy
+def test_the_first_event_does_not_wait_for_the_second(proxy: Proxy, tmp_path: Path) -> None:
+    gate = Gate()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        fields = [(b"Content-Type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await gate.wait()
+        await send({"type": "http.response.body", "body": b"data: 2\n\n"})
+
+    with serving(stream) as served, behind(proxy, tmp_path, served.address[1]) as port:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+        with contextlib.closing(client):
+            client.request("GET", "/")
+            with client.getresponse() as response:
+                assert response.readline() == b"data: 1\n"
+                gate.open()
+                assert response.read() == b"\ndata: 2\n\n"
