@@ -64,6 +64,7 @@ class WebSocketSession:
         "_accepted",
         "_blocked",
         "_client",
+        "_closed_with",
         "_connection",
         "_denial",
         "_disconnect",
@@ -112,6 +113,7 @@ class WebSocketSession:
         # What receive() is to return, in order, and then for ever.
         self._queue: deque[Message] = deque(({"type": "websocket.connect"},))
         self._disconnect: Message | None = None
+        self._closed_with: tuple[int, str] | None = None  # code and reason of the application
         self._queued = 0  # octets (or characters) put into the queue since it was empty
         self._blocked = False  # it is full, and reading is paused
         self._max_queue = server_state.config.ws_max_queue
@@ -358,8 +360,13 @@ class WebSocketSession:
                 waiter.set_result(None)
 
     def _disconnected(self, code: int, reason: str = "") -> None:
-        """Tell the application how it ended, once it has read what came before."""
+        """Tell the application how it ended, once it has read what came before.
+
+        If it was the one that closed, it hears what it said itself, as with uvicorn.
+        """
         if self._disconnect is None:
+            if self._closed_with is not None:
+                code, reason = self._closed_with
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self._wake()
             self._begin_grace()
@@ -387,8 +394,10 @@ class WebSocketSession:
                 if connection.congested:
                     await connection.drained()
             elif kind == "websocket.close":
-                code, reason = message.get("code"), message.get("reason")
-                self._close(CloseCode.NORMAL if code is None else code, reason or "")
+                code, reason = message.get("code"), message.get("reason") or ""
+                code = CloseCode.NORMAL if code is None else code
+                self._close(code, reason)
+                self._closed_with = code, reason
                 self._queue.clear()
             else:
                 raise ASGIProtocolError(f"unexpected message {kind!r} for an open WebSocket")

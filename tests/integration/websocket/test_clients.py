@@ -182,7 +182,7 @@ def test_aiohttp(server: Supervisor, journal: Journal, compress: int) -> None:
             )
 
     asyncio.run(main())
-    assert journal.wait() == "1000 "  # as aiohttp answers any code
+    assert journal.wait() == "4002 your turn"  # though aiohttp answers 1000
 
 
 def test_aiohttp_closes_and_is_denied(server: Supervisor, journal: Journal) -> None:

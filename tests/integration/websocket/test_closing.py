@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -228,7 +229,8 @@ def test_code_and_reason_of_the_application(
     with serving(app) as served, WSClient(served.address) as client:
         client.open()
         client.expect_close(code, reason)
-        assert notes.wait(2) == [disconnect(1005 if code is None else code)] * 2
+        told = 1005 if code is None else code, message.get("reason") or ""
+        assert notes.wait(2) == [disconnect(*told)] * 2
         assert served.records.messages == []
 
 
@@ -321,7 +323,7 @@ def test_messages_that_cross_the_close_frame() -> None:
         assert client.read_close() == (4000, "enough")
         client.send(*[frame(TEXT, b"x" * 1000)] * 200, frame(PING, b"x"), close_frame(4000))
         client.assert_closed()
-        assert notes.wait() == [disconnect(4000)]
+        assert notes.wait() == [disconnect(4000, "enough")]
 
 
 @pytest.mark.parametrize(("target", "code"), [(b"/close", 4000), (b"/return", 1000)])
@@ -348,38 +350,47 @@ def test_close_while_reading_is_paused(target: bytes, code: int) -> None:
         assert target == b"/return" or notes.wait() == [disconnect(4000)]
 
 
-def test_client_that_does_not_answer_the_close_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subinterp_asgi.worker.asgi.websocket.CLOSE_TIMEOUT", 0.05)
+def answers(client: WSClient) -> None:
+    client.send(close_frame(1000, "see you"))
+
+
+def crosses(client: WSClient) -> None:
+    """It closed too, before it saw that the application had."""
+    client.send(close_frame(4002, "mine"))
+
+
+def breaks_the_protocol(client: WSClient) -> None:
+    client.send(b"\xff" * 10)
+
+
+def waits(client: WSClient) -> None:
+    """It answers nothing."""
+
+
+@pytest.mark.parametrize(
+    "end", [answers, crosses, breaks_the_protocol, waits, WSClient.half_close, WSClient.reset]
+)
+def test_who_closed_is_told_its_own_code_and_reason(
+    end: Callable[[WSClient], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the client says to it, if anything."""
+    if end is waits:
+        monkeypatch.setattr("subinterp_asgi.worker.asgi.websocket.CLOSE_TIMEOUT", 0.05)
     notes = Notes()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
-        await send({"type": "websocket.close"})
+        await send({"type": "websocket.close", "code": 4001, "reason": "enough"})
         notes(await receive())
 
     options = {"timeout_keep_alive": 0.1, "ws_ping_interval": None}
     with serving(app, **options) as served, WSClient(served.address) as client:
         client.open()
-        assert client.read_close() == (1000, "")
-        client.assert_closed()
-        assert notes.wait() == [disconnect(1006)]
-
-
-def test_client_that_closes_the_connection_only() -> None:
-    """Instead of answering the close frame; the application's code was not confirmed."""
-    notes = Notes()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await accept(receive, send)
-        await send({"type": "websocket.close"})
-        notes(await receive())
-
-    with serving(app) as served, WSClient(served.address) as client:
-        client.open()
-        assert client.read_close() == (1000, "")
-        client.half_close()
-        client.assert_closed()
-        assert notes.wait() == [disconnect(1006)]
+        assert client.read_close() == (4001, "enough")
+        end(client)
+        assert notes.wait() == [disconnect(4001, "enough")]
+        if end is not WSClient.reset:
+            client.assert_closed()
 
 
 # --- the protocol is broken
