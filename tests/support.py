@@ -34,6 +34,15 @@ def wait_until(condition: Callable[[], object], message: str = "", timeout: floa
         time.sleep(0.005)
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has an IPv6 loopback address."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 # --- HTTP
 
 
@@ -58,7 +67,8 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        abstract = self._path.startswith("@")
+        self.sock.connect(self._path.replace("@", "\0", 1) if abstract else self._path)
 
 
 def connect(url: str, timeout: float = 20.0) -> http.client.HTTPConnection:

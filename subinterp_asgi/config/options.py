@@ -60,7 +60,11 @@ class Config:
     """
 
     # --- where to listen
-    host: str = option("127.0.0.1", "Address to listen on.", text("a string"))
+    host: str = option(
+        "127.0.0.1",
+        "Address to listen on, or a name: all its addresses; localhost is 127.0.0.1 and ::1.",
+        text("a string"),
+    )
     port: int = option(
         8000, "TCP port; 0 lets the kernel choose one, the same for all workers.", integer(0, 65535)
     )
@@ -70,7 +74,9 @@ class Config:
         addresses,
     )
     uds: str | None = option(
-        None, "Path of a Unix socket to listen on instead of host and port.", text("a path")
+        None,
+        "Path of a Unix socket to listen on instead of host and port; '@NAME': an abstract one.",
+        text("a path"),
     )
     uds_permissions: int = option(
         0o660, "Mode of Unix sockets, set before they listen.", integer(0, 0o777)

@@ -148,6 +148,16 @@ def canonical_ip(text: str, *, v6: bool) -> str | None:
     return canonical if v6 or canonical == text else None
 
 
+def unix_path(name: str | bytes) -> str:
+    """Return the one form of a Unix socket's name: a path, or ``@`` and an abstract name (Linux).
+
+    Abstract names begin with NUL where the system tells them, as octets, and in code of other
+    origin, as text.
+    """
+    text = name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
+    return "@" + text[1:] if text.startswith("\0") else text
+
+
 def read_address(host: str, port: str | bytes | None, *, v6: bool) -> Address | None:
     """Return an address with a port given in digits, or else 0; ``None`` if either is not one."""
     canonical, number = canonical_ip(host, v6=v6), int(port or 0)

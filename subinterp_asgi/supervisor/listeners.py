@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 from ..config import Config
 from ..config.records import dataclass
+from ..config.trust import unix_path
 from ..errors import BindError, ConfigError
 from ..types import Address
 
@@ -39,6 +40,11 @@ class _Listener:
 # Elsewhere the option means something else, or that the last socket gets all.
 _PER_SLOT = sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
 _PORT_TRIES = 20
+_LOOPBACK = ("127.0.0.1", "::1")
+"""``localhost``, whatever a system's files say (RFC 6761 section 6.3): browsers try both."""
+
+type _Resolved = tuple[int, int, int, str, tuple[object, ...]]
+"""An item of what ``getaddrinfo()`` returns."""
 
 
 class Listeners:
@@ -192,53 +198,63 @@ class Listeners:
     def _open_tcp(self, host: str, port: int, name: str) -> None:
         """Open all addresses of a host, with the same port."""
         where = name if ":" in name.rpartition("]")[2] else f"{name}:{port}"
+        found: list[_Resolved] = []
         try:
-            found = socket.getaddrinfo(
-                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
+            for each in _LOOPBACK if host.lower() == "localhost" else (host,):
+                found += socket.getaddrinfo(
+                    each or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )
         except (socket.gaierror, UnicodeError) as exc:
             raise BindError(where, f"{host!r} is not the address of a host ({exc})") from None
-        failure: OSError | None = None
-        slot = 0 if _PER_SLOT else None
-        opened = 0
-        for family, kind, proto, _, address in dict.fromkeys(found):
-            if opened and not port:
-                # The port that the kernel chose for the first of the host's addresses.
-                port = self._listeners[-1].sock.getsockname()[1]
-            address = (address[0], port, *address[2:])
+        tries = 1 if port else _PORT_TRIES
+        while True:
             try:
-                self._listeners.append(self._bind_first(family, kind, proto, address, slot))
+                self._listeners += self._bind_all(list(dict.fromkeys(found)), port, where)
+                return
+            except BindError as exc:
+                # A port that is free for one address need not be so for the next, or for long.
+                tries -= 1
+                if exc.errno != errno.EADDRINUSE or not tries:
+                    raise
+
+    def _bind_all(self, found: list[_Resolved], port: int, where: str) -> list[_Listener]:
+        """Bind the addresses of a host that this system has, or none if one of them is taken."""
+        # "::" alone serves IPv4 too; beside an IPv4 address it must leave that to it.
+        only = any(x.sock.family == socket.AF_INET for x in self._listeners)
+        only = only or any(family == socket.AF_INET for family, *_ in found)
+        opened: list[_Listener] = []
+        absent: BindError | None = None
+        for family, kind, proto, _, (host, _, *more) in found:
+            try:
+                listener = self._bind_first(family, kind, proto, (host, port, *more), only=only)
             except OSError as exc:
-                if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise BindError(where, exc.strerror or str(exc), exc.errno) from None
-                failure = exc  # such as ::1 for localhost where there is no IPv6
-            else:
-                opened += 1
-        if not opened and failure is not None:
-            raise BindError(where, failure.strerror or str(failure), failure.errno) from None
+                which = f"{where} ({host})" if len(found) > 1 else where
+                failure = BindError(which, exc.strerror or str(exc), exc.errno)
+                if exc.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    absent = failure  # such as ::1 where there is no IPv6
+                    continue
+                for listener in opened:
+                    listener.sock.close()
+                raise failure from None
+            opened.append(listener)
+            port = listener.sock.getsockname()[1]  # which the kernel has chosen, if it was 0
+        if absent is not None and not opened:
+            raise absent
+        return opened
 
     def _bind_first(
-        self, family: int, kind: int, proto: int, address: tuple[object, ...], slot: int | None
+        self, family: int, kind: int, proto: int, address: tuple[object, ...], *, only: bool
     ) -> _Listener:
         """Bind the first socket of an address, if nobody else listens there.
 
         With ``SO_REUSEPORT`` set it would share the port with another server of the same user's.
         """
-        # "::" alone serves IPv4 too; beside an IPv4 address it must leave that to it.
-        only = any(x.sock.family == socket.AF_INET for x in self._listeners)
-        if slot is None:
+        if not _PER_SLOT:
             return self._listen(_bound(family, kind, proto, address, only=only), None)
-        tries = 1 if address[1] else _PORT_TRIES
-        while True:
-            with _bound(family, kind, proto, address, only=only) as probe:
-                found = probe.getsockname()
-            try:
-                sock = _bound(family, kind, proto, found, only=only, shared_port=True)
-                return self._listen(sock, slot)
-            except OSError:  # somebody was faster
-                tries -= 1
-                if not tries:
-                    raise
+        with _bound(family, kind, proto, address, only=only) as probe:
+            found = probe.getsockname()
+        sock = _bound(family, kind, proto, found, only=only, shared_port=True)
+        return self._listen(sock, 0)
 
     def _listen(self, sock: socket.socket, slot: int | None) -> _Listener:
         try:
@@ -250,6 +266,7 @@ class Listeners:
         return _Listener(sock, owned=True, was_blocking=True, slot=slot)
 
     def _open_unix(self, path: str) -> None:
+        path = unix_path(path)
         name = f"unix:{path}"
         if not path:
             raise ConfigError("bind", "unix: needs a path")
@@ -261,7 +278,7 @@ class Listeners:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         inode = None
         try:
-            sock.bind(b"\0" + path[1:].encode() if abstract else path)
+            sock.bind(b"\0" + path[1:].encode("utf-8", "surrogateescape") if abstract else path)
             if not abstract:
                 made = os.stat(path)
                 inode = (os.path.abspath(path), made.st_dev, made.st_ino)
@@ -341,11 +358,7 @@ def _another(sock: socket.socket) -> socket.socket:
 
 def _address(sock: socket.socket) -> Address:
     name = sock.getsockname()
-    if isinstance(name, tuple):
-        return (name[0], name[1])
-    if isinstance(name, bytes):
-        return ("@" + name[1:].decode("utf-8", "surrogateescape"), None)
-    return (name, None)
+    return (name[0], name[1]) if isinstance(name, tuple) else (unix_path(name), None)
 
 
 def _remove_stale(path: str) -> None:

@@ -12,7 +12,7 @@ import socket
 import sys
 from functools import partial
 
-from ...config.trust import TrustedProxies
+from ...config.trust import TrustedProxies, unix_path
 from ...control import handoff
 from ...types import TYPE_CHECKING
 from .connection import Connection
@@ -341,9 +341,7 @@ class Acceptor:
 
 def _own_address(name: Any, sock: socket.socket) -> Address:
     """An address of a socket, as ASGI has it."""
-    if sock.family == _AF_UNIX:
-        return (name if isinstance(name, str) else name.decode("utf-8", "surrogateescape"), None)
-    return (name[0], name[1])
+    return (unix_path(name), None) if sock.family == _AF_UNIX else (name[0], name[1])
 
 
 def _fixed_address(listener: socket.socket) -> Address | None:

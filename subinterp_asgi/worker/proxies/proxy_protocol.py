@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop
 
-from ...config.trust import read_address
+from ...config.trust import read_address, unix_path
 from ...errors import SubinterpASGIError
 from ...types import Address
 
@@ -193,9 +193,7 @@ def _read_v2_addresses(family: int, block: bytes) -> tuple[Address | None, Addre
 
 
 def _read_unix_path(field: bytes) -> Address | None:
-    """Read a path, or a name that is no file's, which begins with NUL and is written with ``@``."""
-    if field.startswith(b"\0"):
-        name = field.rstrip(b"\0").replace(b"\0", b"@", 1)
-    else:
-        name = field.partition(b"\0")[0]
-    return (name.decode("utf-8", "surrogateescape"), None) if name else None
+    """Read a path, which ends with NUL, or an abstract name, which begins with it."""
+    abstract = field.startswith(b"\0")
+    name = field.rstrip(b"\0") if abstract else field.partition(b"\0")[0]
+    return (unix_path(name), None) if name else None

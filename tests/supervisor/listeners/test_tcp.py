@@ -6,24 +6,17 @@ import errno
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from subinterp_asgi import Config
 from subinterp_asgi.errors import BindError, ConfigError
+from subinterp_asgi.supervisor import listeners as listeners_module
 from subinterp_asgi.supervisor.listeners import Listeners
+from tests.support import has_ipv6
 
 from .connecting import accepts, opened
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
 
@@ -134,6 +127,108 @@ def test_all_addresses_of_a_host_get_the_same_port() -> None:
     with opened(host="", port=0) as listeners:
         hosts = {host for host, _ in listeners.addresses}
         assert hosts == {"0.0.0.0", "::"}
+        assert len({port for _, port in listeners.addresses}) == 1
+        for _, port in listeners.addresses:
+            assert accepts(("127.0.0.1", port))
+            assert accepts(("::1", port))
+
+
+# --- localhost
+
+
+def loopback(listeners: Listeners) -> int:
+    """Check that both addresses are listened on, and nothing else; return their port."""
+    ((first, port), (second, same)) = listeners.addresses
+    assert (first, second) == ("127.0.0.1", "::1")
+    assert port is not None
+    assert port == same
+    assert all(accepts(address) for address in listeners.addresses)
+    return port
+
+
+@needs_ipv6
+@pytest.mark.parametrize("name", ["localhost", "LocalHost"])
+def test_localhost_is_both_loopback_addresses(name: str) -> None:
+    with opened(host=name, port=0) as listeners:
+        port = loopback(listeners)
+        assert listeners.url == f"http://127.0.0.1:{port}"
+        listeners.grow(3)
+        loopback(listeners)
+        families = [socket.AF_INET, socket.AF_INET6]
+        for slot in range(3):
+            duplicates = listeners.duplicate(slot)
+            assert [family for _, family in duplicates] == families
+            for fd, _ in duplicates:
+                os.close(fd)
+    with opened(bind=[f"{name}:{port}"]) as listeners:
+        assert loopback(listeners) == port
+
+
+@needs_ipv6
+def test_a_port_that_is_free_for_one_address_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With port 0 another is tried."""
+    taken: list[socket.socket] = []
+    bound = listeners_module._bound
+
+    def ports() -> list[int]:
+        return [sock.getsockname()[1] for sock in taken]
+
+    def bound_and_taken(family: int, *args: Any, **kwargs: Any) -> socket.socket:
+        sock = bound(family, *args, **kwargs)
+        port = sock.getsockname()[1]
+        if family == socket.AF_INET and len(taken) < 3 and port not in ports():
+            taken.append(socket.create_server(("::1", port), family=socket.AF_INET6))
+        return sock
+
+    monkeypatch.setattr(listeners_module, "_bound", bound_and_taken)
+    try:
+        with opened(host="localhost", port=0) as listeners:
+            assert loopback(listeners) not in ports()
+    finally:
+        for sock in taken:
+            sock.close()
+    assert len(taken) == 3
+
+
+@needs_ipv6
+def test_a_port_that_is_taken_for_one_address() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(BindError) as caught:
+            Listeners(Config(host="localhost", port=port))
+    assert caught.value.errno == errno.EADDRINUSE
+    assert caught.value.address == f"localhost:{port} (::1)"
+    assert not accepts(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+def test_localhost_without_ipv6(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound = listeners_module._bound
+
+    def without_ipv6(family: int, *args: Any, **kwargs: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(code, os.strerror(code))
+        return bound(family, *args, **kwargs)
+
+    monkeypatch.setattr(listeners_module, "_bound", without_ipv6)
+    with opened(host="localhost", port=0) as listeners:
+        ((host, port),) = listeners.addresses
+        assert host == "127.0.0.1"
+        assert accepts((host, port))
+
+
+@needs_ipv6
+@pytest.mark.parametrize("hosts", [["0.0.0.0", "::"], ["::", "0.0.0.0"]])
+def test_a_name_of_all_addresses(hosts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whatever order they are resolved."""
+    getaddrinfo = socket.getaddrinfo
+
+    def resolve(host: str, *args: Any, **kwargs: Any) -> list[Any]:
+        return [found for each in hosts for found in getaddrinfo(each, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with opened(host="everywhere", port=0) as listeners:
+        assert [host for host, _ in listeners.addresses] == hosts
         assert len({port for _, port in listeners.addresses}) == 1
         for _, port in listeners.addresses:
             assert accepts(("127.0.0.1", port))

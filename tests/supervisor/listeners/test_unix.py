@@ -156,9 +156,23 @@ def test_nothing_is_left_if_listening_fails(
     assert not path.exists()
 
 
-def test_an_abstract_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["@", "\0"])
+def test_an_abstract_name(first: str, tmp_path: Path) -> None:
+    """However it is written, it is told in one way."""
     name = f"@{tmp_path}/abstract"
-    with opened(uds=name) as listeners:
-        assert listeners.addresses == ((name, None),)
-        assert accepts((name, None))
-    assert not accepts((name, None))
+    for option in ({"uds": first + name[1:]}, {"bind": [f"unix:{first}{name[1:]}"]}):
+        with opened(**option) as listeners:
+            assert listeners.addresses == ((name, None),)
+            assert listeners.url == "http+unix://" + name.replace("@", "%40").replace("/", "%2F")
+            assert accepts((name, None))
+            with pytest.raises(BindError) as caught:
+                Listeners(Config(uds=first + name[1:]))
+            assert caught.value.address == f"unix:{name}"
+        assert not accepts((name, None))
+
+
+def test_an_abstract_socket_handed_in(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as given:
+        given.bind(f"\0{tmp_path}/abstract")
+        with opened([given]) as listeners:
+            assert listeners.addresses == ((f"@{tmp_path}/abstract", None),)
