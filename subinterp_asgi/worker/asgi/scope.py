@@ -38,6 +38,8 @@ def make_scope(
     spec_version = HTTP_SPEC_VERSION if kind == "http" else WEBSOCKET_SPEC_VERSION
     client, server, headers = connection.client, connection.server, list(request.items)
     if request.fields.forwarded and server_state.proxies is not None:
+        if client is None and server_state.unix_unheard:
+            server_state.tell_of_unix_peer(connection.server, headers)
         client, server, scheme, host = server_state.proxies.apply(headers, client, server, scheme)
         if host is not None:
             headers = [(b"host", host), *(field for field in headers if field[0] != b"host")]

@@ -18,7 +18,7 @@ from ...control.counters import Counters
 from ...errors import WorkerInterrupted
 from ...http1.heads import HeadParser, Limits, Request
 from ...http1.response import DefaultFields
-from ...types import TYPE_CHECKING, Address, ASGIApp
+from ...types import TYPE_CHECKING, Address, ASGIApp, Fields
 from ..proxies.headers import ProxyHeaders
 from . import extensions
 
@@ -61,6 +61,7 @@ class ServerState:
         endpoints: What is answered without the application, or ``None``.
         leaving: Load balancers shall look elsewhere: the worker will drain, or does.
         draining: The worker is ending; no connection is kept alive.
+        unix_unheard: Peers on Unix sockets are not believed, which has not been logged yet.
         unattended: Requests in flight whose client is gone, or may be.
         going_away: The close code that tells the peers of WebSockets why: 1001, or 1012 if another
             worker takes this one's place (RFC 6455 section 7.4.1 and its registry).
@@ -91,6 +92,7 @@ class ServerState:
         "state",
         "timed",
         "unattended",
+        "unix_unheard",
     )
 
     def __init__(
@@ -123,6 +125,9 @@ class ServerState:
                 header=config.forwarded_header,
                 host=config.forwarded_host,
             )
+        self.unix_unheard = not (
+            config.proxy_protocol or self.proxies is None or self.proxies.believes(None)
+        )
         self.scheme = "https" if config.tls else "http"
         self.leaving = False
         self.draining = False
@@ -164,6 +169,20 @@ class ServerState:
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._on_task_end()
+
+    def tell_of_unix_peer(self, server: Address | None, headers: Fields) -> None:
+        """Say once that a proxy on a Unix socket is not believed, if it says anything."""
+        names = () if self.proxies is None else self.proxies.names
+        said = next((name for name, _ in headers if name in names), None)
+        if said is not None:
+            self.unix_unheard = False
+            logger.warning(
+                "a peer on the Unix socket %s sends %s and is not believed, so that clients have "
+                "no address: if it is a proxy that sets the field itself, add 'unix' to "
+                "forwarded_allow_ips; else turn proxy_headers off",
+                None if server is None else server[0],
+                said.decode("ascii"),
+            )
 
     def request_started(self) -> None:
         """Count a request; called when its head is complete."""

@@ -87,6 +87,7 @@ class Acceptor:
         self._config = config
         self._open_session = open_session
         self._trusted = TrustedProxies(config.forwarded_allow_ips)
+        self._told: set[str] = set()
         self._accepting = False
         self._draining = False
         self._pausing: asyncio.TimerHandle | None = None
@@ -265,8 +266,13 @@ class Acceptor:
         """First stage, by option: who the client is, said by the proxy that connected."""
         from .proxy_handshake import ProxyHandshake
 
-        if not self._trusted.trusts(client[0] if client is not None else None):
-            logger.debug("%s may not send a PROXY protocol header: closed", client)
+        peer = "a peer on a Unix socket" if client is None else client[0]
+        if not self._trusted.trusts(None if client is None else client[0]):
+            self._tell_of_proxy(
+                "connections from %s are closed, for it may send no PROXY protocol header: if it "
+                "is a proxy of yours, add it (or 'unix') to forwarded_allow_ips",
+                peer,
+            )
             sock.close()
             return
         self._open(
@@ -278,9 +284,20 @@ class Acceptor:
                 client=client,
                 server=server,
                 on_open=self._secure,
+                on_refusal=lambda exc: self._tell_of_proxy(
+                    "a connection from %s is closed, for it sent no PROXY protocol header (%s): "
+                    "have that proxy send one, or turn proxy_protocol off",
+                    peer,
+                    exc,
+                ),
             ),
             sock,
         )
+
+    def _tell_of_proxy(self, text: str, *details: object) -> None:
+        """Log why a proxy is not served: each kind once aloud, for its clients hear nothing."""
+        logger.log(logging.DEBUG if text in self._told else logging.WARNING, text, *details)
+        self._told.add(text)
 
     def _secure(self, sock: socket.socket, client: Address | None, server: Address | None) -> None:
         """Second stage: TLS, if it is on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 
 from ...types import TYPE_CHECKING
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from .connection import ConnectionRegistry
     from .poller import Poller
 
-logger = logging.getLogger("subinterp_asgi.error")
-
 _PEEK_SIZE = 4096
 
 
@@ -29,9 +26,10 @@ class ProxyHandshake(Handshake):
         client: Address of the proxy, for connections that are its own.
         server: Address that it connected to, likewise.
         on_open: Called with the socket, the client's address and the one it connected to.
+        on_refusal: Called with the reason if what comes is no header.
     """
 
-    __slots__ = ("_client", "_on_open", "_parser", "_server")
+    __slots__ = ("_client", "_on_open", "_on_refusal", "_parser", "_server")
 
     def __init__(
         self,
@@ -43,10 +41,12 @@ class ProxyHandshake(Handshake):
         client: Address | None,
         server: Address | None,
         on_open: Callable[[socket.socket, Address | None, Address | None], None],
+        on_refusal: Callable[[ProxyProtocolError], None],
     ) -> None:
         self._client = client
         self._server = server
         self._on_open = on_open
+        self._on_refusal = on_refusal
         self._parser = ProxyProtocolParser()
         super().__init__(sock, poller, registry, timeout=timeout)
 
@@ -57,7 +57,8 @@ class ProxyHandshake(Handshake):
         except BlockingIOError:
             return
         except (OSError, ProxyProtocolError) as exc:
-            logger.debug("no PROXY protocol header: %s", exc)
+            if isinstance(exc, ProxyProtocolError):
+                self._on_refusal(exc)
             self.abort()
             return
         if not data:

@@ -40,6 +40,9 @@ class ProxyHeaders:
         header: ``"x-forwarded"``: ``X-Forwarded-For`` and ``-Proto``; ``"forwarded"``: RFC 7239.
         host: Believe the host and port too: ``X-Forwarded-Host`` and ``-Port``, or ``host=``. Only
             for proxies that always set them, or remove what clients send.
+
+    Attributes:
+        names: The fields that are read, from peers that are believed.
     """
 
     def __init__(
@@ -56,12 +59,12 @@ class ProxyHeaders:
             from .forwarded import elements_from_end  # which nobody else pays for
 
             self._elements = elements_from_end
-            self._names = frozenset((b"forwarded",))
+            self.names = frozenset((b"forwarded",))
             self._read = self._forwarded
         else:
             names = (b"x-forwarded-for", b"x-forwarded-proto")
             more = (b"x-forwarded-host", b"x-forwarded-port") if host else ()
-            self._names = frozenset((*names, *more))
+            self.names = frozenset((*names, *more))
             self._read = self._x_forwarded
 
     def believes(self, client: Address | None) -> bool:
@@ -86,7 +89,7 @@ class ProxyHeaders:
                 pair.
         """
         if self._trusts(None if client is None else client[0]):
-            names = self._names
+            names = self.names
             fields = [field for field in headers if field[0] in names]
             if fields:
                 client, scheme, host, port = self._read(fields, client, scheme)

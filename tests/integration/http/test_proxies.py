@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,9 @@ import pytest
 import trustme
 
 from subinterp_asgi import Supervisor
+
+from ..rawclient import RawClient
+from ..serving import Served, serving
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: original\r\nConnection: close\r\n\r\n"
 
@@ -147,6 +151,87 @@ def test_a_header_of_somebody_untrusted_is_not_read() -> None:
 def test_a_header_that_does_not_come_is_waited_for_no_longer_than_the_timeout() -> None:
     with serve(proxy_protocol=True, timeout_tls_handshake=0.2) as server:
         assert exchange(server, V1[:10]) == b""
+
+
+# --- proxies that are not served, or not believed, and get no word of it
+
+
+def refused(served: Served) -> str:
+    """Connect twice without a header, and return the one line that was logged of that."""
+    for _ in range(2):
+        with served.connect() as client:
+            client.try_send(REQUEST)
+            client.wait_for_end()
+            assert client.buffer == b""
+    (line,) = served.records.messages
+    return line
+
+
+def test_a_proxy_that_sends_no_header_is_named_once() -> None:
+    with serving(tell, proxy_protocol=True) as served:
+        line = refused(served)
+        assert line.startswith("a connection from 127.0.0.1 is closed")
+        assert "have that proxy send one, or turn proxy_protocol off" in line
+        with served.connect() as client:  # which only leaves, as probes do
+            client.half_close()
+            client.assert_closed()
+        assert served.records.messages == [line]
+
+
+def test_a_peer_that_may_send_no_header_is_named_once() -> None:
+    with serving(tell, proxy_protocol=True, forwarded_allow_ips="192.0.2.1") as served:
+        line = refused(served)
+        assert line.startswith("connections from 127.0.0.1 are closed")
+        assert "forwarded_allow_ips" in line
+
+
+def test_each_kind_is_told_of(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with serving(tell, proxy_protocol=True, family=socket.AF_UNIX, path=path) as served:
+        assert "a peer on a Unix socket are closed" in refused(served)
+    options = {"forwarded_allow_ips": "unix", "proxy_protocol": True}
+    with serving(tell, **options, family=socket.AF_UNIX, path=path + "2") as served:
+        assert "a peer on a Unix socket is closed" in refused(served)
+
+
+FOR = b"X-Forwarded-For: 203.0.113.7"
+ELEMENT = b"Forwarded: for=203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    ("options", "fields", "said"),
+    [
+        ({}, [FOR], "x-forwarded-for"),
+        ({}, [b"X-Forwarded-Proto: https", FOR], "x-forwarded-proto"),
+        ({"forwarded_header": "forwarded"}, [FOR, ELEMENT], "forwarded"),
+        ({"forwarded_allow_ips": "*"}, [FOR], None),
+        ({"forwarded_allow_ips": "unix"}, [FOR], None),
+        ({"proxy_headers": False}, [FOR], None),
+        ({}, [ELEMENT], None),
+        ({}, [], None),
+    ],
+)
+def test_a_proxy_on_a_unix_socket_that_is_not_believed_is_named_once(
+    options: dict[str, Any], fields: list[bytes], said: str | None, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "socket")
+    with serving(tell, **options, family=socket.AF_UNIX, path=path) as served:
+        for _ in range(2):
+            with RawClient(path) as client:
+                assert client.get(b"/").status == client.get(b"/", *fields).status == 200
+        if said is None:
+            assert served.records.messages == []
+        else:
+            (line,) = served.records.messages
+            assert f"{path} sends {said} and is not believed" in line
+            assert "add 'unix' to forwarded_allow_ips" in line
+
+
+def test_of_tcp_peers_nothing_is_said() -> None:
+    """Anybody can send such fields."""
+    with serving(tell, forwarded_allow_ips="192.0.2.1") as served, served.connect() as client:
+        assert client.get(b"/", FOR, ELEMENT).status == 200
+        assert served.records.messages == []
 
 
 def test_proxy_protocol_before_tls(tmp_path: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -88,6 +89,40 @@ def test_early_refusals_of_uploads_that_take_their_time(proxy: Proxy, tmp_path: 
         ways = [(port, "/401"), (limited_port, "/")] * UPLOADS
         statuses = Counter(pool.map(lambda way: upload(*way, body, 4.0), ways))
     assert statuses == {401: UPLOADS, 413: UPLOADS}
+
+
+# --- what the log says of proxies that are set up wrong
+
+
+def status(port: int) -> int:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    with contextlib.closing(client):
+        client.request("GET", "/401")
+        with client.getresponse() as response:
+            response.read()
+            return response.status
+
+
+@pytest.mark.parametrize("sends", [True, False])
+def test_the_proxy_protocol(sends: bool, tmp_path: Path) -> None:
+    with serving(refuse, proxy_protocol=True) as served:
+        target = f"127.0.0.1:{served.address[1]} {'send-proxy-v2' if sends else ''}"
+        with behind(HAPROXY, tmp_path, target) as port:
+            assert {status(port) for _ in range(3)} == {401 if sends else 502}
+            found = [line for line in served.records.messages if "sent no PROXY" in line]
+            assert len(found) == (not sends)
+
+
+@pytest.mark.parametrize("believed", [True, False])
+def test_a_unix_socket(believed: bool, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    options = {"forwarded_allow_ips": "unix"} if believed else {}
+    with serving(refuse, family=socket.AF_UNIX, path=path, **options) as served:
+        sets = "proxy_set_header X-Forwarded-For $remote_addr;"
+        with behind(NGINX, tmp_path, f"unix:{path}", sets) as port:
+            assert {status(port) for _ in range(3)} == {401}
+            found = [line for line in served.records.messages if "not believed" in line]
+            assert len(found) == (not believed)
 
 
 # --- streams
