@@ -42,10 +42,11 @@ class Endpoints:
             return self._otherwise
         if request.method not in _METHODS:
             return _text(405, b"Method Not Allowed\n", _ALLOW)
-        status, fields, body = make()
+        reply = make()
         if request.method == "OPTIONS":
-            fields = [*fields, _ALLOW]
-        return status, fields, body
+            status, fields, body = reply
+            return status, [*fields, _ALLOW], body
+        return reply
 
 
 def endpoints_beside_app(

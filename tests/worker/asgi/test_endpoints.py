@@ -36,12 +36,18 @@ def test_other_paths_are_not(target: str, otherwise: Reply | None) -> None:
     assert Endpoints({"/page": lambda: FOUND}, otherwise).find(request(target)) is otherwise
 
 
-@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS", "PROPFIND", "get"])
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PROPFIND", "get"])
 def test_pages_can_only_be_read(method: str) -> None:
     page = Endpoints({"/page": lambda: FOUND}, otherwise=None).find(request("/page", method))
     assert page is not None
     assert page[0] == 405
-    assert (b"allow", b"GET, HEAD") in page[1]
+    assert (b"allow", b"GET, HEAD, OPTIONS") in page[1]
+
+
+def test_options_is_answered_alike() -> None:
+    """As load balancers probe with it, who look at the status."""
+    page = Endpoints({"/page": lambda: FOUND}, otherwise=None).find(request("/page", "OPTIONS"))
+    assert page == (200, [(b"allow", b"GET, HEAD, OPTIONS")], b"found")
 
 
 def test_each_page_is_made_anew() -> None:
