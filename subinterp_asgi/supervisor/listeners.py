@@ -209,7 +209,7 @@ class Listeners:
         tries = 1 if port else _PORT_TRIES
         while True:
             try:
-                self._listeners += self._bind_all(list(dict.fromkeys(found)), port, where)
+                self._bind_all(list(dict.fromkeys(found)), port, where)
                 return
             except BindError as exc:
                 # A port that is free for one address need not be so for the next, or for long.
@@ -217,12 +217,12 @@ class Listeners:
                 if exc.errno != errno.EADDRINUSE or not tries:
                     raise
 
-    def _bind_all(self, found: list[_Resolved], port: int, where: str) -> list[_Listener]:
+    def _bind_all(self, found: list[_Resolved], port: int, where: str) -> None:
         """Bind the addresses of a host that this system has, or none if one of them is taken."""
         # "::" alone serves IPv4 too; beside an IPv4 address it must leave that to it.
         only = any(x.sock.family == socket.AF_INET for x in self._listeners)
         only = only or any(family == socket.AF_INET for family, *_ in found)
-        opened: list[_Listener] = []
+        before = len(self._listeners)
         absent: BindError | None = None
         for family, kind, proto, _, (host, _, *more) in found:
             try:
@@ -233,14 +233,13 @@ class Listeners:
                 if exc.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     absent = failure  # such as ::1 where there is no IPv6
                     continue
-                for listener in opened:
-                    listener.sock.close()
+                while len(self._listeners) > before:
+                    self._listeners.pop().sock.close()
                 raise failure from None
-            opened.append(listener)
+            self._listeners.append(listener)
             port = listener.sock.getsockname()[1]  # which the kernel has chosen, if it was 0
-        if absent is not None and not opened:
+        if absent is not None and len(self._listeners) == before:
             raise absent
-        return opened
 
     def _bind_first(
         self, family: int, kind: int, proto: int, address: tuple[object, ...], *, only: bool

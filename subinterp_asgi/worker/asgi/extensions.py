@@ -54,6 +54,7 @@ ADVERTISED: dict[str, dict[str, object]] = {
     "http.response.pathsend": {},
     "http.response.zerocopysend": {},
 }
+"""What each scope says, by the type of the message, which is taken only if it is said."""
 EARLY_HINT = "http.response.early_hint"
 """Advertised by option, since proxies and clients that know no 103 take it for the response."""
 
