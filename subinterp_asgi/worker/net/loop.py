@@ -1,9 +1,11 @@
 """A worker's event loop: asyncio's, with a selector of our own.
 
-The selector does three things at the one place where a loop waits. It shows on the scoreboard that
+The selector does four things at the one place where a loop waits. It shows on the scoreboard that
 the loop is alive; it brings the counters there up to date; and where there is epoll, it hands the
 events of connections to these directly. On their way through asyncio they would pay for a key, a
-handle and a context each, or (in an epoll of their own) for a second system call.
+handle and a context each, or (in an epoll of their own) for a second system call. And it knows
+whether the loop sleeps: other threads, which return each result of a thread pool by
+``call_soon_threadsafe()``, need not wake one that is awake.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ if sys.platform == "linux":
     from .poller import EpollPoller, EpollRegistry
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
     from typing import Any
 
     from ...control.counters import Counters
     from .poller import Poller
 
+_HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 _BATCH = 256  # events taken at once; the loop's callbacks get their turn in between
 
 
@@ -55,6 +59,11 @@ class ServerLoop(asyncio.SelectorEventLoop):
             selector = HeartbeatSelector(counters)
             self.poller = LoopPoller(self)
         super().__init__(selector)
+        if sys.platform == "linux" and isinstance(selector, EpollSelector):
+            loop: Any = self  # (type checkers are not told of asyncio's own parts)
+            selector.wake_for(loop._ready)
+            if _HAS_GIL:
+                loop._write_to_self = selector.wake  # asyncio: a write and two reads of sockets
 
 
 def make_poller(loop: asyncio.AbstractEventLoop) -> Poller:
@@ -120,6 +129,24 @@ if sys.platform == "linux":
             # the same one, by another name
             self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
             self.poller = SelectorPoller(self._epoll)
+            self._ready: Sized = ()
+            self._sleeping = False
+            # Edge-triggered: each write is an event, so that nobody has to read it away.
+            self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._epoll.register(self._alarm, select.EPOLLIN | select.EPOLLET)
+
+        def wake_for(self, ready: Sized) -> None:
+            """Let ``wake()`` wake the loop, which has something to do when ``ready`` has items."""
+            self._ready = ready
+
+        def wake(self) -> None:
+            """Wake the loop if it sleeps; from any thread, once there is something in ``ready``.
+
+            With a GIL, either this sees that it sleeps, or the loop sees what it has to do.
+            """
+            if self._sleeping:
+                self._sleeping = False
+                os.eventfd_write(self._alarm, 1)
 
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             if timeout is None:
@@ -130,8 +157,13 @@ if sys.platform == "linux":
                 timeout = 0
             self._heart.rest()
             try:
+                if timeout:
+                    self._sleeping = True
+                    if self._ready:  # since the loop has looked
+                        timeout = 0
                 events = self._epoll.poll(timeout, _BATCH)
             finally:
+                self._sleeping = False
                 self._heart.beat()
             ready = []
             handlers = self.poller.handlers
@@ -149,7 +181,9 @@ if sys.platform == "linux":
             return ready
 
         def close(self) -> None:
+            self._sleeping = False
             self._epoll.close()
+            os.close(self._alarm)
             super().close()
 
     class SelectorPoller(EpollRegistry):

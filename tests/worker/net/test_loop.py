@@ -6,8 +6,10 @@ import asyncio
 import os
 import selectors
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -111,6 +113,40 @@ def test_threads_wake_it_up(loop: ServerLoop) -> None:
         return await asyncio.to_thread(lambda: 17)
 
     assert loop.run_until_complete(ask()) == 17
+
+
+@pytest.mark.parametrize("clients", [1, 2, 20])
+def test_no_thread_is_left_unheard(loop: ServerLoop, clients: int) -> None:
+    """The loop is woken only if it sleeps: the moments about its falling asleep are tried."""
+
+    async def hop(pool: ThreadPoolExecutor) -> None:
+        for _ in range(6_000 // clients):
+            assert await asyncio.wait_for(loop.run_in_executor(pool, int), 20) == 0
+
+    async def all_hop() -> None:
+        with ThreadPoolExecutor(4) as pool:
+            await asyncio.gather(*(hop(pool) for _ in range(clients)))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        loop.run_until_complete(all_hop())
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio wakes it")
+def test_a_loop_that_is_awake_is_not_woken(
+    counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[int] = []
+    monkeypatch.setattr(loop_module.os, "eventfd_write", lambda fd, value: woken.append(value))
+    loop = ServerLoop(counters)
+    loop.call_soon(lambda: [loop.call_soon_threadsafe(int) for _ in range(5)])
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert woken == []
 
 
 def test_a_poller_beside_it(loop: ServerLoop) -> None:
