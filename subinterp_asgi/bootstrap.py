@@ -16,7 +16,7 @@ from inspect import signature
 from types import ModuleType
 
 from .config import Config
-from .control import scoreboard
+from .control import output, scoreboard
 from .control.counters import Counters
 from .control.launch import Runtime
 from .control.wakeup import Channel, Wakeup
@@ -82,8 +82,10 @@ def bootstrap(
         metrics_listeners.extend(runtime.metrics_listeners)
         ctrl_queue = _with_wakeup(ctrl_queue, runtime.command_wakeup)
         status_queue = _with_wakeup(status_queue, runtime.status_wakeup)
+        output.go_without(runtime.missing)
+        output.unblock_stderr()
         config = Config.from_json(config_text)
-        counters = Counters(*scoreboard.attached())
+        counters = output.stderr.counters = Counters(*scoreboard.attached())
         log_forwarder = _forward_logs(runtime.log_fd, config, counters)
         _ignore_fork_callbacks()
         if config.daemon_threads == "demote":
@@ -108,6 +110,7 @@ def bootstrap(
         _close_all(listeners, metrics_listeners)
         if log_forwarder is not None:
             log_forwarder.end()
+        output.stderr.end()
         from .worker.interpreter import closing  # not before it is needed
 
         closing.let_go()

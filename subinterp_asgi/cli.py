@@ -19,6 +19,7 @@ from time import monotonic, perf_counter
 
 from . import __version__
 from .config import Config
+from .control import output
 from .errors import BindError, ConfigError, ShutdownIncompleteError, SubinterpASGIError
 from .supervisor import exit_guard, kept
 from .supervisor.supervisor import Supervisor
@@ -40,6 +41,15 @@ process that leads it may both be sent one."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or one of the constants of this module."""
+    output.fill_missing()
+    output.unblock_stderr()
+    try:
+        return _run(argv)
+    finally:
+        output.flush_at_end()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _make_parser()
     arguments = vars(parser.parse_args(argv))
     app, app_dir = arguments.pop("app"), arguments.pop("app_dir")
@@ -62,6 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         access_log.configure_interpreter(server.config)
     with _Inbox() as inbox:
         return _Command(server, inbox).run()
+
+
+class _NoThread(SubinterpASGIError, RuntimeError):
+    """There is no thread to be had."""
 
 
 class _Inbox:
@@ -112,6 +126,10 @@ class _Command:
         self._stopping_since: float | None = None
         self._changing = True  # a thread starts, reloads or scales
         self._changes: list[str] = []  # what is to be done after that
+        self._calls: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._callers = 0
 
     def run(self) -> int:
         names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU")
@@ -128,8 +146,19 @@ class _Command:
 
     def _call(self, event: str, function: Callable[[], object]) -> None:
         """Call in a thread, so that this one stays free for signals; its outcome is an event."""
+        self._calls.put((event, function))
 
-        def call() -> None:
+    def _add_caller(self) -> None:
+        thread = threading.Thread(target=self._run_calls, name="asgi-call", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            raise _NoThread(str(exc)) from None
+        self._callers += 1
+
+    def _run_calls(self) -> None:
+        while (call := self._calls.get()) is not None:
+            event, function = call
             try:
                 function()
             except BaseException as exc:
@@ -137,16 +166,25 @@ class _Command:
             else:
                 self._inbox.put(event, None)
 
-        threading.Thread(target=call, name=f"asgi-{event}", daemon=True).start()
-
     def _serve(self) -> int:
         """Do what is to be done on each event, until one of them ends the process."""
-        self._call("started", self._server.start)
-        status: int | None = None
-        while status is None:
-            event, outcome = self._inbox.get()
-            status = getattr(self, f"_on_{event}")(outcome)
-        return status
+        try:
+            # One waits for the end, one changes something, and one stops. Beforehand, for when a
+            # signal comes there may be none to be had.
+            for _ in range(3):
+                self._add_caller()
+            self._call("started", self._server.start)
+            status: int | None = None
+            while status is None:
+                event, outcome = self._inbox.get()
+                status = getattr(self, f"_on_{event}")(outcome)
+            return status
+        except _NoThread as exc:
+            _say_error(exc)
+            return EXIT_STARTUP
+        finally:
+            for _ in range(self._callers):
+                self._calls.put(None)
 
     # What follows on an event. Its outcome is a signal's name, or the exception that a call raised;
     # a status that is returned is the process'.
@@ -197,6 +235,8 @@ class _Command:
             self._call("stopped", self._server.stop)
         elif monotonic() - self._stopping_since > _SAME_SIGNAL:
             _say(f"{name}: breaking off what is in flight")
+            with contextlib.suppress(_NoThread):  # or else once one of the others is free
+                self._add_caller()
             self._call("forced", lambda: self._server.stop(0))
 
     def _exit(self, status: int) -> int:
@@ -247,7 +287,7 @@ class _Command:
 
 def _say(line: str) -> None:
     # In one piece, even if not buffered, so that it does not mix with what workers write.
-    print(f"{line}\n", end="", file=sys.stderr, flush=True)
+    output.say(f"{line}\n")
 
 
 def _say_error(exc: BaseException) -> None:

@@ -41,6 +41,7 @@ class Runtime:
         request_limit: Number of requests from which on the worker says that it is exhausted.
         spare: Import the application and wait for the command to serve.
         watchdog: Numbers of a ``WatchdogLine``, borrowed, or ``None`` to have no watchdog.
+        missing: Names of standard streams that the process was started without.
         log_fd: Pipe to which log records are forwarded (see ``log_receiver``), borrowed.
         start_delay: Seconds to wait before it serves; for tests (see ``testing.faults``).
         start_failure: What to fail with instead of serving, or ``None``; for tests.
@@ -54,6 +55,7 @@ class Runtime:
     request_limit: int | None = None
     spare: bool = False
     watchdog: tuple[int, int] | None = None
+    missing: tuple[str, ...] = ()
     log_fd: int | None = None
     start_delay: float = 0.0
     start_failure: str | None = None
@@ -75,6 +77,7 @@ class Runtime:
         _rename(runtime)
         for name in ("listeners", "metrics_listeners"):
             runtime[name] = tuple((fd, family) for fd, family in runtime[name])
+        runtime["missing"] = tuple(runtime.get("missing", ()))
         for name in ("command_wakeup", "status_wakeup", "watchdog"):
             runtime[name] = runtime[name] and tuple(runtime[name])
         return json.dumps(values), cls(**runtime)

@@ -9,7 +9,10 @@ from collections.abc import Callable
 
 
 async def in_thread(function: Callable[[], None]) -> None:
-    """Call a blocking function in a thread that, unlike an executor's, is gone afterwards."""
+    """Call a blocking function in a thread that, unlike an executor's, is gone afterwards.
+
+    If no thread can be had it blocks the loop, which is better than not to stop.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
@@ -27,7 +30,11 @@ async def in_thread(function: Callable[[], None]) -> None:
             loop.call_soon_threadsafe(finish, outcome)
 
     thread = threading.Thread(target=call, name="asgi-supervisor-call")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # there is none to be had
+        function()
+        return
     try:
         await done
     finally:

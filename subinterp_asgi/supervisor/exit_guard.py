@@ -11,9 +11,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import sys
 import warnings
 
+from ..control import output
 from ..types import TYPE_CHECKING
 from . import kept
 
@@ -70,18 +70,15 @@ def _stop_all() -> None:
         with contextlib.suppress(BaseException):
             supervisor.stop(EXIT_GRACE)
     if any(supervisor.has_running_workers for supervisor in _watched) or kept.any_left():
-        with contextlib.suppress(Exception):
-            sys.stderr.write(
-                "subinterp_asgi: workers can't be stopped; the process ends without finalization\n"
-            )
+        output.say(
+            "subinterp_asgi: workers can't be stopped; the process ends without finalization\n"
+        )
         end_process(EXIT_STATUS)
 
 
 def end_process(status: int) -> NoReturn:
     """End the process at once, without the finalization that running interpreters don't survive."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
+    output.flush_at_end()
     os._exit(status)
 
 

@@ -6,6 +6,7 @@ soon as their threads have ended.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -44,8 +45,10 @@ def keep(kept: Kept) -> None:
     with _lock:
         _all.append(kept)
         if _closer is None:
-            _closer = threading.Thread(target=_close_later, name="asgi-kept", daemon=True)
-            _closer.start()
+            closer = threading.Thread(target=_close_later, name="asgi-kept", daemon=True)
+            with contextlib.suppress(RuntimeError):  # none can be had: it stays, till the next one
+                closer.start()
+                _closer = closer
 
 
 def any_left() -> bool:

@@ -114,6 +114,7 @@ class Supervisor:
         self._generations = Generations(self._hub.emit)
         self._stop_requested = False
         self._busy: threading.Thread | None = None  # it is in start(), or ends the workers
+        self._end_is_due = False  # but there was no thread to be had for that
         self._rolling: threading.Thread | None = None  # it reloads or scales
         self._shutdown = Shutdown(self.config, self._changed, self._handles)
         self._incomplete: tuple[str, ...] = ()
@@ -195,13 +196,15 @@ class Supervisor:
 
         Raises:
             BindError: An address could not be bound.
-            StartupError: A worker could not start; its own traceback is in the message.
+            StartupError: A worker could not start; its own traceback is in the message. Or there
+                is no thread to be had.
             StateError: The supervisor was started before.
         """
         with self._changed:
             if self._state is not SupervisorState.NEW:
                 raise StateError(f"can't start: the supervisor is {self._state.value}")
-            self._hub.start()
+            with _threads_needed():
+                self._hub.start()
             self._busy = threading.current_thread()
             self._enter(SupervisorState.STARTING)
         try:
@@ -253,7 +256,8 @@ class Supervisor:
             self._reconciler.begin(rollout)
             self._wakeup.set()
             monitor = threading.Thread(target=self._keep, name="asgi-supervisor", daemon=True)
-            monitor.start()
+            with _threads_needed():
+                monitor.start()
             self._monitor = monitor
         return rollout
 
@@ -294,6 +298,9 @@ class Supervisor:
                     else:
                         next_look = reconciler.step(ready)
                         self._generations.end_all_but({h.generation for h in self._handles()})
+                    if self._nobody_ends:
+                        self._end_apart()
+                        next_look = min(next_look, monotonic() + _AFTER_DEFECT)
                     self._changed.notify_all()
             except Exception as exc:
                 # A defect of this package. It must not cost the workers their supervisor.
@@ -311,18 +318,39 @@ class Supervisor:
         )
 
     def _fail(self, reason: str) -> None:
-        """Workers die too often: end, in a thread of its own, since the monitor is needed."""
+        """Workers die too often: end."""
         self._failure = reason
         if self._failing is None and not self._stop_requested:
-            self._enter(SupervisorState.STOPPING)
-            self._busy = self._failing = threading.Thread(
-                target=self._tear_down,
-                args=(SupervisorState.FAILED,),
-                name="asgi-supervisor-end",
-                daemon=True,
-            )
             self._shutdown.limit(None)
-            self._failing.start()
+            self._end_apart()
+
+    def _end_apart(self) -> None:
+        """End in a thread of its own, since the monitor is needed; without one, try again later."""
+        self._end_is_due = True
+        if not self._nobody_ends:
+            return
+        thread = threading.Thread(
+            target=self._tear_down,
+            args=(self._begin_end(),),
+            name="asgi-supervisor-end",
+            daemon=True,
+        )
+        self._busy = self._failing = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            self._busy = self._failing = None
+
+    @property
+    def _nobody_ends(self) -> bool:
+        """Whether no thread could be had for the end, and nobody else has begun with it."""
+        return self._end_is_due and self._busy is None and self._state not in _ENDED
+
+    def _begin_end(self) -> SupervisorState:
+        """Begin to end if that was not begun; return the state to be reached."""
+        if self._state is not SupervisorState.STOPPING:
+            self._enter(SupervisorState.STOPPING)
+        return SupervisorState.STOPPED if self._stop_requested else SupervisorState.FAILED
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the supervisor has stopped; return whether it has.
@@ -338,7 +366,14 @@ class Supervisor:
         if self._state is SupervisorState.NEW:
             raise StateError("the supervisor was not started")
         with self._changed:
-            done = self._changed.wait_for(lambda: self._state in _ENDED, timeout)
+            self._changed.wait_for(lambda: self._state in _ENDED or self._nobody_ends, timeout)
+            final = None
+            if self._nobody_ends:
+                self._busy = threading.current_thread()
+                final = self._begin_end()
+        if final is not None:
+            self._tear_down(final)
+        done = self._state in _ENDED
         if self._state is SupervisorState.FAILED:
             raise WorkerDiedError(self._failure or "workers have died")
         return done
@@ -563,9 +598,14 @@ class Supervisor:
                 return  # a signal handler, which interrupts what will see to it
             if interrupts:  # a signal handler, and others could not get the lock meanwhile
                 name = "asgi-supervisor-stop"
-                threading.Thread(
+                thread = threading.Thread(
                     target=self._stop_apart, args=(timeout,), name=name, daemon=True
-                ).start()
+                )
+                try:
+                    thread.start()
+                except RuntimeError:
+                    self._end_is_due = True
+                    self._wake()
                 return
             ours = self._take_over()
         if ours:
@@ -591,8 +631,7 @@ class Supervisor:
         if self._state in _ENDED:
             return False
         self._busy = threading.current_thread()
-        if self._state is not SupervisorState.STOPPING:  # as if another one was interrupted
-            self._enter(SupervisorState.STOPPING)
+        self._begin_end()  # which another one may have begun that was interrupted
         return True
 
     def _is_own_worker(self, thread: threading.Thread) -> bool:
@@ -689,3 +728,12 @@ class Supervisor:
         from .blocking import in_thread
 
         await in_thread(self.stop)
+
+
+@contextlib.contextmanager
+def _threads_needed() -> Iterator[None]:
+    """Say what it means if there is no thread to be had."""
+    try:
+        yield
+    except RuntimeError as exc:
+        raise StartupError(f"the supervisor needs a thread that the system refuses: {exc}") from exc

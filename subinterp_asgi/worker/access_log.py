@@ -7,13 +7,12 @@ package's loggers a handler unless the application has configured logging itself
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 from collections.abc import Sequence
 from http import HTTPStatus
 
 from ..config import Config
+from ..control import output
 from ..types import TYPE_CHECKING, Address
 from .asgi.state import AccessLog, LoggedRequest
 
@@ -56,10 +55,8 @@ class StderrHandler(logging.Handler):
 
 
 def write_line(line: str) -> None:
-    """Write a line to standard error with a single system call."""
-    # Nobody can be told of a closed or full standard error.
-    with contextlib.suppress(OSError):
-        os.write(2, (line + "\n").encode("utf-8", "backslashreplace"))
+    """Write a line to standard error, without ever waiting for it."""
+    output.stderr.write((line + "\n").encode("utf-8", "backslashreplace"))
 
 
 def configure_interpreter(config: Config) -> None:
@@ -93,7 +90,7 @@ def log_access(*request: *LoggedRequest) -> None:
 
 def log_access_directly(*request: *LoggedRequest) -> None:
     """Write the line that ``log_access()`` would come to, without a log record on the way."""
-    write_line("INFO: " + access_text(*request))
+    output.stderr.write(f"INFO: {access_text(*request)}\n".encode("utf-8", "backslashreplace"))
 
 
 def access_text(

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import monotonic, monotonic_ns
 
 from ..config import Config
+from ..control import output
 from ..control.counters import Counters
 from ..control.launch import Runtime
 from ..control.messages import (
@@ -128,7 +129,11 @@ class WorkerRun:
 
                 # (It finds this thread by the frame that it is made in, which has to stay.)
                 line, daemon = WatchdogLine(numbers), not self.own_interpreter
-                watchdog = Watchdog(line, self.counters, self.status_queue, daemon=daemon)
+                try:
+                    watchdog = Watchdog(line, self.counters, self.status_queue, daemon=daemon)
+                except RuntimeError as exc:
+                    text = "worker %d has no watchdog, and can't be interrupted: %s"
+                    logger.warning(text, self.worker_id, exc)
             app = self.load_app()
             self.counters.flush()
             inbox = self._wait_for_turn() if self.runtime.spare else self.runtime.inbox
@@ -155,6 +160,7 @@ class WorkerRun:
             if watchdog is not None:
                 watchdog.close(max(_LEAST_TIME, end_by - monotonic()))
             if self.own_interpreter:
+                output.stderr.end()  # whose thread would be waited for
                 self._end_interpreter(loop, end_by)
             if loop is not None:
                 loop.close()
@@ -242,7 +248,8 @@ class WorkerRun:
                 name = task.get_name()
                 logger.warning("worker %d: task %s did not end", worker.worker_id, name)
             await loop.shutdown_asyncgens()
-            await loop.shutdown_default_executor(worker.time_to_end())
+            with contextlib.suppress(RuntimeError):  # no thread, which only asyncio needs for that
+                await loop.shutdown_default_executor(worker.time_to_end())
 
     def _end_interpreter(self, loop: asyncio.AbstractEventLoop | None, end_by: float) -> None:
         """Do what an ordinary process does at its end, in that order, since libraries rely on it.

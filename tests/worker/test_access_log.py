@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from subinterp_asgi import Config
+from subinterp_asgi.control import output
 from subinterp_asgi.worker import access_log
 from tests.support import run_script
 
@@ -173,12 +174,22 @@ def test_a_log_level_above_info_silences_the_access_log(
 # --- writing
 
 
-def test_a_line_is_one_system_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_one_system_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Lines of several workers would mix otherwise."""
     calls: list[tuple[int, bytes]] = []
-    monkeypatch.setattr(os, "write", lambda fd, data: calls.append((fd, data)))
-    access_log.write_line("höst \ud800 " + "x" * 100_000)
-    assert calls == [(2, "höst \\ud800 ".encode() + b"x" * 100_000 + b"\n")]
+
+    def write(fd: int, data: bytes) -> int:
+        calls.append((fd, data))
+        return len(data)
+
+    stderr = output.Output(os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
+    monkeypatch.setattr(output, "stderr", stderr)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        access_log.write_line("höst \ud800 " + "x" * 100_000)
+    assert stderr.fd is not None
+    os.close(stderr.fd)
+    assert calls == [(stderr.fd, "höst \\ud800 ".encode() + b"x" * 100_000 + b"\n")]
 
 
 def test_a_closed_standard_error_is_nobodys_problem(tmp_path: Path) -> None:

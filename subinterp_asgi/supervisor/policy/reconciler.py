@@ -9,6 +9,7 @@ slots, a rollout, that all is to end. What it does is said in events; the work i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from sys import maxsize
 from time import monotonic
 
 from ...config import Config
@@ -52,6 +53,8 @@ class Reconciler:
         self._budget = RestartBudget(
             config.restart_limit, config.restart_window, config.restart_delay
         )
+        # That the system has no thread for a worker is no death, and may last.
+        self._refusals = RestartBudget(maxsize, config.restart_window, config.restart_delay)
         # Of its own: that workers were stuck says nothing about how often they may die.
         self._stuck_budget = RestartBudget(config.restart_limit, config.restart_window, 0.0)
         self._rollout: Rollout | None = None
@@ -223,10 +226,17 @@ class Reconciler:
         self._spend_restart(handle.worker_id, handle.generation, slot, error, text, now)
 
     def _spend_restart(
-        self, worker_id: int, generation: int, slot: Slot | None, error: str, text: str, now: float
+        self,
+        worker_id: int,
+        generation: int,
+        slot: Slot | None,
+        error: str,
+        text: str,
+        now: float,
+        budget: RestartBudget | None = None,
     ) -> None:
         """Say that one has died and have another started later; fail if no restart is left."""
-        delay = self._budget.spend(now, worker_id if slot is None else slot.index)
+        delay = (budget or self._budget).spend(now, worker_id if slot is None else slot.index)
         self._announce_death(worker_id, generation, error, delay)
         self._log("error", text)
         if delay is None:
@@ -289,7 +299,9 @@ class Reconciler:
         except _CANT_START as exc:
             error = f"{type(exc).__name__}: {exc}"
             text = f"worker {slot.index} could not be started: {exc}"
-            self._spend_restart(slot.index, self._pool.generation, slot, error, text, now)
+            no_thread = isinstance(exc, RuntimeError) and not isinstance(exc, SubinterpASGIError)
+            budget = self._refusals if no_thread else self._budget
+            self._spend_restart(slot.index, self._pool.generation, slot, error, text, now, budget)
 
     def _keep_spares(self, now: float) -> float:
         spares = self._pool.spares

@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Sequence
 from random import randint
 
 from ...config import Config
-from ...control import handoff, interpreters, messages, scoreboard
+from ...control import handoff, interpreters, messages, output, scoreboard
 from ...control.launch import Runtime
 from ...control.scoreboard import GENERATION, INBOX, SLOTS_USED, WORKER
 from ...control.wakeup import Wakeup, WatchdogLine
@@ -212,6 +212,7 @@ class Pool:
             request_limit=limit,
             spare=worker_id == SPARE,
             watchdog=None if watchdog is None else watchdog.numbers,
+            missing=output.missing(),
             log_fd=log_fd,
             start_delay=self.start_delay,
             start_failure=failure[1] if failure and failure[0] == generation else None,

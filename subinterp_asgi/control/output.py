@@ -1,0 +1,366 @@
+"""Standard error, which may be closed, full, without a reader, or on a full disk.
+
+Nothing may end a server, or hold it up, because nobody takes what it says. What can't be written at
+once waits in memory, up to a bound, for a thread that is there only meanwhile; what can't be
+written at all is dropped and counted, and a line says how many are missing as soon as one can be.
+
+``O_NONBLOCK`` is no means to that: it is shared with all who have inherited the descriptor, such as
+the shell whose terminal it is. Nor is polling enough: another worker may take the room before this
+one writes. So the kernel is asked not to wait for this one write; where it can't be asked that, a
+pipe or terminal is opened anew, with flags of our own; polling is what is left for others. Regular
+files are written as they are, and so is everything on Windows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import stat
+import sys
+import threading
+from _thread import daemon_threads_allowed
+from collections import deque
+from collections.abc import Callable
+from errno import EINVAL, ENOSYS, EOPNOTSUPP, EPERM
+from time import monotonic, sleep
+
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Counters(Protocol):
+        """Where dropped lines are counted too."""
+
+        logs_dropped: int
+
+
+MAX_WAITING = 1024 * 1024
+"""Octets that wait in memory."""
+STANDARD = ("stdin", "stdout", "stderr")
+"""Names in ``sys`` of what a process is given, by descriptor."""
+_PIECE = getattr(select, "PIPE_BUF", 512)
+_INTERVAL = 0.1  # seconds after which the thread looks whether it is to end
+_PAUSE = 0.02  # seconds, if there is room but not enough
+_END_TIMEOUT = 0.5  # seconds for the rest at the end
+_CAN_BLOCK = sys.platform != "win32" and hasattr(select, "poll")
+_NOT_ASKED = (EOPNOTSUPP, ENOSYS, EINVAL, EPERM)
+
+
+class Output:
+    """Writes to a descriptor without waiting and without failing; from any thread.
+
+    Attributes:
+        fd: The descriptor; ``None``: there is none.
+        counters: Where dropped lines are counted too.
+    """
+
+    def __init__(self, fd: int | None) -> None:
+        self.fd = fd
+        self.counters: Counters | None = None
+        self._write: Callable[[bytes], int] = self._look
+        self._can_ask = hasattr(os, "RWF_NOWAIT")
+        self._own: int | None = None  # what was opened anew
+        self._ending = False
+        self._lock = threading.RLock()  # guards what follows
+        self._in_turn = False  # something waits or was lost, so that others have to queue up
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._lost = 0  # lines behind those that wait
+        self._flushing = False
+        self._thread: threading.Thread | None = None
+
+    def write(self, data: bytes) -> None:
+        """Write a line, or what else belongs together."""
+        if not self._in_turn:  # (not locked: that is the ordinary case, and has to cost little)
+            try:
+                if (written := self._write(data)) == len(data):
+                    return
+                data = data[written:]
+            except BlockingIOError:
+                pass
+            except OSError:
+                with self._lock:
+                    self._lose(1)
+                    self._forget()
+                return
+        with self._lock:
+            self._queue_up(data)
+
+    def end(self) -> None:
+        """Write what waits if that is possible soon; no thread sees to that from now on."""
+        self._ending = True
+        deadline = monotonic() + _END_TIMEOUT
+        while self._waiting and not self._flush() and (left := deadline - monotonic()) > 0:
+            self._wait(left)
+        if (thread := self._thread) is not None:
+            thread.join()
+        with self._lock:
+            self._flush()
+            self._forget()
+
+    # --- ways to write; BlockingIOError where others would wait
+
+    def _look(self, data: bytes) -> int:
+        """Choose a way by what the descriptor is, and write."""
+        if self.fd is None:
+            return len(data)
+        self._write = self._choose(self.fd)
+        return self._write(data)
+
+    def _choose(self, fd: int) -> Callable[[bytes], int]:
+        mode = os.fstat(fd).st_mode
+        is_terminal = stat.S_ISCHR(mode) and os.isatty(fd)
+        if not (_CAN_BLOCK and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or is_terminal)):
+            return self._write_as_it_is
+        if self._can_ask and not is_terminal:
+            return self._write_if_room
+        if not self._ending and (own := _open_anew(fd)) is not None:
+            self._own = own
+            return self._write_anew
+        return self._write_piece
+
+    def _forget(self) -> None:
+        """Look again next time: the descriptor may have become another's."""
+        self._write = self._look
+        own, self._own = self._own, None
+        if own is not None:
+            os.close(own)
+
+    def _write_as_it_is(self, data: bytes) -> int:
+        assert self.fd is not None
+        return os.write(self.fd, data)
+
+    def _write_if_room(self, data: bytes) -> int:
+        if sys.platform == "linux" and self.fd is not None:
+            try:
+                return os.pwritev(self.fd, (data,), -1, os.RWF_NOWAIT)
+            except OSError as exc:
+                if exc.errno not in _NOT_ASKED:
+                    raise
+        self._can_ask = False  # before Linux 6.4 that was not for pipes
+        return self._look(data)
+
+    def _write_anew(self, data: bytes) -> int:
+        with self._lock:  # or another thread may close it just before, and its number be a socket's
+            return self._look(data) if self._own is None else os.write(self._own, data)
+
+    def _write_piece(self, data: bytes) -> int:
+        assert self.fd is not None
+        if not _has_room(self.fd):
+            raise BlockingIOError
+        return os.write(self.fd, data[:_PIECE])  # as much as there is room for at least
+
+    # --- what waits; all with the lock held
+
+    def _queue_up(self, data: bytes) -> None:
+        self._in_turn = True
+        if not self._flush() and (self._lost or self._size + len(data) > MAX_WAITING):
+            self._lose(1)
+            return
+        self._in_turn = True
+        self._waiting.append(data)
+        self._size += len(data)
+        if not self._flush() and self._waiting and self._thread is None and not self._ending:
+            # A daemon where there may be one: the host's end is not held up by it.
+            daemon = daemon_threads_allowed()
+            thread = threading.Thread(target=self._run, name="asgi-stderr", daemon=daemon)
+            with contextlib.suppress(RuntimeError):  # none is left: the next line sees to it
+                self._thread = thread
+                thread.start()
+                return
+            self._thread = None
+
+    def _lose(self, count: int) -> None:
+        self._in_turn = True
+        self._lost += count
+        if self.counters is not None:
+            self.counters.logs_dropped += count
+
+    def _flush(self) -> bool:
+        """Write what waits, as far as possible; return whether nothing is left to be said."""
+        with self._lock:
+            if self._flushing:
+                return False  # a signal handler, or destructor, in the midst of this
+            self._flushing = True
+            try:
+                while self._waiting:
+                    self._sent(self._write(self._waiting[0]))
+                if self._lost:
+                    self._write(f"WARNING: {self._lost} line(s) are missing here\n".encode())
+                    self._lost = 0
+                self._in_turn = bool(self._waiting)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._lose(len(self._waiting))
+                self._waiting.clear()
+                self._size = 0
+                self._forget()
+            finally:
+                self._flushing = False
+            return not self._in_turn
+
+    def _sent(self, count: int) -> None:
+        self._size -= count
+        if count == len(self._waiting[0]):
+            self._waiting.popleft()
+        else:
+            self._waiting[0] = self._waiting[0][count:]
+
+    # --- the thread
+
+    def _run(self) -> None:
+        while True:
+            self._wait(_INTERVAL)
+            with self._lock:
+                if self._flush() or self._ending or not self._waiting:
+                    self._thread = None
+                    return
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for room, but not longer than that."""
+        assert self.fd is not None
+        if _has_room(self.fd, seconds):
+            sleep(min(_PAUSE, seconds))  # it may be too little
+
+
+def _has_room(fd: int, timeout: float = 0.0) -> bool:
+    """Whether a descriptor takes something, or fails at once."""
+    if sys.platform == "win32":
+        return True
+    waiter = select.poll()
+    waiter.register(fd, select.POLLOUT)
+    return bool(waiter.poll(timeout * 1000))
+
+
+def _open_anew(fd: int) -> int | None:
+    """Open a pipe or terminal once more, with flags of our own, if the system lets us."""
+    if sys.platform == "win32":
+        return None
+    try:
+        path = f"/proc/self/fd/{fd}" if sys.platform == "linux" else os.ttyname(fd)
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return None
+
+
+stderr = Output(2)
+"""Standard error of the process, as this interpreter writes to it."""
+
+
+def say(text: str) -> None:
+    """Write lines of this package's own to ``sys.stderr``, whatever that is."""
+    stream = sys.stderr
+    if stream is None:
+        return
+    if stream is sys.__stderr__:
+        stderr.write(text.encode("utf-8", "backslashreplace"))
+        return
+    with contextlib.suppress(OSError, ValueError):  # the host's, which is closed, for example
+        stream.write(text)
+        stream.flush()
+
+
+# --- for who owns the interpreter, or the process
+
+
+class _Raw(io.RawIOBase):
+    """What lies under ``sys.stderr`` once it does not wait any more."""
+
+    name = "<stderr>"
+    mode = "wb"
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def isatty(self) -> bool:
+        return os.isatty(2)
+
+    def write(self, data: Any) -> int:
+        octets = bytes(data)
+        stderr.write(octets)
+        return len(octets)
+
+
+def unblock_stderr() -> None:
+    """Have ``sys.stderr`` of this interpreter neither wait nor fail."""
+    if not _CAN_BLOCK or sys.stderr is None or sys.stderr is not sys.__stderr__:
+        return
+    stream: Any = sys.stderr
+    raw: Any = _Raw()
+    sys.stderr = io.TextIOWrapper(
+        raw if stream.write_through else io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=True,
+        write_through=stream.write_through,
+    )
+
+
+def missing() -> tuple[str, ...]:
+    """Names of what this process was started without: its descriptors may be other files now."""
+    return tuple(name for name in STANDARD if getattr(sys, f"__{name}__") is None)
+
+
+def go_without(names: tuple[str, ...]) -> None:
+    """Have this interpreter not use what its process was started without."""
+    for name in names:
+        setattr(sys, name, None)
+    if "stderr" in names:
+        stderr.fd = None
+
+
+def fill_missing() -> None:
+    """Open what this process was started without on nothing, lest a socket get its number."""
+    for fd in range(len(STANDARD)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+            os.set_inheritable(fd, True)
+
+
+def flush_at_end() -> None:
+    """Flush what the process has said, as the last thing; what nobody takes is lost.
+
+    CPython would wait for it without end, or make a failure the status of the process.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # whatever the host has put there
+            try:
+                _flush_at_once(stream)
+            except OSError:
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, stream.fileno())
+                os.close(nothing)
+                stream.flush()
+    stderr.end()
+
+
+def _flush_at_once(stream: Any) -> None:
+    """Flush a stream; ``OSError``: that does not work at once."""
+    if stream not in (sys.__stdout__, sys.__stderr__):
+        stream.flush()
+        return
+    fd = stream.fileno()
+    mode = os.fstat(fd).st_mode
+    if not _has_room(fd):
+        raise BlockingIOError
+    can_open = stat.S_ISFIFO(mode) or os.isatty(fd)
+    if not can_open or (own := _open_anew(fd)) is None:
+        stream.flush()
+        return
+    before = os.dup(fd)
+    try:
+        os.dup2(own, fd)  # for this process only, and this moment
+        stream.flush()
+    finally:
+        os.dup2(before, fd)
+        os.close(before)
+        os.close(own)
