@@ -110,7 +110,7 @@ def bootstrap(
         _close_all(listeners, metrics_listeners)
         if log_forwarder is not None:
             log_forwarder.end()
-        output.stderr.end()
+        output.end_streams()
         from .worker.interpreter import closing  # not before it is needed
 
         closing.let_go()

@@ -41,12 +41,12 @@ process that leads it may both be sent one."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or one of the constants of this module."""
-    output.fill_missing()
+    _open_missing()
     output.unblock_stderr()
     try:
         return _run(argv)
     finally:
-        output.flush_at_end()
+        output.end_streams()
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -72,6 +72,16 @@ def _run(argv: Sequence[str] | None) -> int:
         access_log.configure_interpreter(server.config)
     with _Inbox() as inbox:
         return _Command(server, inbox).run()
+
+
+def _open_missing() -> None:
+    """Open on nothing what this process was started without, lest a socket get its number."""
+    for fd in range(len(output.STANDARD)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.set_inheritable(fd, True)
 
 
 class _NoThread(SubinterpASGIError, RuntimeError):

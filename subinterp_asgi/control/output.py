@@ -91,10 +91,10 @@ class Output:
 
     def end(self) -> None:
         """Write what waits if that is possible soon; no thread sees to that from now on."""
+        deadline = monotonic() + (0.0 if self._ending else _END_TIMEOUT)
         self._ending = True
-        deadline = monotonic() + _END_TIMEOUT
-        while self._waiting and not self._flush() and (left := deadline - monotonic()) > 0:
-            self._wait(left)
+        while self._waiting and (left := deadline - monotonic()) > 0:
+            self._flush_with_patience(left)
         if (thread := self._thread) is not None:
             thread.join()
         with self._lock:
@@ -117,7 +117,7 @@ class Output:
             return self._write_as_it_is
         if self._can_ask and not is_terminal:
             return self._write_if_room
-        if not self._ending and (own := _open_anew(fd)) is not None:
+        if not self._ending and (own := open_anew(fd)) is not None:
             self._own = own
             return self._write_anew
         return self._write_piece
@@ -149,7 +149,7 @@ class Output:
 
     def _write_piece(self, data: bytes) -> int:
         assert self.fd is not None
-        if not _has_room(self.fd):
+        if not has_room(self.fd):
             raise BlockingIOError
         return os.write(self.fd, data[:_PIECE])  # as much as there is room for at least
 
@@ -214,20 +214,23 @@ class Output:
 
     def _run(self) -> None:
         while True:
-            self._wait(_INTERVAL)
+            self._flush_with_patience(_INTERVAL)
             with self._lock:
-                if self._flush() or self._ending or not self._waiting:
+                if self._ending or not self._waiting:
                     self._thread = None
                     return
 
-    def _wait(self, seconds: float) -> None:
-        """Wait for room, but not longer than that."""
+    def _flush_with_patience(self, seconds: float) -> None:
+        """Write what waits, as far as there is room within the time."""
         assert self.fd is not None
-        if _has_room(self.fd, seconds):
-            sleep(min(_PAUSE, seconds))  # it may be too little
+        before = self._size
+        if has_room(self.fd, seconds):
+            self._flush()
+            if self._size == before:  # it is too little
+                sleep(min(_PAUSE, seconds))
 
 
-def _has_room(fd: int, timeout: float = 0.0) -> bool:
+def has_room(fd: int, timeout: float = 0.0) -> bool:
     """Whether a descriptor takes something, or fails at once."""
     if sys.platform == "win32":
         return True
@@ -236,7 +239,7 @@ def _has_room(fd: int, timeout: float = 0.0) -> bool:
     return bool(waiter.poll(timeout * 1000))
 
 
-def _open_anew(fd: int) -> int | None:
+def open_anew(fd: int) -> int | None:
     """Open a pipe or terminal once more, with flags of our own, if the system lets us."""
     if sys.platform == "win32":
         return None
@@ -316,51 +319,40 @@ def go_without(names: tuple[str, ...]) -> None:
         stderr.fd = None
 
 
-def fill_missing() -> None:
-    """Open what this process was started without on nothing, lest a socket get its number."""
-    for fd in range(len(STANDARD)):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
-            os.set_inheritable(fd, True)
-
-
-def flush_at_end() -> None:
-    """Flush what the process has said, as the last thing; what nobody takes is lost.
-
-    CPython would wait for it without end, or make a failure the status of the process.
-    """
+def end_streams() -> None:
+    """Say what is left to be said, before the interpreter or the process ends; never wait long."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # whatever the host has put there
-            try:
-                _flush_at_once(stream)
-            except OSError:
-                nothing = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nothing, stream.fileno())
-                os.close(nothing)
-                stream.flush()
+        with contextlib.suppress(Exception):  # whatever the host, or application, has put there
+            flush(stream)
     stderr.end()
 
 
-def _flush_at_once(stream: Any) -> None:
-    """Flush a stream; ``OSError``: that does not work at once."""
+def flush(stream: Any) -> None:
+    """Flush ``sys.stdout`` or ``sys.stderr`` without waiting; what is not taken is lost.
+
+    CPython flushes them when an interpreter ends, however long that takes. Other streams than those
+    that it has made are flushed as they are.
+    """
+    if stream is None:
+        return
     if stream not in (sys.__stdout__, sys.__stderr__):
         stream.flush()
         return
-    fd = stream.fileno()
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    fd = raw.fileno()
     mode = os.fstat(fd).st_mode
-    if not _has_room(fd):
-        raise BlockingIOError
-    can_open = stat.S_ISFIFO(mode) or os.isatty(fd)
-    if not can_open or (own := _open_anew(fd)) is None:
-        stream.flush()
-        return
-    before = os.dup(fd)
-    try:
-        os.dup2(own, fd)  # for this process only, and this moment
-        stream.flush()
-    finally:
-        os.dup2(before, fd)
-        os.close(before)
-        os.close(own)
+    with contextlib.ExitStack() as cleanup:
+        ways = [os.open(os.devnull, os.O_WRONLY)]
+        cleanup.callback(os.close, ways[0])
+        own = open_anew(fd) if stat.S_ISFIFO(mode) or os.isatty(fd) else None
+        if own is not None:
+            cleanup.callback(os.close, own)
+            ways.insert(0, own)
+        elif has_room(fd):
+            ways.insert(0, fd)
+        cleanup.callback(raw.__init__, fd, "wb", closefd=False)
+        for way in ways:
+            raw.__init__(way, "wb", closefd=False)
+            with contextlib.suppress(OSError):
+                stream.flush()
+                return

@@ -78,7 +78,7 @@ def _stop_all() -> None:
 
 def end_process(status: int) -> NoReturn:
     """End the process at once, without the finalization that running interpreters don't survive."""
-    output.flush_at_end()
+    output.end_streams()
     os._exit(status)
 
 

@@ -6,17 +6,25 @@ when there is something to say, since a host that has no use for it need not pay
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable
+
+from ..control import output
 
 
 def log(level: str, text: str, exc: BaseException | None = None) -> None:
     """Log a line, perhaps with an exception."""
     import logging
 
-    method = getattr(logging.getLogger("subinterp_asgi.error"), level)
-    call(lambda: method("%s", text, exc_info=exc))
+    logger = logging.getLogger("subinterp_asgi.error")
+    if logger.hasHandlers() or logger.filters or logging.lastResort is None:
+        method = getattr(logger, level)
+        call(lambda: method("%s", text, exc_info=exc))
+    elif logger.isEnabledFor(getattr(logging, level.upper())):
+        # As the last resort of ``logging`` would, which may wait for ever.
+        import traceback
+
+        lines = () if exc is None else traceback.format_exception(exc)
+        output.say("".join((text, "\n", *lines)))
 
 
 def call(function: Callable[..., object], *arguments: object) -> None:
@@ -26,8 +34,7 @@ def call(function: Callable[..., object], *arguments: object) -> None:
     try:
         function(*arguments)
     except BaseException:
-        if logging.raiseExceptions and sys.stderr is not None:
+        if logging.raiseExceptions:
             import traceback
 
-            with contextlib.suppress(OSError, ValueError):
-                traceback.print_exc()
+            output.say(traceback.format_exc())
