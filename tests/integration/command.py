@@ -39,6 +39,7 @@ class Command:
         pass_fds: Descriptors to inherit.
         module: Another module to run instead.
         warnings: What warnings are, as ``-W`` has it.
+        prefix: A program, with arguments, that becomes the command.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class Command:
         pass_fds: Sequence[int] = (),
         module: str = "subinterp_asgi",
         warnings: str = "error",
+        prefix: Sequence[str] = (),
     ) -> None:
         inherited = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", warnings, "-m", module, *arguments],
+            [*prefix, sys.executable, "-W", warnings, "-m", module, *arguments],
             cwd=cwd,
             env={
                 **inherited,

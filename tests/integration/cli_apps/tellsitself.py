@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from typing import Any
@@ -19,6 +20,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         print("from the application", file=sys.stderr)
     elif scope["path"] == "/stdout":
         print("from the application")
+    elif scope["path"] == "/thread":
+        await asyncio.to_thread(str)
     elif scope["path"] == "/raise":
         raise LookupError("from the application")
     await send({"type": "http.response.start", "status": 200, "headers": []})

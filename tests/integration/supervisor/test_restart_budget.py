@@ -162,7 +162,7 @@ def test_the_system_has_no_thread_for_it_at_first(
     start = threading.Thread.start
     refusals = iter([RuntimeError, RuntimeError])
     heard = Heard()
-    server = servers.start(restart_delay=0.01, restart_limit=3, on_event=heard)
+    server = servers.start(restart_delay=0.01, restart_limit=1, on_event=heard)
     name = who(server)
 
     def refuse(thread: threading.Thread) -> None:

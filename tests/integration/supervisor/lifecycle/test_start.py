@@ -197,7 +197,7 @@ def test_a_system_that_has_no_thread_left(monkeypatch: pytest.MonkeyPatch) -> No
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             server = make(workers=2)
-            with pytest.raises(RuntimeError, match="can't start new thread"):
+            with pytest.raises(StartupError, match="can't start new thread"):
                 server.start()
         assert server.state is SupervisorState.FAILED
         assert not server.has_running_workers
