@@ -88,6 +88,8 @@ def bootstrap(
         counters = output.stderr.counters = Counters(*scoreboard.attached())
         log_forwarder = _forward_logs(runtime.log_fd, config, counters)
         _ignore_fork_callbacks()
+        if sys.version_info < (3, 13, 1):
+            daemon_threads.note_refusals()
         if config.daemon_threads == "demote":
             daemon_threads.demote()
         WorkerRun(

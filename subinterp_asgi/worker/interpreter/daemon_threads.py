@@ -54,6 +54,30 @@ def demote() -> None:
     thread_class.daemon = property(original_daemon.fget, set_daemon)
 
 
+def note_refusals() -> None:
+    """Count a thread that could not be started among those that are left.
+
+    Before 3.13.1 it leaves its state behind in the interpreter, and CPython aborts the process when
+    such an interpreter is closed. For the interpreter of a worker only, as ``demote()``.
+    """
+    modules: Any = (threading, "_start_joinable_thread"), (_thread, "start_new_thread")
+    for module, name in modules:
+        setattr(module, name, _noting(getattr(module, name)))
+
+
+def _noting(start: Callable[..., Any]) -> Callable[..., Any]:
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return start(*args, **kwargs)
+        except RuntimeError as exc:
+            if str(exc).startswith("can't start new thread"):
+                known = _thread._count
+                _thread._count = lambda: known() + 1
+            raise
+
+    return noting
+
+
 def join_all(
     timeout: float,
     meanwhile: Callable[[], object] = lambda: None,

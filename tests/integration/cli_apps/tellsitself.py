@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
+import threading
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +24,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         print("from the application")
     elif scope["path"] == "/thread":
         await asyncio.to_thread(str)
+    elif scope["path"] == "/new-thread":
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=str).start()
     elif scope["path"] == "/raise":
         raise LookupError("from the application")
     await send({"type": "http.response.start", "status": 200, "headers": []})

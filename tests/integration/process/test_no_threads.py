@@ -82,6 +82,7 @@ def test_signals() -> None:
         server.wait_for("Generation 3 serves")
         assert get(url, "/thread").status == 200
         server.allow_threads(False)
+        assert get(url, "/new-thread").status == 200
         server.send(signal.SIGTERM)
         assert server.wait(20) == 0
     assert "Traceback" not in server.stderr

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import termios
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -217,6 +218,33 @@ def test_standard_error(kind: Kind, isolation: str, tmp_path: Path) -> None:
             server.ends()
         else:
             server.goes_through_it_all()
+
+
+def test_forwarded_logs(tmp_path: Path) -> None:
+    with full_pipe() as stderr, Server(tmp_path, "--log-forwarding", stderr=stderr) as server:
+        server.goes_through_it_all()
+
+
+def test_a_host_that_has_not_configured_logging(tmp_path: Path) -> None:
+    """Its workers die, which the supervisor would tell if it could."""
+    script = """
+    from subinterp_asgi import Supervisor
+    from tests.integration.supervisor.killing import kill
+    from tests.support import get, wait_until
+
+    app = "tests.integration.apps.pool:App"
+    with Supervisor(app, port=0, restart_delay=0.01, factory=True) as server:
+        name = kill(server)
+        wait_until(lambda: get(server.url, "/who").text != name)
+    print("ended")
+    """
+    program = [sys.executable, "-c", textwrap.dedent(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with full_pipe() as full:
+        done = subprocess.run(
+            program, stdout=subprocess.PIPE, stderr=full, env=environment, timeout=60, check=True
+        )
+    assert done.stdout == b"ended\n"
 
 
 @pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
