@@ -107,8 +107,9 @@ class Output:
         """Choose a way by what the descriptor is, and write."""
         if self.fd is None:
             return len(data)
-        self._write = self._choose(self.fd)
-        return self._write(data)
+        with self._lock:
+            way = self._write = self._choose(self.fd)
+        return way(data)
 
     def _choose(self, fd: int) -> Callable[[bytes], int]:
         mode = os.fstat(fd).st_mode
@@ -117,10 +118,9 @@ class Output:
             return self._write_as_it_is
         if self._can_ask and not is_terminal:
             return self._write_if_room
-        if not self._ending and (own := open_anew(fd)) is not None:
-            self._own = own
-            return self._write_anew
-        return self._write_piece
+        if self._own is None and not self._ending:
+            self._own = open_anew(fd)
+        return self._write_piece if self._own is None else self._write_anew
 
     def _forget(self) -> None:
         """Look again next time: the descriptor may have become another's."""
@@ -297,13 +297,15 @@ def unblock_stderr() -> None:
         return
     stream: Any = sys.stderr
     raw: Any = _Raw()
-    sys.stderr = io.TextIOWrapper(
+    ours: Any = io.TextIOWrapper(
         raw if stream.write_through else io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=True,
         write_through=stream.write_through,
     )
+    ours.mode = stream.mode
+    sys.stderr = ours
 
 
 def missing() -> tuple[str, ...]:

@@ -63,7 +63,7 @@ class Totals:
     accepted: int = counter("connections_accepted_total", "Connections accepted.")
     bytes_in: int = counter("received_bytes_total", "Octets received as HTTP or WebSocket.")
     bytes_out: int = counter("sent_bytes_total", "Octets sent.")
-    logs_dropped: int = counter("log_records_dropped_total", "Records that were not forwarded.")
+    logs_dropped: int = counter("log_records_dropped_total", "Log records that nobody took.")
 
 
 def _rows(kind: str) -> dict[str, tuple[str, str, str]]:

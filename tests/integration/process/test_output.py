@@ -247,6 +247,27 @@ def test_a_host_that_has_not_configured_logging(tmp_path: Path) -> None:
     assert done.stdout == b"ended\n"
 
 
+def test_a_host_without_standard_error(tmp_path: Path) -> None:
+    """Its number is that of a file of the host's, which the workers leave alone."""
+    script = """
+    import sys
+    host_file = open(sys.argv[1], "w")
+    from subinterp_asgi import Supervisor
+    from tests.support import get
+
+    assert host_file.fileno() == 2
+    app = "tests.integration.apps.pool:App"
+    with Supervisor(app, port=0, workers=2, factory=True) as server:
+        for _ in range(10):
+            get(server.url, "/who")
+    """
+    program = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "file")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *program]
+    assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 0
+    assert (tmp_path / "file").read_text() == ""
+
+
 @pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_from_the_beginning(streams: str, tmp_path: Path) -> None:
     """Or else sockets get these numbers, and what is logged goes into responses."""
