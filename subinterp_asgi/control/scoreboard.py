@@ -30,6 +30,8 @@ been used, and ``FOLDS`` is odd while the counters of one are added to the heade
 
 from __future__ import annotations
 
+import sys
+
 from ..types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -104,6 +106,23 @@ _attached: tuple[Slot, int] | None = None
 def new_board(slots: int) -> Slot:
     """Allocate a board with as many slots besides the header, all zero."""
     board = memoryview(bytearray((slots + 1) * SLOT_WORDS * 8)).cast("Q")
+    board[SLOTS_USED] = 1
+    return board
+
+
+def reserve_board(slots: int) -> Slot:
+    """As ``new_board()``, for many slots: one that is never used takes no memory, only a place."""
+    import mmap  # for supervisors only
+
+    size = (slots + 1) * SLOT_WORDS * 8
+    if sys.platform == "win32":
+        reserved = mmap.mmap(-1, size)
+    else:
+        # Private: what a forked child does to it is nobody else's business.
+        reserved = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if sys.platform == "linux":
+            reserved.madvise(mmap.MADV_NOHUGEPAGE)
+    board = memoryview(reserved).cast("Q")
     board[SLOTS_USED] = 1
     return board
 

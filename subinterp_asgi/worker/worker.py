@@ -74,6 +74,7 @@ class _Port:
             state.loop,
             state.config,
             lambda connection: HTTPSession(connection, state),
+            state.trusted,
             inbox,
         )
 

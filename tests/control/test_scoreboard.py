@@ -22,6 +22,7 @@ from subinterp_asgi.control.scoreboard import (
     STATUS,
     WORKER,
 )
+from subinterp_asgi.supervisor.policy.recycling import resident_memory
 from tests.support import ROOT
 
 
@@ -171,3 +172,29 @@ def test_a_meter_writes_its_own_slot_only() -> None:
     assert [i for i, count in enumerate(buckets) if count] == [2, len(LATENCY_BOUNDS)]
     assert not any(scoreboard.slot_of(board, 1))
     assert not any(scoreboard.slot_of(board, 3))
+
+
+def test_a_reserved_board_is_one_like_others_in_all_interpreters() -> None:
+    board = scoreboard.reserve_board(100_000)
+    assert len(board) == 100_001 * SLOT_WORDS
+    assert board[SLOTS_USED] == 1
+    other = interpreters.Interpreter()
+    try:
+        other.adopt_path((str(ROOT), *sys.path))
+        other.prepare({"board": board})
+        other.execute(
+            "from subinterp_asgi.control import scoreboard\n"
+            f"scoreboard.slot_of(board, 100_000)[{REQUESTS}] = 2**64 - 1"
+        )
+    finally:
+        other.close()
+    assert scoreboard.slot_of(board, 100_000)[REQUESTS] == 2**64 - 1
+    assert not any(board[1:1000])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it can't be looked up so")
+def test_places_that_nobody_has_used_take_no_memory() -> None:
+    before = resident_memory()
+    boards = [scoreboard.reserve_board(100_000) for _ in range(10)]  # 320 MB
+    assert resident_memory() - before < 20_000_000
+    assert sum(board[SLOTS_USED] for board in boards) == 10

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SPARE = -1
 """The worker number of a spare."""
+_PLACES = 16 * 1024
+"""Slots on the scoreboard: for sixteen generations of as many workers as there may be."""
 
 
 class Pool:
@@ -75,9 +77,8 @@ class Pool:
         self._logs = logs
         self._wakeup = wakeup
         self._on_change = on_change
-        capacity = max(256, 4 * config.workers)
-        self.board = scoreboard.new_board(capacity)
-        self._free = list(range(capacity, 0, -1))
+        self.board = scoreboard.reserve_board(_PLACES)
+        self._free: list[int] = []  # of the board's slots that were used
         self._path = tuple(entry or os.getcwd() for entry in sys.path)
         self.slots: list[Slot] = []
         self.removed: list[Slot] = []
@@ -161,12 +162,10 @@ class Pool:
         with contextlib.ExitStack() as cleanup:
             for fd, _ in listeners:
                 cleanup.callback(os.close, fd)
-            if not self._free:
-                raise StateError("too many workers: others have not ended yet")
-            job, watchdog = self._make_job(worker_id, generation, listeners, inbox, cleanup)
+            index = self._take_place()
+            cleanup.callback(self._free.append, index)
+            job, watchdog = self._make_job(worker_id, generation, index, listeners, inbox, cleanup)
             cleanup.pop_all()  # from here on they are the job's
-        index = self._free.pop()
-        self.board[SLOTS_USED] = max(self.board[SLOTS_USED], index + 1)
         scoreboard.slot_of(self.board, index)[GENERATION] = generation
         runner = isolation.run_in_thread if self._in_threads else isolation.run_in_interpreter
         handle = WorkerHandle(job, runner, generation, self._on_change, watchdog)
@@ -179,10 +178,21 @@ class Pool:
             raise
         return handle
 
+    def _take_place(self) -> int:
+        """Return the number of a slot on the board that is free, of a new one if there is none."""
+        if self._free:
+            return self._free.pop()
+        index = self.board[SLOTS_USED]
+        if index > _PLACES:
+            raise StateError("too many workers: others have not ended yet")
+        self.board[SLOTS_USED] = index + 1
+        return index
+
     def _make_job(
         self,
         worker_id: int,
         generation: int,
+        index: int,
         listeners: list[tuple[int, int]],
         inbox: tuple[int, int] | None,
         cleanup: contextlib.ExitStack,
@@ -226,7 +236,7 @@ class Pool:
             metrics_listeners=metrics_listeners,
             path=self._path,
             board=self.board,
-            slot=self._free[-1],
+            slot=index,
             ctrl_queue=self._new_queue(),
             status_queue=self._new_queue(),
             command_wakeup=wakeup,

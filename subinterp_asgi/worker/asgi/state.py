@@ -53,6 +53,7 @@ class ServerState:
         heads: Parses the heads of all requests.
         defaults: Server and Date fields.
         access_log: Where to report requests, or ``None``.
+        trusted: The proxies that are believed.
         proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
         extensions: What ``scope["extensions"]`` says.
@@ -91,6 +92,7 @@ class ServerState:
         "scheme",
         "state",
         "timed",
+        "trusted",
         "unattended",
         "unix_unheard",
     )
@@ -118,10 +120,11 @@ class ServerState:
         self.timed = access_log is not None or self.measuring
         self.root_path = config.root_path
         self.root_path_bytes = config.root_path.encode("utf-8")
+        self.trusted = TrustedProxies(config.forwarded_allow_ips)
         self.proxies: ProxyHeaders | None = None
         if config.proxy_headers:
             self.proxies = ProxyHeaders(
-                TrustedProxies(config.forwarded_allow_ips),
+                self.trusted,
                 header=config.forwarded_header,
                 host=config.forwarded_host,
             )

@@ -86,13 +86,14 @@ def join_all(
 ) -> list[str]:
     """Wait for other threads of this interpreter and return the names of those still alive.
 
+    Idle threads of executors never end by themselves: call ``release_pools()`` first.
+
     Args:
         timeout: Bound on the whole wait, in seconds.
         meanwhile: Called again and again while waiting, which ends if it returns something true.
         demoted: Only those that asked to be daemons, or only others.
     """
     deadline = time.monotonic() + timeout
-    release_pools()
     not_ours = (threading.current_thread(), threading.main_thread())
     remaining = []
     for thread in threading.enumerate():

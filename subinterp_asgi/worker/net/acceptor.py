@@ -12,7 +12,7 @@ import socket
 import sys
 from functools import partial
 
-from ...config.trust import TrustedProxies, unix_path
+from ...config.trust import unix_path
 from ...control import handoff
 from ...types import TYPE_CHECKING
 from .connection import Connection
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from ...config import Config
+    from ...config.trust import TrustedProxies
     from ...types import Address
     from .connection import Session
     from .connections import Connections
@@ -60,6 +61,7 @@ class Acceptor:
         loop: The loop that everything runs on.
         config: The options.
         open_session: Makes the session of a connection.
+        trusted: The proxies that may send PROXY protocol headers.
         inbox: Where other workers hand sockets over, if they do.
 
     Raises:
@@ -74,6 +76,7 @@ class Acceptor:
         loop: asyncio.AbstractEventLoop,
         config: Config,
         open_session: Callable[[Connection], FirstSession],
+        trusted: TrustedProxies,
         inbox: int | None = None,
     ) -> None:
         self._listeners = list(listeners)
@@ -86,7 +89,7 @@ class Acceptor:
         self._loop = loop
         self._config = config
         self._open_session = open_session
-        self._trusted = TrustedProxies(config.forwarded_allow_ips)
+        self._trusted = trusted
         self._told: set[str] = set()
         self._accepting = False
         self._draining = False

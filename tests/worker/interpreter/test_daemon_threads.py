@@ -205,6 +205,8 @@ def test_idle_threads_of_executors_that_nobody_shut_down_are_let_go(run: Run) ->
         pools = [ThreadPoolExecutor(2) for _ in range(2)]
         for pool in pools:
             assert pool.submit(int, "5").result() == 5
+        assert len(daemon_threads.join_all(0.02)) == 2
+        daemon_threads.release_pools()
         assert daemon_threads.join_all(20) == []
         """
     )
@@ -216,6 +218,7 @@ def test_busy_threads_of_executors_finish_what_they_do(run: Run) -> None:
         from concurrent.futures import ThreadPoolExecutor
         pool = ThreadPoolExecutor(1, "busy")
         job = pool.submit(release.wait)
+        daemon_threads.release_pools()
         assert daemon_threads.join_all(0.02) == ["busy_0"]
         release.set()
         assert job.result(20) is True
