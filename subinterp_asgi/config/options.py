@@ -340,7 +340,7 @@ class Config:
         None,
         "Address to listen on for metrics (at metrics_path, or else /metrics, which are then not "
         "served elsewhere) and for health_path: 'HOST:PORT', '[IPV6]:PORT', 'unix:PATH'. Without "
-        "TLS or limits.",
+        "TLS or limits. If no worker answers for a second, the supervisor does: health is 503.",
         bindable,
     )
 

@@ -19,7 +19,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..config import Config
 from ..config.records import dataclass
@@ -99,6 +99,9 @@ class Listeners:
         from urllib.parse import quote  # rarely needed, and not cheap to import
 
         return f"{scheme}+unix://{quote(self.addresses[0][0], safe='')}"
+
+    def __iter__(self) -> Iterator[socket.socket]:
+        return iter([x.sock for x in self._listeners])
 
     def grow(self, slots: int) -> None:
         """Open sockets for more slots; ``BindError``: that is not possible."""

@@ -42,6 +42,7 @@ from .states import GenerationState, SupervisorState, WorkerState, follow
 if TYPE_CHECKING:
     from typing import Any, Self
 
+    from .admin import Admin
     from .log_receiver import LogReceiver
 
 
@@ -107,6 +108,7 @@ class Supervisor:
         self._logs: LogReceiver | None = None
         self._wakeup: Wakeup | None = None
         self._selector: Selector | None = None
+        self._admin: Admin | None = None  # answers on metrics_bind when no worker does
         self._monitor: threading.Thread | None = None
         self._monitor_done = False
         self._failing: threading.Thread | None = None
@@ -252,6 +254,12 @@ class Supervisor:
             self._reconciler = Reconciler(
                 self.config, pool, self._selector, self._hub.emit, self._fail
             )
+            if self.config.metrics_bind is not None:
+                from .admin import Admin
+
+                self._admin = Admin(
+                    self.config, self._listeners[1], self._selector, pool.board, self._handles
+                )
             rollout = Rollout(self._all_at_once, pool, self._generations.begin(), pool.slots)
             self._reconciler.begin(rollout)
             self._wakeup.set()
@@ -301,6 +309,8 @@ class Supervisor:
                     if self._nobody_ends:
                         self._end_apart()
                         next_look = min(next_look, monotonic() + _AFTER_DEFECT)
+                    if self._admin is not None:
+                        next_look = min(next_look, self._admin.step(ready, monotonic()))
                     self._changed.notify_all()
             except Exception as exc:
                 # A defect of this package. It must not cost the workers their supervisor.
@@ -671,6 +681,8 @@ class Supervisor:
         """Close what workers that still run, if any, don't depend on."""
         for listeners in self._listeners:
             listeners.refuse()
+        if self._admin is not None:
+            self._admin.close()
         pool = self._pool
         if pool is not None:
             if pool.handles:

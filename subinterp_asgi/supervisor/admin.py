@@ -1,0 +1,240 @@
+"""Answers on ``metrics_bind`` when no worker does, so that a probe hears 503 rather than nothing.
+
+Workers and supervisor listen on the same sockets. A connection is the workers' for ``PATIENCE``;
+then, if none of them has come round meanwhile or none serves, the supervisor takes it. It does so
+in the monitor's thread, which must not wait for a client: nothing here blocks, and what a client
+may send, how long it may take and how many there may be is bounded.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic, monotonic_ns
+
+from ..config import Config
+from ..control.prometheus import CONTENT_TYPE, render
+from ..control.scoreboard import Slot
+from ..http1 import (
+    DefaultFields,
+    Limits,
+    ProtocolError,
+    Request,
+    RequestParser,
+    ResponseWriter,
+    simple_response,
+)
+from .listeners import Listeners
+from .pool.handle import WorkerHandle
+from .pool.selector import NEVER, Selector
+from .states import WorkerState
+
+PATIENCE = 1.0
+"""Seconds that a connection waits for a worker."""
+LATE = 1.0
+"""Seconds by which a look may come too late before the process is taken not to have run."""
+_CLIENT_TIME = 5.0  # seconds from a client's connection to its end
+_CLIENT_OCTETS = 256 * 1024  # most that are read of one
+_MOST_CLIENTS = 32  # at a time; beyond them the oldest is closed
+_POLL = 0.1  # seconds between looks at clients where the selector tells of none
+_ACCEPTING = (WorkerState.SERVING, WorkerState.STUCK)  # the latter may have come round just now
+
+
+class _Client:
+    __slots__ = ("ends", "octets", "out", "parser", "sock")
+
+    def __init__(self, sock: socket.socket, limits: Limits, ends: float) -> None:
+        self.sock = sock
+        self.parser: RequestParser | None = RequestParser(limits)  # None: it is answered
+        self.out = b""
+        self.octets = 0
+        self.ends = ends
+
+
+class Admin:
+    """The supervisor's own door; its steps are the monitor's, with the supervisor's lock held.
+
+    Args:
+        listeners: Those of ``metrics_bind``.
+        board: The scoreboard.
+        handles: Returns all workers.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        listeners: Listeners,
+        selector: Selector,
+        board: Slot,
+        handles: Callable[[], Sequence[WorkerHandle]],
+    ) -> None:
+        self._listeners = listeners
+        self._selector = selector
+        self._board = board
+        self._handles = handles
+        self._health_path = config.health_path
+        self._metrics_path = config.metrics_path or "/metrics"
+        self._defaults = DefaultFields(server=config.server_header, date=config.date_header)
+        self._limits = Limits(
+            limit_request_line=config.limit_request_line,
+            limit_request_fields=config.limit_request_fields,
+            limit_request_field_size=config.limit_request_field_size,
+            limit_header_size=config.limit_header_size,
+        )
+        self._look_at: float | None = None  # when the selector tells of a connection
+        self._clients: dict[int, _Client] = {}
+        if not self._await_connections():
+            self._look_at = monotonic()
+
+    def step(self, ready: Iterable[int], now: float) -> float:
+        """Answer whom no worker does; return when to look again (``time.monotonic()``)."""
+        for fd, client in tuple(self._clients.items()):
+            if now >= client.ends:
+                self._close(client)
+            elif fd in ready or not self._selector.tells:
+                self._go_on(client)
+        if self._look_at is None and any(sock.fileno() in ready for sock in self._listeners):
+            self._look_at = now + PATIENCE
+        if self._look_at is not None and now >= self._look_at:
+            # If it is late nobody ran, and the workers shall have their time.
+            again = now > self._look_at + LATE or not self._take_over(now)
+            self._look_at = now + PATIENCE if again else None
+        deadlines = [client.ends for client in self._clients.values()]
+        if self._clients and not self._selector.tells:
+            deadlines.append(now + _POLL)
+        return min([NEVER if self._look_at is None else self._look_at, *deadlines])
+
+    def _take_over(self, now: float) -> bool:
+        """Take the connections that wait if no worker will; ``False``: look again later."""
+        if self._held_up() is not None:
+            try:
+                for sock in self._listeners:
+                    self._accept(sock, now)
+            except OSError:
+                return False  # no descriptor is left
+        return self._await_connections()
+
+    def _await_connections(self) -> bool:
+        """Have the selector tell of the next connection; ``False``: it does not."""
+        for sock in self._listeners:
+            self._selector.arm(sock.fileno())
+        return self._selector.tells
+
+    def _held_up(self) -> float | None:
+        """For how long all that accept have been held up; ``None``: one comes round."""
+        longest, now = 0.0, monotonic_ns()
+        for handle in self._handles():
+            if handle.state in _ACCEPTING and not handle.exited:
+                since = handle.busy_since
+                seconds = (now - since) / 1e9 if since else 0.0
+                if seconds < PATIENCE:
+                    return None
+                longest = max(longest, seconds)
+        return longest
+
+    # --- clients
+
+    def _accept(self, listener: socket.socket, now: float) -> None:
+        for _ in range(_MOST_CLIENTS):
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue
+            sock.setblocking(False)
+            if len(self._clients) >= _MOST_CLIENTS:
+                self._close(next(iter(self._clients.values())))
+            client = _Client(sock, self._limits, now + _CLIENT_TIME)
+            self._clients[sock.fileno()] = client
+            self._go_on(client)
+
+    def _go_on(self, client: _Client) -> None:
+        """Do for a client what can be done at once: send what is due, then read, once."""
+        try:
+            if client.out:
+                self._send(client)
+            else:
+                self._receive(client)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close(client)
+        if client.sock.fileno() in self._clients:
+            self._selector.arm(client.sock.fileno(), write=bool(client.out))
+
+    def _receive(self, client: _Client) -> None:
+        data = client.sock.recv(65536)
+        client.octets += len(data)
+        if not data or client.octets > _CLIENT_OCTETS:
+            self._close(client)
+        elif client.parser is not None:
+            client.parser.feed(data)
+            try:
+                request = client.parser.next_request()
+                if request is None:
+                    return
+                client.out = self._answer(request)
+            except ProtocolError as exc:
+                client.out = simple_response(
+                    exc.status,
+                    self._defaults,
+                    keep_alive=False,
+                    head_request=client.parser.head_refused,
+                )
+            client.parser = None
+            self._send(client)
+
+    def _send(self, client: _Client) -> None:
+        client.out = client.out[client.sock.send(client.out) :]
+        if not client.out:
+            # Its end is the client's: what it still sends would break the answer if it was closed.
+            client.sock.shutdown(socket.SHUT_WR)
+
+    def _close(self, client: _Client) -> None:
+        fd = client.sock.fileno()
+        self._selector.forget(fd)
+        del self._clients[fd]
+        client.sock.close()
+
+    def close(self) -> None:
+        """Close the clients; the listeners are somebody else's."""
+        for client in tuple(self._clients.values()):
+            self._close(client)
+
+    # --- answers
+
+    def _answer(self, request: Request) -> bytes:
+        fields = [(b"content-type", b"text/plain; charset=utf-8")]
+        status, body = 404, b"Not Found\n"
+        if request.path in (self._health_path, self._metrics_path):
+            health = request.path == self._health_path
+            if request.method not in ("GET", "HEAD", "OPTIONS")[: 2 + health]:
+                status, body = 405, b"Method Not Allowed\n"
+                fields.append((b"allow", b"GET, HEAD"))
+            elif health:
+                status, body = 503, self._reason()
+                fields.append((b"cache-control", b"no-store"))
+            else:
+                status, body = 200, render(self._board)
+                fields = [(b"content-type", CONTENT_TYPE)]
+        writer = ResponseWriter(
+            self._defaults,
+            head_request=request.method == "HEAD",
+            http10=request.http_version == "1.0",
+            keep_alive=False,
+        )
+        writer.start(status, fields)
+        return writer.send(body, more=False)
+
+    def _reason(self) -> bytes:
+        """Why no worker answers."""
+        kinds: Counter[str] = Counter()
+        for handle in self._handles():
+            kinds["held up" if handle.state in _ACCEPTING else handle.state.value] += 1
+        what = ", ".join(f"{number} {kind}" for kind, number in kinds.items()) or "none is running"
+        held_up = self._held_up()
+        if held_up:
+            what += f", for {held_up:.1f} s"
+        return f"No worker answers: {what}\n".encode()
