@@ -68,6 +68,23 @@ def warn_if_untested() -> None:
         )
 
 
+def warn_if_tracing() -> None:
+    """Say that CPython does not survive tracemalloc beside interpreters; 3.15 does."""
+    import _tracemalloc  # which is built in, and what ``tracemalloc`` asks
+
+    if sys.version_info < (3, 15) and _tracemalloc.is_tracing():
+        import warnings
+
+        version = "%d.%d" % sys.version_info[:2]
+        warnings.warn(
+            f"tracemalloc is on: CPython {version} crashes with it once there are interpreters. "
+            "Start without PYTHONTRACEMALLOC and -X tracemalloc, trace with isolation='thread', or "
+            "use CPython 3.15",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
 def warn_of_shared_modules(config: Config) -> None:
     """Say what a reload of workers in threads does not do."""
     import logging

@@ -33,6 +33,7 @@ from .preflight import (
     check_tls,
     choose_isolation,
     encode_state,
+    warn_if_tracing,
     warn_if_untested,
     warn_of_memory,
     warn_of_shared_modules,
@@ -202,6 +203,8 @@ class Supervisor:
                 is no thread to be had.
             StateError: The supervisor was started before.
         """
+        if not self.in_threads:
+            warn_if_tracing()
         with self._changed:
             if self._state is not SupervisorState.NEW:
                 raise StateError(f"can't start: the supervisor is {self._state.value}")

@@ -33,15 +33,38 @@ MOST = 0.3
 """MiB by which the process may grow with each reload of a worker, from the 5th to the 30th."""
 
 
+KNOWN = {"asyncpg": 12.0, "brotli": 6.0}
+"""Those that keep something inside of their extension, which nothing outside can undo, and at most
+how much. (brotli keeps nothing if it is only imported.)"""
+USE = """
+    import brotli as used
+
+    used.decompress(used.compress(b"x" * 100_000))
+"""
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "module", ["httpx", "urllib3", "requests", "aiohttp.web", "boto3", "pymongo"]
 )
 def test_memory_is_flat(module: str, tmp_path: Path) -> None:
-    source = APP.format(module=module)
-    done = run_script(tmp_path, HOST, files={"served.py": source}, timeout=280)
+    assert slope(tmp_path, module, APP.format(module=module)) <= MOST
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("module", KNOWN)
+def test_known_exceptions(module: str, tmp_path: Path) -> None:
+    """Once one of them has become flat, the documentation is to say so."""
+    pytest.importorskip(module)
+    source = APP.format(module=module) + (USE if module == "brotli" else "")
+    assert MOST < slope(tmp_path, module, source) <= KNOWN[module]
+
+
+def slope(directory: Path, module: str, source: str) -> float:
+    """MiB by which the process grows with each reload of one worker."""
+    done = run_script(directory, HOST, files={"served.py": source}, timeout=280)
     assert done.returncode == 0, done.stderr
     mebibytes = [int(line) / 1024 / 1024 for line in done.stdout.split()][4:]
-    slope = statistics.linear_regression(range(len(mebibytes)), mebibytes).slope
-    print(f"{module}: {slope:.2f} MiB for each reload, {mebibytes[0]:.0f} to {mebibytes[-1]:.0f}")
-    assert slope <= MOST, [round(x) for x in mebibytes]
+    found = statistics.linear_regression(range(len(mebibytes)), mebibytes).slope
+    print(f"{module}: {found:.2f} MiB for each reload, {mebibytes[0]:.0f} to {mebibytes[-1]:.0f}")
+    return found
