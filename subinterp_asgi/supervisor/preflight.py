@@ -75,7 +75,7 @@ def warn_if_tracing() -> None:
     if sys.version_info < (3, 15) and _tracemalloc.is_tracing():
         import warnings
 
-        version = "%d.%d" % sys.version_info[:2]
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         warnings.warn(
             f"tracemalloc is on: CPython {version} crashes with it once there are interpreters. "
             "Start without PYTHONTRACEMALLOC and -X tracemalloc, trace with isolation='thread', or "

@@ -41,7 +41,7 @@ def test_tracemalloc_is_warned_of_where_it_crashes(
     )
     assert done.returncode == 0, done.stderr
     if crashes:
-        version = "%d.%d" % sys.version_info[:2]
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         assert done.stdout.startswith(
             f"RuntimeWarning tracemalloc is on: CPython {version} crashes"
         ), done.stdout

@@ -1,7 +1,7 @@
 """Queues that nobody looks at: connections to slots whose worker is dead, starting or frozen.
 
-Each slot has listeners of its own. Those of a slot that no worker serves are adopted by all others
-at once. A worker may also be frozen without anybody's knowledge, so that listeners where something
+Each slot has listeners of its own. Those of a slot that no worker serves are adopted by others at
+once. A worker may also be frozen without anybody's knowledge, so that listeners where something
 is queued are watched for a moment, until their worker has accepted something or let it wait.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from time import monotonic_ns
 
-from ..pool.handle import WorkerHandle
 from ..pool.pool import Pool
 from ..pool.selector import NEVER, Selector
 from ..pool.slot import Slot
@@ -28,14 +27,9 @@ class Failover:
         self._pool = pool
         self._selector = selector
         self._log = log
-        self._told: set[WorkerHandle] = set()  # which slots they are to accept for
         self._armed: set[int] = set()
         self._probes: dict[int, tuple[float, int]] = {}  # by slot: when to look, accepted so far
         self._frozen: set[int] = set()
-
-    def forget(self, handle: WorkerHandle) -> None:
-        """That one has ended, or is to be told anew what to accept."""
-        self._told.discard(handle)
 
     def step(self, ready: Iterable[int], now: float) -> float:
         """Have neighbours accept for slots whose worker can't; return when to look again.
@@ -43,24 +37,18 @@ class Failover:
         ``ready`` are the listeners where connections are queued.
         """
         pool = self._pool
-        for handle in pool.handles:
-            if handle.state is WorkerState.SERVING and handle not in self._told:
-                try:
-                    pool.adopt_all(handle)
-                except OSError as exc:
-                    return self._try_later(exc, now)
-                self._told.add(handle)
         next_look = NEVER
+        able = [handle for handle in pool.serving() if handle.worker_id not in self._frozen]
         for slot in (*pool.slots, *pool.removed):
             if len(pool.slots) > 1 or slot in pool.removed:
                 next_look = min(next_look, self._probe(slot, ready, now))
             handles = [h for h in slot.handles if h.state is WorkerState.SERVING]
             served = bool(handles) and slot.index not in self._frozen
-            if served and slot.adopted:
+            if served and slot.lent_to:
                 pool.disown(slot)
-            elif not served and not slot.adopted and pool.listening(slot):
+            elif not served and pool.listening(slot):
                 try:
-                    pool.adopt(slot)
+                    pool.adopt(slot, able)
                 except OSError as exc:
                     next_look = self._try_later(exc, now)
             if not served:

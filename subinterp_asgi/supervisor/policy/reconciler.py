@@ -202,7 +202,6 @@ class Reconciler:
         )
 
     def _forget(self, handle: WorkerHandle) -> None:
-        self._failover.forget(handle)
         self._liveness.forget(handle)
         self._unreplaced.discard(handle)
         self._retiring.pop(handle, None)
@@ -352,7 +351,6 @@ class Reconciler:
         next_look = self._liveness.step(now, at_end=at_end)
         for handle in self._liveness.recovered:
             self._unreplaced.discard(handle)
-            self._failover.forget(handle)  # which slots are to be shared may have changed meanwhile
             self._keep_recovered(handle)
         if not at_end and self._rollout is None:
             for handle in self._liveness:  # those too that could not be replaced before

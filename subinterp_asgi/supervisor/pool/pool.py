@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SPARE = -1
 """The worker number of a spare."""
+MOST_ADOPTERS = 8
+"""Neighbours that accept for a slot that nobody serves."""
 _PLACES = 16 * 1024
 """Slots on the scoreboard: for sixteen generations of as many workers as there may be."""
 
@@ -266,6 +268,8 @@ class Pool:
         self.handles.remove(handle)
         if handle in self.spares:
             self.spares.remove(handle)
+        for slot in (*self.slots, *self.removed):
+            slot.lent_to.discard(handle)
         handle.close()
         if self._logs is not None and handle.job.runtime.log_fd is not None:
             self._logs.worker_ended(handle.job.runtime.log_fd)
@@ -276,31 +280,30 @@ class Pool:
 
     # --- slots that nobody serves
 
-    def adopt(self, slot: Slot) -> None:
-        """Have the neighbours accept for a slot, and take what is in its inbox."""
-        for neighbour in self._serving():
-            if neighbour.worker_id != slot.index:
-                self._lend(slot, neighbour)
-        slot.adopted = True
+    def adopt(self, slot: Slot, able: Sequence[WorkerHandle]) -> None:
+        """Have some of those that are ``able`` accept for a slot, if not enough of them do.
 
-    def _lend(self, slot: Slot, handle: WorkerHandle) -> None:
-        listeners = self._listeners.duplicate(slot.index, shared=False)
-        handle.command(messages.CMD_ADOPT, slot.index, listeners=listeners)
+        Not all of them: with many workers that would take as many descriptors squared.
+        """
+        missing = MOST_ADOPTERS - len(slot.lent_to.intersection(able))
+        first = slot.index % len(able) if able else 0  # each slot has others, so that all have some
+        for neighbour in (*able[first:], *able[:first]):
+            if missing <= 0:
+                return
+            if neighbour.worker_id != slot.index and neighbour not in slot.lent_to:
+                listeners = self._listeners.duplicate(slot.index, shared=False)
+                if neighbour.command(messages.CMD_ADOPT, slot.index, listeners=listeners):
+                    slot.lent_to.add(neighbour)
+                    missing -= 1
 
     def disown(self, slot: Slot) -> None:
         """Leave a slot to its own worker again."""
-        slot.adopted = False
-        for handle in self.handles:
+        for handle in slot.lent_to:
             # (One that is stuck will read it when it comes round.)
             serves = handle.state in (WorkerState.SERVING, WorkerState.STUCK)
-            if serves and not handle.retiring and handle.worker_id != slot.index:
+            if serves and not handle.retiring:
                 handle.command(messages.CMD_DISOWN, slot.index)
-
-    def adopt_all(self, handle: WorkerHandle) -> None:
-        """Have a worker that has just begun to serve accept for all slots that need it."""
-        for slot in (*self.slots, *self.removed):
-            if slot.adopted and slot.index != handle.worker_id:
-                self._lend(slot, handle)
+        slot.lent_to.clear()
 
     def forward_inbox(self, slot: Slot, frozen: Container[int] = ()) -> None:
         """Give what lies in the inbox of a slot whose worker can't take it to others.
@@ -315,14 +318,15 @@ class Pool:
             if other.inbox is not None
             and other is not slot
             and other.index not in frozen
-            and other.current in self._serving()
+            and other.current in self.serving()
         ]
         if others:
             for turn, number in enumerate(handoff.receive(slot.inbox[0])):
                 if not handoff.send(others[turn % len(others)], number):
                     os.close(handoff.descriptor(number))
 
-    def _serving(self) -> list[WorkerHandle]:
+    def serving(self) -> list[WorkerHandle]:
+        """The workers that serve and are to go on."""
         return [h for h in self.handles if h.state is WorkerState.SERVING and not h.retiring]
 
     def listening(self, slot: Slot) -> list[int]:

@@ -18,18 +18,18 @@ class Slot:
     """A worker's place.
 
     Attributes:
-        adopted: The neighbours accept for it.
+        lent_to: The neighbours that accept for it.
         inbox: Pipe through which other workers hand sockets over, reading and writing end.
     """
 
-    __slots__ = ("_current", "_incoming", "_restart_at", "adopted", "inbox", "index")
+    __slots__ = ("_current", "_incoming", "_restart_at", "inbox", "index", "lent_to")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self._current: WorkerHandle | None = None
         self._incoming: WorkerHandle | None = None
         self._restart_at: float | None = None
-        self.adopted = False
+        self.lent_to: set[WorkerHandle] = set()
         self.inbox: tuple[int, int] | None = None
         if _POSIX:
             self.inbox = os.pipe()

@@ -17,6 +17,7 @@ from subinterp_asgi import Supervisor
 from subinterp_asgi.control import handoff
 from subinterp_asgi.errors import BindError
 from subinterp_asgi.supervisor.events import WorkerChanged, WorkerDied
+from subinterp_asgi.supervisor.pool.pool import MOST_ADOPTERS
 from subinterp_asgi.supervisor.states import WorkerState
 from tests.support import get, wait_until
 
@@ -385,3 +386,24 @@ def test_ipv6_and_names_of_several_addresses(servers: Servers) -> None:
     server.scale(4)
     server.reload()
     assert len(all_names(server, 4)) == 4
+
+
+def test_some_neighbours_adopt_a_queue_and_others_take_their_place(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """If all did, many workers would need as many descriptors squared while they start."""
+    heard = Heard()
+    server = servers.start(workers=12, restart_delay=30.0, restart_limit=20, on_event=heard)
+    pool = server._pool
+    assert pool is not None
+    dead: set[int] = set()
+    for number in range(1, 6):
+        with connect(server) as client:
+            client.get(b"/die")
+        dead.add(heard.wait_for(WorkerDied, number)[-1].worker_id)
+        for index in dead:
+            adopters = pool.slots[index].lent_to
+            wait_until(lambda: len(adopters) == min(MOST_ADOPTERS, 12 - len(dead)))  # noqa: B023
+            assert not dead.intersection(handle.worker_id for handle in adopters)
+        for _ in range(30):
+            assert get(server.url, timeout=5).status == 200
