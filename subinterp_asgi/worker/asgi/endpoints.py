@@ -29,11 +29,16 @@ class Endpoints:
     Args:
         endpoints: Functions that make the reply, by path.
         otherwise: The reply for all other paths; ``None`` leaves them to the application.
+
+    Attributes:
+        keep_alive: Connections live on after a reply. Without an application they don't: one that
+            belongs to a worker which is held up then would wait for that one alone.
     """
 
     def __init__(self, endpoints: dict[str, Callable[[], Reply]], otherwise: Reply | None) -> None:
         self._endpoints = endpoints
         self._otherwise = otherwise
+        self.keep_alive = otherwise is None
 
     def find(self, request: Request) -> Reply | None:
         """The answer to a request; ``None`` if it is the application's to give."""

@@ -258,7 +258,7 @@ class HTTPSession:
                 self._await_head()
                 break
             if endpoints is not None and (reply := endpoints.find(request)) is not None:
-                self._give(reply, request)
+                self._give(reply, request, endpoints.keep_alive)
                 if self._busy or connection.closing:
                     break
                 continue
@@ -287,13 +287,14 @@ class HTTPSession:
         if (self._busy or self._scheduled) and parser.buffered >= HIGH_WATER:
             connection.pause_reading()
 
-    def _give(self, reply: Reply, request: Request) -> None:
+    def _give(self, reply: Reply, request: Request, keep_alive: bool) -> None:
         """Answer a request with a reply, in the place of an exchange."""
         connection, parser = self._connection, self._parser
         connection.expect_within(NEVER)
         self._in_head = False
         keep_alive = (
-            request.keep_alive
+            keep_alive
+            and request.keep_alive
             and not (self._server_state.draining or (self._eof and not parser.buffered))
             and not request.expect_continue
             and (parser.body_remaining or 0) <= DISCARD_SIZE

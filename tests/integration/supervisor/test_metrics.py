@@ -137,17 +137,29 @@ def connect_beside(served: Served) -> RawClient:
 
 
 def test_a_listener_for_nothing_else() -> None:
-    with serving(app, **HEALTH, **BESIDE) as served, connect_beside(served) as client:
-        assert scrape(client)["requests_total", ()] == 0
-        check_health(client)
-        for path in (b"/", b"/metrics/", b"/missing"):
-            response = client.get(path)
-            assert (response.status, response.body, response.closes) == (404, b"Not Found\n", False)
-        client.send(post(b"/", b"data"), request(b"HEAD", b"/"))
-        assert client.response().status == 404
-        assert client.response(b"HEAD").status == 404
-        client.send(post(b"/metrics", b"data"))
-        assert client.response().status == 405
+    """Each answer closes: the next probe shall not wait for a worker that is held up since."""
+    with serving(app, **HEALTH, **BESIDE) as served:
+        with connect_beside(served) as client:
+            assert scrape(client)["requests_total", ()] == 0
+            client.assert_closed()
+        with connect_beside(served) as client:
+            check_health(client, closes=True)
+            client.assert_closed()
+        for data, status in (
+            (request(b"GET", b"/"), 404),
+            (request(b"GET", b"/metrics/"), 404),
+            (request(b"GET", b"/missing"), 404),
+            (post(b"/", b"data"), 404),
+            (post(b"/metrics", b"data"), 405),
+        ):
+            with connect_beside(served) as client:
+                client.send(data)
+                response = client.response()
+                assert (response.status, response.closes) == (status, True)
+                client.assert_closed()
+        with connect_beside(served) as client:
+            client.send(request(b"HEAD", b"/"))
+            assert client.response(b"HEAD").status == 404
 
 
 def test_then_metrics_are_there_only_and_health_is_on_both() -> None:
@@ -161,6 +173,7 @@ def test_then_metrics_are_there_only_and_health_is_on_both() -> None:
             samples = scrape(client, b"/numbers")
             assert samples["requests_total", ()] == 2
             assert samples["request_duration_seconds_count", ()] == 2
+        with connect_beside(served) as client:
             assert client.get(b"/metrics").status == 404
 
 
@@ -168,10 +181,11 @@ def test_what_happens_there_is_nowhere_counted() -> None:
     with (
         access_log() as lines,
         serving(app, **HEALTH, **BESIDE, access_log=True) as served,
-        connect_beside(served) as client,
+        contextlib.ExitStack() as stack,
     ):
-        first, *more = (scrape(client) for _ in range(3))
-        client.get(b"/")
+        clients = [stack.enter_context(connect_beside(served)) for _ in range(4)]
+        first, *more = map(scrape, clients[1:])
+        clients[0].get(b"/")
         counters = served.worker._counters
         counters.flush()
         assert [counters.slot[word] for word in (ACCEPTED, BYTES_IN, BYTES_OUT, CONNECTIONS)] == [
@@ -215,7 +229,6 @@ def test_it_drains_with_the_worker() -> None:
     options = {**HEALTH, **BESIDE, "timeout_linger": 0.05, "timeout_keep_alive": LONG}
     with serving(app, **options) as served:
         with connect_beside(served) as idle, connect_beside(served) as half:
-            check_health(idle)
             half.send(b"GET /health HT")
             wait_until(lambda: len(served.worker._ports[1].connections) == 2)
             drain(served)
@@ -235,18 +248,16 @@ def test_it_drains_with_the_worker() -> None:
 def test_it_serves_on_for_the_delay() -> None:
     with serving(app, **HEALTH, **BESIDE, drain_delay=LONG) as served:
         with connect_beside(served) as client:
-            check_health(client)
+            check_health(client, closes=True)
+        with connect_beside(served) as early, connect_beside(served) as client:
             drain(served)
-            check_health(client, 503)
-        with connect_beside(served) as client:
-            check_health(client, 503)
+            check_health(early, 503, closes=True)
             assert scrape(client)["workers_accepting", ()] == 1
 
 
 def test_a_scrape_that_is_half_received_does_not_keep_a_worker_for_ever() -> None:
     options = {**BESIDE, "timeout_graceful_shutdown": 0.1, "timeout_linger": 0.05}
     with serving(app, **options) as served, connect_beside(served) as client:
-        scrape(client)
         client.send(b"GET /metrics HT")
         wait_until(lambda: not served.idle)
         served.call(served.worker.shutdown)
