@@ -1,8 +1,8 @@
-"""Connections that go from one worker to another before anything was said on them.
+"""Connections that go from one worker to another while nothing is being said on them.
 
 The kernel spreads connections over sockets by chance, or gives them to whoever is faster; with a
 few long-lived connections neither is even, so that a worker with many passes a new one on to a
-worker with few. And one that retires leaves those to others on which no request has come yet.
+worker with few. And one that retires leaves those to others that wait for a request.
 
 All workers are in one process, where the number of a descriptor means the same to all, so that four
 octets in a pipe are enough to hand a socket over.

@@ -78,10 +78,15 @@ class _Port:
             inbox,
         )
 
-    def drain(self) -> None:
-        """Accept what has connected already, then cease; close connections as they become idle."""
+    def drain(self, pass_on: Callable[[int], bool] | None = None) -> None:
+        """Accept what has connected already, then cease; close connections as they become idle.
+
+        Those that are idle now are left to another worker, if ``pass_on`` finds one.
+        """
         self.state.drain()
         self.acceptor.drain()
+        if pass_on is not None:
+            self.connections.move_idle(pass_on)
         self.connections.drain()
         self.state.loop.call_later(self.state.config.timeout_linger, self.connections.close_idle)
 
@@ -223,11 +228,12 @@ class Worker:
             self._acceptor.leave_inbox()
         else:
             self._server_state.leaving = True
-        for port in self._ports:
-            port.drain()
+        pass_on = None
         if self._restarting and not (self.config.tls or self.config.proxy_protocol):
-            # (Else something was said already, and only this worker knows it.)
-            self._connections.move_untouched(partial(handoff.leave, self._counters))
+            # (Else something was said at the beginning that only this worker knows.)
+            pass_on = partial(handoff.leave, self._counters)
+        for port in self._ports:
+            port.drain(pass_on if port is self._ports[0] else None)
         self._draining.set()
         if self.on_draining is not None:
             self.on_draining()

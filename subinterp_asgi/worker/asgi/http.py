@@ -121,9 +121,8 @@ class HTTPSession:
         return not (self._busy or self._parser.mid_message or self._lingering)
 
     @property
-    def untouched(self) -> bool:
-        # (After a request the deadline is none of a head's until something comes.)
-        return self._in_head and self.idle and not self._eof
+    def movable(self) -> bool:
+        return self.idle and not self._eof
 
     @property
     def _busy(self) -> bool:

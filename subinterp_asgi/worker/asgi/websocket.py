@@ -40,6 +40,9 @@ EXTENSIONS: dict[str, dict[str, object]] = {"websocket.http.response": {}}
 
 EVENTS_PER_WAKEUP = 1024
 """Frames handled before other connections get their turn; a client may send 10,000 in one go."""
+OPEN_TIME = 1.0
+"""Seconds for which one is open at least, however soon its worker drains: its client has been told
+that it is served, and its first message is to be answered."""
 CLOSE_TIMEOUT = 10.0
 """Seconds to wait for the peer's close frame once ours is out."""
 CLIENT_CLOSED_REQUEST = 499
@@ -90,7 +93,7 @@ class WebSocketSession:
     )
 
     idle = False  # it ends with a close frame, not in between
-    untouched = False
+    movable = False
 
     def __init__(
         self,
@@ -207,8 +210,19 @@ class WebSocketSession:
                 self._await_silence()
 
     def drain(self) -> None:
-        if self._state is _State.OPEN:
+        if self._server_state.going_away == CloseCode.SERVICE_RESTART:
+            self._leave()
+        elif self._state is _State.OPEN:
             self._close(self._server_state.going_away)
+
+    def _leave(self) -> None:
+        """Close it once it was open for a while."""
+        if self._state is _State.OPEN:
+            left = self._started + OPEN_TIME - perf_counter()
+            if left > 0:
+                self._server_state.loop.call_later(left, self._leave)
+            else:
+                self._close(self._server_state.going_away)
 
     def break_off(self) -> None:
         denial = self._denial
@@ -437,10 +451,10 @@ class WebSocketSession:
         self._accepted = True
         self._server_state.counters.websockets += 1
         self._log(101)
+        self._started = perf_counter()
+        self._await_silence()
         if self._server_state.draining:
-            self._close(self._server_state.going_away)
-        else:
-            self._await_silence()
+            self._leave()
         self._parser.feed(self._early)
         self._early = b""
         self._advance()

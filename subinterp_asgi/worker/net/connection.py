@@ -52,8 +52,8 @@ if TYPE_CHECKING:
             """Whether nothing is begun."""
 
         @property
-        def untouched(self) -> bool:
-            """Whether nothing has come from the peer so far."""
+        def movable(self) -> bool:
+            """Whether another worker could go on: nothing is begun, and nothing has come since."""
 
     class ConnectionRegistry(Protocol):
         """Where connections are kept while they are open."""
@@ -548,12 +548,12 @@ class Connection:
             self.session.break_off()
 
     def move(self, pass_on: Callable[[int], bool]) -> None:
-        """Leave the socket to another worker, if nothing has come from the peer.
+        """Leave the socket to another worker, if there is nothing that only this one knows of it.
 
         Args:
             pass_on: Called with the descriptor; tells whether another worker has it now.
         """
-        if self.closing or not self.session.untouched:
+        if self.closing or self._out is not None or not self.session.movable:
             return
         self._poller.remove(self._fd)  # first: the other may be at it at once
         if not pass_on(self._fd):

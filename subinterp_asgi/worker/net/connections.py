@@ -93,8 +93,8 @@ class Connections:
         for connection in self:
             connection.drain()
 
-    def move_untouched(self, pass_on: Callable[[int], bool]) -> None:
-        """Leave those to other workers on which nothing has come; see ``Connection.move()``."""
+    def move_idle(self, pass_on: Callable[[int], bool]) -> None:
+        """Leave those to other workers that wait for a request; see ``Connection.move()``."""
         for connection in self:
             if isinstance(connection, Connection):
                 connection.move(pass_on)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +57,20 @@ NGINX = Proxy(
     """,
 )
 
+KEEPING_NGINX = replace(
+    NGINX,
+    config=NGINX.config.replace(
+        "server {{",
+        """upstream workers {{ server {target}; keepalive 16; }}
+        map $http_upgrade $hop {{ default upgrade; "" ""; }}
+        proxy_http_version 1.1;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $hop;
+        server {{""",
+    ).replace("proxy_pass http://{target}", "proxy_pass http://workers"),
+)
+"""It keeps connections open, and forwards WebSockets."""
+
 HAPROXY = Proxy(
     "haproxy",
     ("-q", "-db", "-f", "{folder}/config"),
@@ -91,7 +105,7 @@ APACHE = Proxy(
     LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
     LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
     Listen 127.0.0.1:{port}
-    ProxyPass / http://{target}/
+    ProxyPass / http://{target}/ upgrade=websocket
     {more}
     """,
 )

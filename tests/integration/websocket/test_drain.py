@@ -35,7 +35,7 @@ def wait_until_stopped(served: Served) -> None:
 
 
 @pytest.mark.parametrize(("restarting", "code"), [(False, 1001), (True, 1012)])
-def test_drain_closes_at_once(restarting: bool, code: int) -> None:
+def test_drain_closes(restarting: bool, code: int) -> None:
     notes = Notes()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -127,7 +127,17 @@ def test_an_application_that_closes_while_the_worker_drains() -> None:
         client.expect_close(1001)
 
 
-def test_handshake_in_flight_when_the_worker_drains() -> None:
+def test_one_that_has_just_been_opened_is_served_before_a_restart() -> None:
+    with serving(echo) as served, WSClient(served.address) as client:
+        client.open()
+        served.call(lambda: served.worker.drain(restarting=True))
+        client.assert_echoes()
+        client.expect_close(1012)
+        served.wait_until_idle()
+
+
+@pytest.mark.parametrize(("restarting", "code"), [(False, 1001), (True, 1012)])
+def test_handshake_in_flight_when_the_worker_drains(restarting: bool, code: int) -> None:
     gate = Gate()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -135,12 +145,14 @@ def test_handshake_in_flight_when_the_worker_drains() -> None:
         await echo(scope, receive, send)
 
     with serving(app) as served, WSClient(served.address) as client:
-        client.send(handshake() + frame(TEXT, b"dropped"))
+        client.send(handshake() + frame(TEXT, b"with it"))
         gate.wait_reached()
-        served.call(served.worker.drain)
+        served.call(lambda: served.worker.drain(restarting=restarting))
         gate.open()
         client.opened()
-        client.expect_close(1001)
+        assert client.read_text() == "with it"
+        client.assert_echoes()
+        client.expect_close(code)
         client.close()
         served.wait_until_idle()
 
@@ -160,6 +172,8 @@ def test_handshake_on_a_draining_worker() -> None:
             known.send(handshake())
             for client in known, new:
                 client.opened()
+                client.assert_echoes()
+            for client in known, new:
                 client.expect_close(1001)
         served.wait_until_idle()
 
