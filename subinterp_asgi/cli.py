@@ -233,7 +233,7 @@ class _Command:
         if isinstance(failure, ShutdownIncompleteError):
             _say_error(failure)
             exit_guard.end_process(EXIT_DIED)
-        return self._exit(EXIT_OK)
+        return self._exit(EXIT_OK if failure is None else EXIT_DIED)  # (it was logged)
 
     def _on_forced(self, failure: BaseException | None) -> None:
         """The first call of ``stop()`` returns too, and tells."""

@@ -119,6 +119,20 @@ class ShutdownIncompleteError(SubinterpASGIError, TimeoutError):
         self.workers = workers
 
 
+class ShutdownFailedError(SubinterpASGIError, RuntimeError):
+    """All has ended, but not all of it well: a lifespan's shutdown failed, say.
+
+    The message ends with the traceback of the first worker that said so.
+
+    Attributes:
+        workers: The thread names of those workers.
+    """
+
+    def __init__(self, message: str, workers: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.workers = workers
+
+
 class WorkerInterrupted(BaseException):
     """Raised in the application's own code where that keeps a worker from serving anyone else.
 

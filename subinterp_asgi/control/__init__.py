@@ -45,6 +45,8 @@ From a worker come **statuses**, in this order:
 ``("left", daemons, name, ...)``
     Only if threads of the application do not end: their names, and 1 if all of them were to be
     daemons, else 0. The interpreter can't be closed, but the worker is at its end.
+``("shutdown_failed",)``
+    Only if the application's shutdown failed; the error follows.
 ``("stopped",)``
     The last message of a worker that ended as it was told to.
 ``("error", text)``

@@ -17,7 +17,14 @@ from ..config import Config
 from ..control.messages import CMD_RELOAD_TLS
 from ..control.stats import Stats
 from ..control.wakeup import Wakeup
-from ..errors import ReloadError, ShutdownIncompleteError, StartupError, StateError, WorkerDiedError
+from ..errors import (
+    ReloadError,
+    ShutdownFailedError,
+    ShutdownIncompleteError,
+    StartupError,
+    StateError,
+    WorkerDiedError,
+)
 from ..types import TYPE_CHECKING, Address, ASGIApp
 from . import events, exit_guard, host_log
 from .events import Event, EventHub, EventStream
@@ -121,6 +128,7 @@ class Supervisor:
         self._rolling: threading.Thread | None = None  # it reloads or scales
         self._shutdown = Shutdown(self.config, self._changed, self._handles)
         self._incomplete: tuple[str, ...] = ()
+        self._failed_ends: list[tuple[str, str]] = []  # of which workers, and what was told
         self._failure: str | None = None
 
     # --- what it is
@@ -399,7 +407,7 @@ class Supervisor:
         Raises:
             BindError, StartupError: As ``start()``.
             WorkerDiedError: Workers died too often.
-            ShutdownIncompleteError: As ``stop()``.
+            ShutdownFailedError, ShutdownIncompleteError: As ``stop()``.
         """
         with self:
             self.wait()
@@ -593,6 +601,7 @@ class Supervisor:
                 the first one waits, can only shorten this.
 
         Raises:
+            ShutdownFailedError: All has ended, but the application's shutdown failed in a worker.
             ShutdownIncompleteError: A worker did not end, even so. It is left alone.
             StateError: Called by a worker of this supervisor that is a thread, which can't wait
                 for its own end.
@@ -634,6 +643,10 @@ class Supervisor:
                 "the application itself, does not end",
                 self._incomplete,
             )
+        if self._failed_ends and self._failure is None:  # which says more
+            names = tuple(name for name, _ in self._failed_ends)
+            text = f"{', '.join(names)} did not end well: {self._failed_ends[0][1]}"
+            raise ShutdownFailedError(text, names)
 
     def _take_over(self) -> bool:
         """Wait for who is at the end, or at the start; return whether it falls to this thread.
@@ -651,7 +664,8 @@ class Supervisor:
         return any(thread is handle.thread for handle in self._handles())
 
     def _stop_apart(self, timeout: float | None) -> None:
-        with contextlib.suppress(ShutdownIncompleteError):  # the next call raises it, too
+        # The next call raises it, too.
+        with contextlib.suppress(ShutdownFailedError, ShutdownIncompleteError):
             self.stop(timeout)
 
     def _tear_down(self, final: SupervisorState) -> None:
@@ -694,6 +708,8 @@ class Supervisor:
                 if handle.exited:
                     if self._state is SupervisorState.STOPPING and self._reconciler is not None:
                         self._reconciler.report_end(handle)
+                        if handle.shutdown_failed:
+                            self._failed_ends.append((handle.thread.name, handle.error or ""))
                         self._reconciler.report_kept(handle)
                     pool.release(handle)
             self._incomplete = (
@@ -726,7 +742,11 @@ class Supervisor:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.stop()
+        try:
+            self.stop()
+        except ShutdownFailedError:  # which was logged, and must not hide what came first
+            if exc_info[1] is None:
+                raise
 
     async def __aenter__(self) -> Self:
         from .blocking import in_thread  # hosts without a loop need not pay for it
@@ -742,7 +762,7 @@ class Supervisor:
     async def __aexit__(self, *exc_info: object) -> None:
         from .blocking import in_thread
 
-        await in_thread(self.stop)
+        await in_thread(lambda: self.__exit__(*exc_info))
 
 
 @contextlib.contextmanager

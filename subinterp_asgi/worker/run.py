@@ -27,6 +27,7 @@ from ..control.messages import (
     STATUS_LEFT,
     STATUS_LIFESPAN_FAILED,
     STATUS_SERVING,
+    STATUS_SHUTDOWN_FAILED,
     STATUS_SPARE,
     STATUS_STARTED,
     STATUS_STOPPED,
@@ -147,6 +148,8 @@ class WorkerRun:
         except _NotNeeded:
             ended_as_told = True
         except BaseException as exc:
+            if worker is not None and worker.shutdown_failed:
+                self.status_queue.put((STATUS_SHUTDOWN_FAILED,))
             report_error(self.status_queue, exc)  # at once: what follows may take its time
             if loop and worker and main and not main.done():
                 _end_left_loop(loop, worker, main)

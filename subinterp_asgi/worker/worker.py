@@ -116,6 +116,7 @@ class Worker:
 
     Attributes:
         state: Where in its life the worker is.
+        shutdown_failed: The lifespan's shutdown has failed, or ``on_end``.
         on_draining: Called once a drain has come so far that no more connections are accepted.
     """
 
@@ -140,6 +141,7 @@ class Worker:
         self.config = config or Config()
         self.worker_id = worker_id
         self.state = WorkerState.NEW
+        self.shutdown_failed = False
         self.on_draining: Callable[[], None] | None = None
         self._listeners = [sock] if isinstance(sock, socket.socket) else list(sock)
         self._metrics_listeners = (
@@ -412,6 +414,7 @@ class Worker:
         try:
             await asyncio.wait((ending, hurried), return_when="FIRST_COMPLETED")
             if ending.done():
+                self.shutdown_failed = ending.exception() is not None
                 ending.result()
             else:
                 logger.warning("worker %d: its lifespan's shutdown is broken off", self.worker_id)

@@ -64,6 +64,7 @@ class WorkerHandle:
         worker_id: Number of the worker; -1: it is a spare.
         state: What the worker was last known to do.
         error: What went wrong, if something did: a line, then a traceback.
+        shutdown_failed: What went wrong was the application's shutdown.
         exited: The thread has nothing left to do.
         retiring: It was told to end.
         break_off_at: When its requests are to be broken off, in the time of ``monotonic``.
@@ -85,6 +86,7 @@ class WorkerHandle:
         self.generation = generation
         self.state = WorkerState.STARTING
         self.error: str | None = None
+        self.shutdown_failed = False
         self.exited = False
         self.retiring = False
         self.break_off_at = float("inf")
@@ -176,6 +178,8 @@ class WorkerHandle:
             self.exhausted = status[1] if len(status) > 1 else "limit_max_requests"
         elif status[0] == messages.STATUS_LIFESPAN_FAILED:
             self.lifespan_errors.append(status[1])
+        elif status[0] == messages.STATUS_SHUTDOWN_FAILED:
+            self.shutdown_failed = True
         elif status[0] == messages.STATUS_STUCK:
             self.stack = status[1]
         elif status[0] == messages.STATUS_LEFT:

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi.supervisor.events import LifespanFailed, WorkerChanged, WorkerRecycled
+from subinterp_asgi.errors import ShutdownFailedError
+from subinterp_asgi.supervisor.events import (
+    LifespanFailed,
+    WorkerChanged,
+    WorkerDied,
+    WorkerRecycled,
+)
 from subinterp_asgi.supervisor.states import WorkerState
 
-from ...support import get
+from ...support import get, wait_until
 from ..apps.pool import App
 from ..supervising import Heard, Servers, generations
 
@@ -27,8 +33,12 @@ class Raising(App):
     async def lifespan(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
-        await self.raise_now.wait()
-        raise LookupError("the connection was lost")
+        raising = asyncio.create_task(self.raise_now.wait())
+        ending = asyncio.create_task(receive())
+        await asyncio.wait((raising, ending), return_when="FIRST_COMPLETED")
+        if raising.done():
+            raise LookupError("the connection was lost")
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def do_lose(self, argument: str, receive: Any, send: Any) -> bytes:
         self.raise_now.set()
@@ -46,6 +56,8 @@ def test_an_event_tells(servers: Servers, isolation: str) -> None:
     assert event.error.startswith("LookupError: the connection was lost\n")
     assert get(server.url).status == 200  # the worker goes on
     assert generations(server) == [1]
+    with pytest.raises(ShutdownFailedError, match="LookupError: the connection was lost"):
+        server.stop()
 
 
 def test_the_worker_is_replaced_if_an_option_says_so(servers: Servers) -> None:
@@ -58,3 +70,30 @@ def test_the_worker_is_replaced_if_an_option_says_so(servers: Servers) -> None:
         recycled = heard.wait_for(WorkerRecycled, count=number)
         assert recycled[-1].reason == "lifespan_restart"
         heard.wait_for(LifespanFailed, count=number)
+    heard.wait_for(WorkerDied, count=2)  # whose shutdown could not be
+    server.stop()
+
+
+class FailingAtLast(App):
+    """Its shutdown fails."""
+
+    async def lifespan(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.failed", "message": "not all was saved"})
+
+
+def test_a_shutdown_that_fails_in_a_reload_is_told(
+    servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reload is none the worse for it."""
+    heard = Heard()
+    server = servers.start(FailingAtLast, on_event=heard)
+    assert server.reload() == 2
+    (died,) = heard.wait_for(WorkerDied, generation=1)
+    assert "lifespan shutdown failed: not all was saved" in died.error
+    assert died.restart_in is None
+    wait_until(lambda: "worker 0 did not end well: LifespanError" in caplog.text)
+    with pytest.raises(ShutdownFailedError, match=r"^asgi-worker-0 did not end well"):
+        server.stop()

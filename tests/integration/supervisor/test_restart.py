@@ -108,11 +108,11 @@ def test_a_worker_may_die_while_it_retires(servers: Servers, tmp_path: Path) -> 
     heard = Heard()
     server = servers.start(on_event=heard, restart_limit=0, timeout_linger=30.0)
     with RawClient(server.addresses[0]) as client:
-        client.get(b"/")
+        client.send(b"GET /die HTTP/1.1\r\n")
         pending = in_flight(server, tmp_path / "file")
         reloading = Background(server.reload)
         heard.wait_for(WorkerChanged, generation=1, state=WorkerState.DRAINING)
-        client.get(b"/die")
+        client.send(b"Host: test\r\n\r\n")
         (died,) = heard.wait_for(WorkerDied)
         assert died.restart_in is None
         assert reloading.outcome() == 2

@@ -129,7 +129,7 @@ def test_a_lifespan_that_fails_to_end(state: dict[str, Any], words: str) -> None
     drive.wait_for("serving")
     drive.tell("shutdown")
     assert words in drive.error()
-    assert drive.collect() == ["started", "serving", "draining", "error"]
+    assert drive.collect() == ["started", "serving", "draining", "shutdown_failed", "error"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 
 from subinterp_asgi import Supervisor
-from subinterp_asgi.errors import ConfigError, StartupError
-from subinterp_asgi.supervisor.states import WorkerState
+from subinterp_asgi.errors import ConfigError, ShutdownFailedError, StartupError
+from subinterp_asgi.supervisor.states import SupervisorState, WorkerState
 from tests.integration.apps import lifecycle
 from tests.support import get
 
@@ -136,18 +137,50 @@ def test_a_startup_that_failed_is_told_with_its_message(isolation: str, mode: st
 
 @both
 def test_a_shutdown_that_failed_is_told(isolation: str, caplog: pytest.LogCaptureFixture) -> None:
-    with make(
-        LIFESPAN, isolation, lifespan="on", state={"shutdown.failed": "not all was saved"}
-    ) as server:
+    state = {"shutdown.failed": "not all was saved"}
+    server = make(LIFESPAN, isolation, lifespan="on", workers=2, state=state)
+    with pytest.raises(ShutdownFailedError) as caught, server:
         pass
-    (info,) = server.workers
-    assert info.state is WorkerState.FAILED
-    assert "lifespan shutdown failed: not all was saved" in caplog.text
+    assert set(caught.value.workers) == {"asgi-worker-0", "asgi-worker-1"}
+    assert "LifespanError: lifespan shutdown failed: not all was saved" in str(caught.value)
+    assert [info.state for info in server.workers] == [WorkerState.FAILED] * 2
+    assert caplog.text.count("lifespan shutdown failed: not all was saved") == 2
+    assert server.state is SupervisorState.STOPPED
+    with pytest.raises(ShutdownFailedError):
+        server.stop()
+
+
+def test_so_is_one_that_raised() -> None:
+    server = make(LIFESPAN, lifespan="on", state={"shutdown.raise": "no connection"})
+    server.start()
+    with pytest.raises(ShutdownFailedError, match="LookupError: no connection"):
+        server.stop()
+
+
+def test_that_hides_nothing_else() -> None:
+    server = make(LIFESPAN, lifespan="on", state={"shutdown.failed": "not all was saved"})
+    with pytest.raises(ZeroDivisionError), server:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, None])
+def test_nor_without_blocking(error: type[Exception] | None) -> None:
+    async def serve() -> None:
+        async with make(LIFESPAN, lifespan="on", state={"shutdown.failed": "not all was saved"}):
+            if error is not None:
+                raise error
+
+    with pytest.raises(error or ShutdownFailedError):
+        asyncio.run(serve())
 
 
 @both
 def test_a_shutdown_that_hangs_is_ended(isolation: str, caplog: pytest.LogCaptureFixture) -> None:
-    with make(LIFESPAN, isolation, lifespan="on", state={"shutdown.hang": 1}, shutdown_timeout=0.1):
+    options: dict[str, Any] = {"state": {"shutdown.hang": 1}, "shutdown_timeout": 0.1}
+    with (
+        pytest.raises(ShutdownFailedError, match="took more than"),
+        make(LIFESPAN, isolation, lifespan="on", **options),
+    ):
         pass
     assert "lifespan shutdown took more than shutdown_timeout=0.1 s" in caplog.text
 
@@ -203,13 +236,11 @@ def test_an_end_hook_that_hangs_is_ended(
     isolation: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = tmp_path / "log"
-    with make(
-        HOOKS,
-        isolation,
-        worker_hooks=True,
-        lifespan="on",
-        state={"hook.hang": 1, "log": str(log)},
-        shutdown_timeout=0.1,
+    state = {"hook.hang": 1, "log": str(log)}
+    options: dict[str, Any] = {"worker_hooks": True, "lifespan": "on", "shutdown_timeout": 0.1}
+    with (
+        pytest.raises(ShutdownFailedError, match="TimeoutError"),
+        make(HOOKS, isolation, state=state, **options),
     ):
         pass
     assert "TimeoutError" in caplog.text
