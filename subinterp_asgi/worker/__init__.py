@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from .worker import Worker as Worker
     from .worker import WorkerState as WorkerState
+    from .worker import on_drain as on_drain
 
-__all__ = ["Worker", "WorkerState"]
+__all__ = ["Worker", "WorkerState", "on_drain"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ from ..types import TYPE_CHECKING, ASGIApp
 from . import access_log
 from .asgi.http import HTTPSession
 from .asgi.lifespan import Lifespan
-from .asgi.state import AccessLog, ServerState
+from .asgi.state import APP_FAILURES, AccessLog, ServerState
 from .interpreter.marks import takes_interrupts
 from .net.acceptor import Acceptor
 from .net.connections import Connections
@@ -42,6 +42,8 @@ logger = logging.getLogger("subinterp_asgi.error")
 
 _BREAK_OFF_TIME = 0.1  # seconds between telling requests that it is over and cancelling them
 _CANCEL_TIME = 1.0  # seconds that they may take to end then
+
+_current: contextvars.ContextVar[Worker] = contextvars.ContextVar("subinterp_asgi worker")
 
 
 class WorkerState(Enum):
@@ -157,6 +159,7 @@ class Worker:
         self._on_lifespan_failure = on_lifespan_failure
         self._drain_asked = False
         self._restarting = False
+        self._drain_callbacks: dict[object, Callable[[], object]] = {}
         self._hook_due = False  # on_start has been called, on_end has not
         self._draining = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -164,6 +167,7 @@ class Worker:
         self._hurried = asyncio.Event()  # the lifespan's shutdown is not to be waited for
         self._end_by: float | None = None
         self._progress = asyncio.Event()  # something ended that the drain may wait for
+        self._loop: asyncio.AbstractEventLoop
         self._server_state: ServerState
         self._acceptor: Acceptor
         self._connections: Connections
@@ -236,9 +240,31 @@ class Worker:
             pass_on = partial(handoff.leave, self._counters)
         for port in self._ports:
             port.drain(pass_on if port is self._ports[0] else None)
+        self._call_drain_callbacks()
         self._draining.set()
         if self.on_draining is not None:
             self.on_draining()
+
+    def on_drain(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """As the function ``on_drain()``, from any thread."""
+        key = object()
+        self._drain_callbacks[key] = callback
+        if self.state in (WorkerState.DRAINING, WorkerState.STOPPED):
+            self._loop.call_soon_threadsafe(self._call_drain_callbacks)
+
+        def forget() -> None:
+            self._drain_callbacks.pop(key, None)
+
+        return forget
+
+    def _call_drain_callbacks(self) -> None:
+        for key in tuple(self._drain_callbacks):
+            callback = self._drain_callbacks.pop(key, None)
+            try:
+                if callback is not None:
+                    callback()
+            except APP_FAILURES:
+                logger.exception("worker %d: a callback of on_drain() failed", self.worker_id)
 
     def stop_accepting(self) -> None:
         """Leave new connections to others, at once; what was accepted goes on."""
@@ -305,6 +331,8 @@ class Worker:
         if self.state is not WorkerState.NEW:
             raise StateError("a worker can serve only once")
         self.state = WorkerState.STARTING
+        self._loop = asyncio.get_running_loop()
+        context = _current.set(self)
         lifespan = Lifespan(
             self.app, self.config.lifespan, self._lifespan_state, self._on_lifespan_failure
         )
@@ -317,7 +345,10 @@ class Worker:
                     poller.close()
         finally:
             self.state = WorkerState.STOPPED
-            await self._end(lifespan)
+            try:
+                await self._end(lifespan)
+            finally:
+                _current.reset(context)
 
     async def _start(self, lifespan: Lifespan) -> bool:
         """Run what comes before the first connection; ``False`` if ``shutdown()`` came first."""
@@ -432,3 +463,25 @@ class Worker:
                     await self._on_end()
         finally:
             await lifespan.shutdown(self.time_to_end(), self.config.shutdown_timeout)
+
+
+def on_drain(callback: Callable[[], object]) -> Callable[[], None]:
+    """Have a function called when the worker that runs the caller begins to drain.
+
+    For applications: to be called in the lifespan or in a request, also in threads of
+    ``asyncio.to_thread()`` and the like. The function is called once, in the worker's loop, after
+    the worker has ceased to accept; at once if that has happened already. What it raises is logged.
+
+    Returns:
+        A function that takes it back.
+
+    Raises:
+        StateError: No worker of this package runs the caller.
+    """
+    worker = _current.get(None)
+    if worker is None:
+        raise StateError(
+            "on_drain() was called where no worker of subinterp_asgi runs; "
+            "call it in the lifespan's startup, or in a request"
+        )
+    return worker.on_drain(callback)
