@@ -26,7 +26,7 @@ from .budget import RestartBudget
 from .failover import Failover
 from .liveness import Liveness
 from .recycling import Recycling
-from .rollout import START_MARGIN, Rollout
+from .rollout import SHARED_APP, START_MARGIN, Rollout
 from .shutdown import longest_end
 
 _CANT_START = (OSError, SubinterpASGIError, RuntimeError, MemoryError)
@@ -190,7 +190,10 @@ class Reconciler:
         """Say it if a worker that was told to end did not do that well."""
         if handle.error is not None and handle not in self._dead:
             self._announce_death(handle.worker_id, handle.generation, handle.error, None)
-            self._log("error", f"worker {handle.worker_id} did not end well: {handle.error}")
+            hint = ""
+            if handle.shutdown_failed and self._pool.shares_app and len(self._pool.slots) > 1:
+                hint = f" {SHARED_APP}"
+            self._log("error", f"worker {handle.worker_id} did not end well{hint}: {handle.error}")
 
     def _announce_death(
         self, worker_id: int, generation: int, error: str, restart_in: float | None

@@ -31,6 +31,12 @@ CANARY_ERRORS = 0.01
 CANARY_LAG = 0.25
 """Seconds by which its loop may be held up, unless the others' are held up a third as long."""
 _CANARY_INTERVAL = 0.1  # seconds between looks at a canary
+_VERDICT_TIME = 1.0  # seconds to see whether others can start, once one could not
+
+SHARED_APP = (
+    "(workers in threads share one application object; if it can't be run by several, serve it "
+    "with --workers 1 and without reloads, or with --factory, which makes one for each worker)"
+)
 
 
 class Rollout:
@@ -139,10 +145,12 @@ class Rollout:
         new = [slot.incoming for slot in self._slots if slot.incoming is not None]
         deadline = monotonic() + self._config.startup_timeout + START_MARGIN
         while True:
-            for handle in new:
-                if handle.state is WorkerState.FAILED:
-                    text = f"worker {handle.worker_id} could not start: {handle.error}"
-                    raise StartupError(text, handle.worker_id)
+            failed = next((handle for handle in new if handle.state is WorkerState.FAILED), None)
+            if failed is not None:
+                yield from self._await_verdict(new)
+                reason = f", but another could {SHARED_APP}" if self._only_once() else ""
+                text = f"worker {failed.worker_id} could not start{reason}: {failed.error}"
+                raise StartupError(text, failed.worker_id)
             late = [handle for handle in new if handle.state is not WorkerState.SERVING]
             if not late:
                 return
@@ -153,6 +161,23 @@ class Rollout:
                     late[0].worker_id,
                 )
             yield deadline
+
+    def _await_verdict(self, new: Sequence[WorkerHandle]) -> Course:
+        """Wait until it is known of all whether they can start, if that says something."""
+        ends = monotonic() + _VERDICT_TIME
+        while (
+            self._pool.shares_app
+            and any(handle.state is WorkerState.STARTING for handle in new)
+            and monotonic() < ends
+        ):
+            yield ends
+
+    def _only_once(self) -> bool:
+        """Whether a worker has started with the very application that another could not."""
+        return self._pool.shares_app and any(
+            handle.state not in (WorkerState.STARTING, WorkerState.SPARE, WorkerState.FAILED)
+            for handle in self._pool.handles
+        )
 
     def _try(self, slot: Slot, seconds: float) -> Course:
         """Watch the canary for a while."""

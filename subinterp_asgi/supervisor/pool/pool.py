@@ -96,6 +96,12 @@ class Pool:
             self.close()
             raise
 
+    @property
+    def shares_app(self) -> bool:
+        """Whether all workers have one application object in common."""
+        called = self._config.factory or (isinstance(self._app, str) and self._app.endswith(")"))
+        return self._in_threads and not called
+
     # --- slots
 
     def grow(self, count: int) -> list[Slot]:

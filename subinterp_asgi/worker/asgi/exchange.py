@@ -149,7 +149,7 @@ class HTTPExchange:
         except APP_FAILURES as exc:  # (a request must not be able to end the worker)
             # (What comes after the response has nothing to do with the client.)
             answered = self.writer.complete and not self.sending_file
-            self._server_state.log_failure(exc, gone=self._gone and not answered)
+            self._server_state.log_failure(exc, self.request, gone=self._gone and not answered)
         finally:
             if failed:
                 self.fail()

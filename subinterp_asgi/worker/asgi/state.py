@@ -199,11 +199,14 @@ class ServerState:
         counters.in_flight -= 1
         counters.responded(status)
 
-    def log_failure(self, exc: BaseException, *, gone: bool) -> None:
+    def log_failure(self, exc: BaseException, request: Request, *, gone: bool) -> None:
         """Log an exception that left the application, one of ``APP_FAILURES``.
 
-        If the client is ``gone`` the exception may be no more than a consequence.
+        If the client is ``gone`` the exception may be no more than a consequence. The record also
+        has the request's ``method`` and ``path``, the latter as it was sent: decoded it may hold
+        anything.
         """
+        what = {"method": request.method, "path": request.raw_path.decode("ascii", "replace")}
         if isinstance(exc, BaseExceptionGroup):
             interrupted = exc.subgroup(WorkerInterrupted) is not None
         else:
@@ -211,15 +214,19 @@ class ServerState:
         if interrupted:
             self.counters.errors += 1
             logger.error(
-                "the ASGI application held the worker up for %.1f s and was interrupted",
+                "the ASGI application held the worker up for %.1f s and was interrupted: %s %s",
                 self.counters.held_up(),
+                *what.values(),
                 exc_info=exc,
+                extra=what,
             )
         elif gone:
-            logger.debug("exception after the client had gone", exc_info=exc)
+            text = "exception after the client had gone: %s %s"
+            logger.debug(text, *what.values(), exc_info=exc, extra=what)
         else:
             self.counters.errors += 1
-            logger.error("exception in the ASGI application", exc_info=exc)
+            text = "exception in the ASGI application: %s %s"
+            logger.error(text, *what.values(), exc_info=exc, extra=what)
 
     def log_request(
         self, request: Request, client: Address | None, status: int, started: float

@@ -149,7 +149,7 @@ class WebSocketSession:
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
         except APP_FAILURES as exc:  # (one client must not be able to end the worker)
-            self._server_state.log_failure(exc, gone=self._disconnect is not None)
+            self._server_state.log_failure(exc, self._request, gone=self._disconnect is not None)
         finally:
             self._app_ended(failed=failed)
 
