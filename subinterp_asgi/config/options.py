@@ -354,7 +354,8 @@ class Config:
     log_forwarding: bool = option(
         False,
         "Hand what workers log in interpreters, the access log too, to the logging of the main "
-        "interpreter instead of writing it to standard error.",
+        "interpreter instead of writing it to standard error; in threads, where it gets there "
+        "anyway, mark the application's records with worker_id and generation.",
     )
 
     def __post_init__(self) -> None:

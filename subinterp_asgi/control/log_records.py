@@ -5,8 +5,9 @@ A frame is four octets that mark it, a length, four octets little-endian, and as
 takes a fifth of the time of JSON, and carries surrogates and NULs as they are. It is to be given
 nothing else than what it has made, since a few wrong octets make it ask for gigabytes: hence the
 mark, without which whatever else is written to the descriptor by mistake would be read as a frame.
-A record is formatted by the one who sends it, since its arguments are objects that can't leave
-their interpreter.
+Objects can't leave their interpreter. A message is sent with its arguments where these are plain
+values, or say the same as text; else it is sent as it was formatted. A traceback is text, and an
+exception a name and a text, for which the receiver makes a stand-in.
 
 ``log_forwarding`` sends, ``log_receiver`` receives.
 """
@@ -14,6 +15,7 @@ their interpreter.
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from marshal import dumps, loads
 from time import time
 
@@ -24,16 +26,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     type Fields = tuple[Any, ...]
+    type Arguments = tuple[Any, ...] | dict[str, Any]
 
 MAX_FRAME = 1024 * 1024
 """Octets of the largest frame. One that is larger is never sent; its record counts as dropped."""
 
 _MAX_TEXT = 256 * 1024  # characters of a message, of a traceback, of a stack
+_SMALL = 1000  # characters of an argument that needs no second look
 _MARK = b"\xf5log"
 _HEAD = 8
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _STANDARD_COUNT = len(vars(logging.makeLogRecord({})))
+_NUMBERS = frozenset({int, float, bool, type(None)})
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 _ATTRIBUTES = [
@@ -42,6 +47,7 @@ _ATTRIBUTES = [
     "levelname",
     "name",
     "msg",
+    "args",
     "exc_text",
     "stack_info",
     "thread",
@@ -51,7 +57,7 @@ _ATTRIBUTES = [
     "lineno",
     "funcName",
 ]
-"""What a frame's tuple has of a record; what else was added to that follows as a dictionary."""
+"""What a frame's tuple has of a record; an exception, and what else was added to it, follow."""
 LEVELNO = 1
 NAME = 3
 """Places in it of what decides whether the host wants the record."""
@@ -59,18 +65,19 @@ NAME = 3
 _formatter = logging.Formatter()
 
 
+class RemoteException(Exception):
+    """Stands for an exception of a worker's interpreter in ``exc_info``, by a class of its name.
+
+    Its text is that of the exception, and its note the traceback there; it has no own.
+    """
+
+
 def encode(record: logging.LogRecord, own_thread: int | None = None) -> bytes:
     """Make a frame of a record, which is not changed. It fails when out of memory, or of stack.
 
     The name of the worker's thread, ``own_thread``, is for the host to say.
     """
-    try:
-        text = record.getMessage()
-    except Exception as exc:
-        # A mistake of the application's, which must not cost it the record, let alone more.
-        text = f"{_show(record.msg)} (can't be formatted: {type(exc).__name__}: {_show(exc)})"
-    if len(text) > _MAX_TEXT:
-        text = f"{text[:_MAX_TEXT]}... ({len(text) - _MAX_TEXT} characters more)"
+    msg, args = _message(record)
     exc_text = record.exc_text
     if record.exc_info and not exc_text:
         try:
@@ -82,7 +89,8 @@ def encode(record: logging.LogRecord, own_thread: int | None = None) -> bytes:
         record.levelno,
         record.levelname,
         record.name,
-        text,
+        msg,
+        args,
         # The end of a traceback says most.
         exc_text[-_MAX_TEXT:] if exc_text else None,
         record.stack_info[-_MAX_TEXT:] if record.stack_info else None,
@@ -93,24 +101,72 @@ def encode(record: logging.LogRecord, own_thread: int | None = None) -> bytes:
         record.lineno,
         record.funcName,
     )
-    extras = _extras(record) if len(record.__dict__) > _STANDARD_COUNT else None
+    rest = (
+        _exception(record.exc_info) if record.exc_info else None,
+        _extras(record) if len(record.__dict__) > _STANDARD_COUNT else None,
+    )
     try:
-        data = dumps((*values, extras))
+        data = dumps((*values, *rest))
     except ValueError:  # of a subclass of str, say, as many enumerations are
-        data = dumps((*map(_plain, values), extras))
+        plain = (value if value is args else _plain(value) for value in values)
+        data = dumps((*plain, *rest))
     return _frame(data)
 
 
-def encode_info(name: str, text: str, own_thread: int, origin: CodeType) -> bytes:
+def _message(record: logging.LogRecord) -> tuple[str, Arguments]:
+    """A record's message and arguments, or the text that they come to, if these can't be sent."""
+    msg, args = record.msg, record.args
+    try:
+        text = record.getMessage()
+    except Exception as exc:
+        # A mistake of the application's, which must not cost it the record, let alone more.
+        text = f"{_show(msg)} (can't be formatted: {type(exc).__name__}: {_show(exc)})"
+        args = ()
+    if args and len(text) <= _MAX_TEXT:
+        if type(msg) is str and type(args) is tuple:
+            for arg in args:
+                if type(arg) not in _NUMBERS and not (type(arg) is str and len(arg) <= _SMALL):
+                    break
+            else:
+                return msg, args
+        try:
+            msg = _show(msg)
+            plain = _plain_arguments(args)
+            if len(msg) + len(dumps(plain)) <= _MAX_TEXT and msg % plain == text:
+                return msg, plain
+        except Exception:
+            pass  # %d, say, of an object that is text now: as it was formatted
+    elif len(text) > _MAX_TEXT:
+        text = f"{text[:_MAX_TEXT]}... ({len(text) - _MAX_TEXT} characters more)"
+    return text, ()
+
+
+def _plain_arguments(args: Any) -> Arguments:
+    if isinstance(args, tuple):
+        return tuple(map(_plain, args))
+    return {_plain(name): _plain(value) for name, value in args.items()}
+
+
+def _exception(exc_info: Any) -> tuple[str, str, str] | None:
+    """The module, name and text of an exception."""
+    try:
+        kind, value, _ = exc_info
+        return _show(kind.__module__), _show(kind.__qualname__), _show(value)[:_MAX_TEXT]
+    except Exception:
+        return None  # it is no exception
+
+
+def encode_info(
+    name: str, msg: str, args: tuple[Any, ...], own_thread: int, origin: CodeType
+) -> bytes:
     """Make the frame of a record of level INFO, which costs a tenth of the record itself.
 
     It says to come from the worker's thread, which calls this, and from the code ``origin``.
     """
-    where = (origin.co_filename, origin.co_firstlineno, origin.co_name)
     level = (logging.INFO, "INFO")
-    return _frame(
-        dumps((time(), *level, name, text, None, None, own_thread, None, None, *where, None))
-    )
+    where = (None, None, own_thread, None, None)
+    code = (origin.co_filename, origin.co_firstlineno, origin.co_name)
+    return _frame(dumps((time(), *level, name, msg, args, *where, *code, None, None)))
 
 
 def _frame(data: bytes) -> bytes:
@@ -142,7 +198,7 @@ def rebuild(fields: Fields, own_thread_name: str) -> logging.LogRecord:
 
     ``ValueError``: the frame was none of ours.
     """
-    *values, extras = fields
+    *values, exception, extras = fields
     record = logging.makeLogRecord(extras or {})  # by the host's factory, if it has set one
     # Of this interpreter's clock, which began to count at another time than the worker's.
     rebuilt = record.created
@@ -151,9 +207,21 @@ def rebuild(fields: Fields, own_thread_name: str) -> logging.LogRecord:
     record.relativeCreated -= (rebuilt - record.created) * 1000
     record.msecs = record.created * 1000 % 1000
     record.threadName = record.threadName or own_thread_name
+    if exception is not None:
+        *names, text = exception
+        stand_in = _stand_in(*names)(text)
+        stand_in.add_note(record.exc_text or "")
+        record.exc_info = (type(stand_in), stand_in, None)
     record.filename = record.pathname.rpartition("/")[2]
     record.module = record.filename.rpartition(".")[0] or record.filename
     return record
+
+
+@lru_cache(maxsize=64)
+def _stand_in(module: str, name: str) -> type[RemoteException]:
+    return type(
+        name.rpartition(".")[2], (RemoteException,), {"__module__": module, "__qualname__": name}
+    )
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 The other end of ``log_forwarding``, and all that a host pays for it: one thread, which sleeps
 unless something is logged. To the host's loggers, handlers and filters the records are as if they
 had been logged here, with ``worker_id`` and ``generation`` beside what else a record has; but
-message and traceback are text already, so that ``args`` and ``exc_info`` are empty.
+the exception in ``exc_info`` is a stand-in without a traceback, which is text (``exc_text``).
 """
 
 from __future__ import annotations

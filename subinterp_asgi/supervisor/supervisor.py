@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from .admin import Admin
     from .log_receiver import LogReceiver
+    from .pool.thread_records import ThreadRecords
 
 
 _AFTER_DEFECT = 0.5
@@ -114,6 +115,7 @@ class Supervisor:
         self._last_workers: tuple[WorkerInfo, ...] = ()
         self._listeners: list[Listeners] = []  # the application's, and perhaps those for metrics
         self._logs: LogReceiver | None = None
+        self._thread_records: ThreadRecords | None = None
         self._wakeup: Wakeup | None = None
         self._selector: Selector | None = None
         self._admin: Admin | None = None  # answers on metrics_bind when no worker does
@@ -251,6 +253,10 @@ class Supervisor:
             from .log_receiver import LogReceiver
 
             self._logs = LogReceiver()
+        if self.in_threads:
+            from .pool.thread_records import ThreadRecords
+
+            self._thread_records = ThreadRecords(of_applications=self.config.log_forwarding)
         with self._changed:
             pool = self._pool = Pool(
                 self._app,
@@ -724,6 +730,8 @@ class Supervisor:
             for resource in (self._selector, self._wakeup):
                 if resource is not None:
                     resource.close()
+            if self._thread_records is not None:
+                self._thread_records.close()
             exit_guard.unwatch(self)
 
     @property

@@ -38,6 +38,8 @@ access_logger = logging.getLogger("subinterp_asgi.access")
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _FORMAT = "%(levelname)s: %(message)s"
+ACCESS_MESSAGE = '%s - "%s %s HTTP/%s" %d %s %.1fms'
+"""The message of the access log, of which ``access_arguments()`` are the arguments."""
 
 
 class StderrHandler(logging.Handler):
@@ -75,17 +77,27 @@ def configure_interpreter(config: Config) -> None:
 def log_access(*request: *LoggedRequest) -> None:
     """Log a request."""
     if access_logger.isEnabledFor(logging.INFO):
-        client, method, target, http_version, status, duration = request
-        access_logger.info(
-            '%s - "%s %s HTTP/%s" %d %s %.1fms',
-            "-" if client is None else f"{client[0]}:{client[1]}",
-            method,
-            target,
-            http_version,
-            status,
-            _PHRASES.get(status, "-"),
-            duration * 1000.0,
-        )
+        access_logger.info(ACCESS_MESSAGE, *access_arguments(*request))
+
+
+def access_arguments(
+    client: Address | None,
+    method: str,
+    target: str,
+    http_version: str,
+    status: int,
+    duration: float,
+) -> tuple[str, str, str, str, int, str, float]:
+    """The arguments of ``ACCESS_MESSAGE``."""
+    return (
+        "-" if client is None else f"{client[0]}:{client[1]}",
+        method,
+        target,
+        http_version,
+        status,
+        _PHRASES.get(status, "-"),
+        duration * 1000.0,
+    )
 
 
 def log_access_directly(*request: *LoggedRequest) -> None:

@@ -104,9 +104,10 @@ class LogForwarder(logging.Handler):
         """Do what ``logs.log_access()`` comes to, in half the time: no record is made here."""
         if not access_log.access_logger.isEnabledFor(logging.INFO):
             return
-        text = access_log.access_text(*request)
+        arguments = access_log.access_arguments(*request)
         origin = access_log.log_access.__code__
-        frame = log_records.encode_info(access_log.access_logger.name, text, self._thread, origin)
+        name, msg = access_log.access_logger.name, access_log.ACCESS_MESSAGE
+        frame = log_records.encode_info(name, msg, arguments, self._thread, origin)
         with self.lock:
             if self._fd is None:
                 self._drop()

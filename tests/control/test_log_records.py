@@ -48,10 +48,9 @@ class Hostile:
 def test_a_record_arrives_with_all_its_attributes() -> None:
     record = make("%s and %d", "one", 2)
     there = carry(record)
-    same = set(vars(record)) - {"msg", "args", "relativeCreated", "msecs"}
+    same = set(vars(record)) - {"relativeCreated", "msecs"}
     assert {name: vars(there)[name] for name in same} == {name: vars(record)[name] for name in same}
-    assert there.getMessage() == there.msg == "one and 2"
-    assert there.args in ((), None)
+    assert there.getMessage() == "one and 2"
     assert there.msecs == pytest.approx(record.msecs, abs=1.01)  # 3.12 began to truncate it
     assert there.relativeCreated == pytest.approx(record.relativeCreated, abs=1)
 
@@ -63,10 +62,77 @@ def test_it_looks_the_same_once_formatted() -> None:
     assert formatter.format(carry(record)) == formatter.format(record)
 
 
+@pytest.mark.parametrize(
+    "args",
+    [("one", 2, 0.5, None, True, b"x"), ({"name": "ä"},), ("a\0\ud800",), ("100 %",), (2**70,)],
+)
+def test_arguments_arrive_that_are_plain(args: tuple[Any, ...]) -> None:
+    msg = "%(name)s" if isinstance(args[0], dict) else " %s" * len(args)
+    record = make(msg, *args)
+    there = carry(record)
+    assert (there.msg, there.args, there.getMessage()) == (msg, record.args, record.getMessage())
+
+
+class Half:
+    def __str__(self) -> str:
+        return "half"
+
+    def __repr__(self) -> str:
+        return "Half()"
+
+    def __float__(self) -> float:
+        return 0.5
+
+
+def test_others_arrive_as_text_if_that_says_the_same() -> None:
+    there = carry(make("%s of %d", Half(), 3))
+    assert (there.msg, there.args, there.getMessage()) == ("%s of %d", ("half", 3), "half of 3")
+    for msg, text in {"%r": "Half()", "%.2f": "0.50"}.items():
+        there = carry(make(msg, Half()))
+        assert (there.msg, there.args, there.getMessage()) == (text, (), text)
+
+
+def test_huge_arguments_do_not_cost_the_record() -> None:
+    there = carry(make("%.3s", "x" * 2_000_000))
+    assert there.getMessage() == "xxx"
+
+
+def test_an_exception_is_stood_for() -> None:
+    """By what has its name, for those who report and group by that, and its traceback as a note."""
+
+    class InnerError(KeyError):
+        pass
+
+    try:
+        raise InnerError("wörds")
+    except InnerError:
+        record = make(exc_info=sys.exc_info())
+    there = carry(record)
+    assert there.exc_info is not None
+    kind, value, traceback = there.exc_info
+    assert kind is type(value)
+    assert issubclass(kind, log_records.RemoteException)
+    assert (kind.__module__, kind.__qualname__) == (InnerError.__module__, InnerError.__qualname__)
+    assert kind.__name__ == "InnerError"
+    assert str(value) == "'wörds'"
+    assert traceback is None
+    assert value.__notes__ == [there.exc_text]
+    again = carry(record).exc_info
+    assert again is not None
+    assert again[0] is kind
+    assert "in test_an_exception_is_stood_for" in logging.Formatter().formatException(
+        there.exc_info
+    )
+
+
+def test_there_may_be_no_exception() -> None:
+    for exc_info in ((None, None, None), ("not", "an", "exception")):
+        assert carry(make(exc_info=exc_info)).exc_info is None
+
+
 def test_a_traceback_is_text() -> None:
     record = make(exc_info=failing())
     there = carry(record)
-    assert there.exc_info is None
     assert there.exc_text is not None
     assert there.exc_text.endswith("LookupError: wörds \ud800 \0")
     assert record.exc_text is None  # which would be what other handlers show

@@ -145,7 +145,7 @@ class WorkerHandle:
 
     def serve(self, worker_id: int, inbox: int, listeners: Sequence[messages.Listener]) -> None:
         """Make a spare this worker; the listeners are its to close."""
-        self.worker_id = worker_id
+        self.worker_id = self.job.worker_id = worker_id
         self.since = monotonic()
         self.thread.name = self._thread_name()
         self.command(messages.CMD_SERVE, worker_id, inbox, listeners=listeners)

@@ -41,6 +41,7 @@ class Job:
     Attributes:
         app: Import path of the application, or (in threads) the application.
         state_json: Initial lifespan state.
+        worker_id: Number of the worker; of a spare that becomes one, only from then on.
         listeners: (descriptor, family) of duplicates that are the worker's to close.
         metrics_listeners: As ``listeners``, for metrics and health only.
         path: Import path for the interpreter.
@@ -57,6 +58,7 @@ class Job:
     config: Config
     state_json: str
     worker_id: int
+    generation: int
     listeners: list[tuple[int, int]]
     path: tuple[str, ...]
     board: Slot
@@ -160,6 +162,9 @@ def run_in_thread(job: Job) -> None:
     from ...control.counters import Counters
     from ...control.wakeup import Channel
     from ...worker.run import WorkerRun, app_loader, report_error
+    from . import thread_records
+
+    thread_records.current.set(job)
 
     status_queue = Channel(job.status_queue, job.status_wakeup)
     try:

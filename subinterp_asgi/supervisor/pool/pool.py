@@ -240,6 +240,7 @@ class Pool:
             config=self._config,
             state_json=self._state_json,
             worker_id=worker_id,
+            generation=generation,
             listeners=listeners,
             metrics_listeners=metrics_listeners,
             path=self._path,

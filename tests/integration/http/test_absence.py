@@ -70,7 +70,7 @@ def test_what_comes_after_the_response_is_done(
         served.wait_until_idle()
     assert (
         served.records.messages
-        == ["exception in the ASGI application: GET / RuntimeError('after the response')"] * 10
+        == ["exception in the ASGI application: GET /: RuntimeError('after the response')"] * 10
     )
 
 

@@ -311,6 +311,7 @@ def test_statuses_are_taken_before_the_interpreter_is_closed() -> None:
         app="nonsense",
         config=Config(),
         state_json="{}",
+        generation=1,
         worker_id=0,
         listeners=[(sock.detach(), int(socket.AF_INET))],
         path=tuple(sys.path),

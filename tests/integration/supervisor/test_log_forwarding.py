@@ -294,7 +294,56 @@ def test_a_worker_that_cannot_start_is_heard(caplog: pytest.LogCaptureFixture) -
 def test_in_threads_records_are_in_the_hosts_logging_already(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with Supervisor(APP, port=0, isolation="thread", log_forwarding=True) as server:
+    with Supervisor(APP, port=0, isolation="thread", log_forwarding=True, spares=1) as server:
         get(server.url, "/level")
+        server.reload()
+        get(server.url, "/threads/1")
     assert of(caplog, "the_app").count("info") == 1
-    assert len(of(caplog, "subinterp_asgi.access")) == 1
+    assert len(of(caplog, "subinterp_asgi.access")) == 2
+    marks = [
+        (r.getMessage().partition(" ")[0], r.worker_id, r.generation)  # type: ignore[attr-defined]
+        for r in caplog.records
+        if r.name == "the_app" and hasattr(r, "worker_id")
+    ]
+    assert {("started", 0, 1), ("info", 0, 1)} <= set(marks)
+    assert ("0", 0, 2) in marks  # of asyncio.to_thread()
+    assert ("shut", 0, 2) in marks
+    assert not _filters(), "the host's handlers are as they were"
+
+
+@pytest.mark.parametrize("log_forwarding", [False, True])
+def test_this_packages_records_are_always_marked(
+    log_forwarding: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"isolation": "thread", "log_forwarding": log_forwarding}
+    with Supervisor(APP, port=0, **options) as server:
+        get(server.url, "/raise")
+        assert bool([f for h in logging.getLogger().handlers for f in h.filters]) == log_forwarding
+    records = [r for r in caplog.records if r.name.startswith("subinterp_asgi.")]
+    assert {(r.name.rpartition(".")[2], r.worker_id, r.generation) for r in records} == {  # type: ignore[attr-defined]
+        ("error", 0, 1),
+        ("access", 0, 1),
+    }
+    assert not _filters()
+
+
+def _filters() -> list[Any]:
+    places = [logging.getLogger(f"subinterp_asgi.{name}") for name in ("error", "access")]
+    return [f for place in (*places, *logging.getLogger().handlers) for f in place.filters]
+
+
+@pytest.mark.parametrize("isolation", ["interpreter", "thread"])
+def test_the_record_of_an_exception_names_the_request(
+    isolation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Supervisor(APP, port=0, isolation=isolation, log_forwarding=True) as server:
+        get(server.url, "/raise?secret=1")
+    record = the(caplog, "subinterp_asgi.error", "exception in the ASGI application: GET /raise")
+    assert record.msg == "exception in the ASGI application: %s %s"
+    assert record.args == ("GET", "/raise")
+    assert (record.method, record.path) == ("GET", "/raise")
+    assert record.exc_info[0].__name__ == "LookupError"
+    assert str(record.exc_info[1]) == "out of the application"
+    (access,) = [r for r in caplog.records if r.name == "subinterp_asgi.access"]
+    assert isinstance(access.args, tuple)
+    assert access.args[1:5] == ("GET", "/raise?secret=1", "1.1", 500)

@@ -1,0 +1,53 @@
+"""Marks what is logged in workers that are threads, as forwarded records are marked.
+
+Who logs is known by a context variable, which tasks and ``asyncio.to_thread()`` hand down.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+
+from ...types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Worker(Protocol):
+        """Who logs; a spare becomes another one."""
+
+        worker_id: int
+        generation: int
+
+
+current: ContextVar[Worker] = ContextVar("subinterp_asgi records")
+
+
+class ThreadRecords:
+    """A filter that lets all pass, and gives ``worker_id`` and ``generation`` to workers' records.
+
+    It is put on this package's own loggers and, since those are the host's, only if that asks for
+    it on the handlers of the root logger: what the application logs gets to these.
+    """
+
+    def __init__(self, *, of_applications: bool) -> None:
+        self._places: list[logging.Filterer] = [
+            logging.getLogger(f"subinterp_asgi.{name}") for name in ("error", "access")
+        ]
+        if of_applications:
+            self._places += logging.getLogger().handlers
+        for place in self._places:
+            place.addFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Called by ``logging``."""
+        worker = current.get(None)
+        if worker is not None:
+            record.worker_id = worker.worker_id
+            record.generation = worker.generation
+        return True
+
+    def close(self) -> None:
+        """Take it off again."""
+        for place in self._places:
+            place.removeFilter(self)
