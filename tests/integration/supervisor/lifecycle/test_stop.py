@@ -37,6 +37,24 @@ def test_stop_before_start() -> None:
 
 
 @both
+def test_at_once_it_says_how_many_are_broken_off_but_nothing_of_none(
+    isolation: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for busy in (False, True):
+        with (
+            make(isolation=isolation, log_forwarding=True) as server,
+            socket.create_connection(server.addresses[0]),
+        ):
+            wait_until(lambda: server.stats().connections == 1)
+            pending = in_flight(server, "for-ever", tmp_path) if busy else None
+            server.stop(0)
+            if pending is not None:
+                pending.result()
+        assert ("worker 0: 1 request(s) still in flight are broken off" in caplog.text) is busy
+        assert "0 request(s)" not in caplog.text
+
+
+@both
 def test_stop_from_several_threads_at_once(isolation: str) -> None:
     server = make(isolation=isolation, workers=2)
     server.start()
