@@ -62,19 +62,14 @@ class _Port:
         listeners: list[socket.socket],
         poller: Poller,
         state: ServerState,
-        on_progress: Callable[[], None],
         inbox: int | None = None,
     ) -> None:
         self.state = state
-        self.connections = Connections(state.loop, state.config, state.counters, on_progress)
+        self.connections = Connections(
+            state.loop, poller, state.config, state.counters, state.on_task_end
+        )
         self.acceptor = Acceptor(
-            listeners,
-            poller,
-            self.connections,
-            state.loop,
-            state.config,
-            lambda connection: HTTPSession(connection, state),
-            inbox,
+            listeners, self.connections, lambda connection: HTTPSession(connection, state), inbox
         )
 
     def drain(self) -> None:
@@ -344,14 +339,14 @@ class Worker:
             on_task_end=self._progress.set,
             context=context,
         )
-        port = _Port(self._listeners, poller, server_state, self._progress.set, self._inbox)
+        port = _Port(self._listeners, poller, server_state, self._inbox)
         self._connections, self._acceptor = port.connections, port.acceptor
         self._ports = [port]
         if self._metrics_listeners:
             from .asgi.admin import admin_state
 
             admin = admin_state(server_state, on_task_end=self._progress.set, context=context)
-            self._ports.append(_Port(self._metrics_listeners, poller, admin, self._progress.set))
+            self._ports.append(_Port(self._metrics_listeners, poller, admin))
         try:
             for port in self._ports:
                 port.acceptor.start()

@@ -69,7 +69,6 @@ class ServerState:
     __slots__ = (
         "_context",
         "_limit_concurrency",
-        "_on_task_end",
         "_tasks",
         "access_log",
         "app",
@@ -84,6 +83,7 @@ class ServerState:
         "leaving",
         "loop",
         "measuring",
+        "on_task_end",
         "proxies",
         "root_path",
         "root_path_bytes",
@@ -129,7 +129,7 @@ class ServerState:
         self.going_away = 1001
         self.extensions = extensions.ADVERTISED
         self.counters = counters
-        self._on_task_end = on_task_end
+        self.on_task_end = on_task_end
         self._limit_concurrency = config.limit_concurrency
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
@@ -161,7 +161,7 @@ class ServerState:
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._on_task_end()
+        self.on_task_end()
 
     def request_started(self) -> None:
         """Count a request; called when its head is complete."""

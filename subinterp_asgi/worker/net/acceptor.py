@@ -24,12 +24,10 @@ if TYPE_CHECKING:
     from ssl import SSLSocket
     from typing import Any, Protocol
 
-    from ...config import Config
     from ...types import Address
     from .connection import Session
     from .connections import Connections
     from .handshake import Handshake
-    from .poller import Poller
     from .tls import TLSContext
 
     class FirstSession(Session, Protocol):
@@ -51,42 +49,28 @@ _INHERITS_NODELAY = sys.platform == "linux"
 class Acceptor:
     """Accepts from listening sockets, which it makes non-blocking and leaves open.
 
-    It may adopt those of other workers, which are closed when they are given up.
+    It may adopt those of other workers, which are closed when they are given up, and takes over
+    what they put into its ``inbox``.
 
-    Args:
-        listeners: The sockets.
-        poller: Watches them and what is accepted.
-        connections: Where what is accepted is kept.
-        loop: The loop that everything runs on.
-        config: The options.
-        open_session: Makes the session of a connection.
-        inbox: Where other workers hand sockets over, if they do.
-
-    Raises:
-        ConfigError: TLS is on, and its context can't be made.
+    ``ConfigError``: TLS is on, and its context can't be made.
     """
 
     def __init__(
         self,
         listeners: list[socket.socket],
-        poller: Poller,
         connections: Connections,
-        loop: asyncio.AbstractEventLoop,
-        config: Config,
         open_session: Callable[[Connection], FirstSession],
         inbox: int | None = None,
     ) -> None:
         self._listeners = list(listeners)
         self._adopted: dict[int, list[socket.socket]] = {}
-        self._watched: set[int] = set()
         self._inbox = inbox
-        self._counters = connections.counters
-        self._poller = poller
         self._connections = connections
-        self._loop = loop
-        self._config = config
+        self._config = connections.config
+        self._counters = connections.counters
+        self._poller = connections.poller
         self._open_session = open_session
-        self._trusted = TrustedProxies(config.forwarded_allow_ips)
+        self._trusted = TrustedProxies(self._config.forwarded_allow_ips)
         self._accepting = False
         self._draining = False
         self._pausing: asyncio.TimerHandle | None = None
@@ -95,11 +79,16 @@ class Acceptor:
         for listener in listeners:
             self._prepare(listener)
         if inbox is not None:
-            poller.add(inbox, READ, self._on_inbox)
+            self._poller.add(inbox, READ, self._on_inbox)
 
     def _prepare(self, listener: socket.socket) -> None:
         listener.setblocking(False)
-        self._addresses[listener.fileno()] = _fixed_address(listener)
+        if _INHERITS_NODELAY and listener.family != _AF_UNIX:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        address = _own_address(listener)
+        # (Who listens on all addresses is connected to by one of them.)
+        everywhere = address[0] in ("0.0.0.0", "::")
+        self._addresses[listener.fileno()] = None if everywhere else address
 
     def start(self) -> None:
         """Begin to accept."""
@@ -168,13 +157,10 @@ class Acceptor:
     def _watch(self, listener: socket.socket) -> None:
         # One connection for each wake-up: what another worker could serve as well is left to it,
         # where accepting until the queue is empty gives nearly all to the first.
-        self._watched.add(listener.fileno())
         self._poller.add(listener.fileno(), READ, partial(self._on_acceptable, listener))
 
     def _unwatch(self, listener: socket.socket) -> None:
-        if listener.fileno() in self._watched:
-            self._watched.remove(listener.fileno())
-            self._poller.remove(listener.fileno())
+        self._poller.remove(listener.fileno())
 
     def reload_tls(self) -> None:
         """Read the certificates again, for connections from now on; old ones go on as they are.
@@ -213,45 +199,35 @@ class Acceptor:
             logger.error("can't accept connections: %s; trying again soon", exc.strerror)
             self._connections.leave_answered()  # their descriptors are needed
             self.stop()
-            self._pausing = self._loop.call_later(_PAUSE, self.start)
+            self._pausing = self._connections.loop.call_later(_PAUSE, self.start)
             return False
         if self._inbox is not None and handoff.pass_on(self._counters, sock.fileno()):
             sock.detach()
             return True
         self._counters.accepted += 1
-        try:
-            sock.setblocking(False)
-            client: Address | None = None
-            if sock.family != _AF_UNIX:
-                client = address[:2]
-                if not _INHERITS_NODELAY:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server = self._addresses[listener.fileno()] or sock.getsockname()[:2]
-        except OSError:
-            sock.close()  # reset between accept() and here
-            return True
-        self._begin(sock, client, server)
+        self._begin(sock, address, self._addresses[listener.fileno()])
         return True
 
     def _on_inbox(self, events: int) -> None:
         """Take over what other workers have accepted."""
         assert self._inbox is not None
         for number in handoff.receive(self._inbox):
-            sock = socket.socket(fileno=handoff.descriptor(number))
             self._counters.accepted += number >= 0
-            try:
-                sock.setblocking(False)
-                client = _own_address(sock.getpeername(), sock) if sock.family != _AF_UNIX else None
-                server = _own_address(sock.getsockname(), sock)
-                if client is not None and not _INHERITS_NODELAY:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError:
-                sock.close()  # reset meanwhile
-                continue
-            self._begin(sock, client, server)
+            self._begin(socket.socket(fileno=handoff.descriptor(number)), None, None)
 
-    def _begin(self, sock: socket.socket, client: Address | None, server: Address) -> None:
-        """Begin the first stage."""
+    def _begin(self, sock: socket.socket, peer: Any, server: Address | None) -> None:
+        """Begin the first stage; ``peer`` and ``server`` are its addresses, as far as known."""
+        try:
+            sock.setblocking(False)
+            client: Address | None = None
+            if sock.family != _AF_UNIX:
+                client = (peer or sock.getpeername())[:2]
+                if not _INHERITS_NODELAY:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            server = server or _own_address(sock)
+        except OSError:
+            sock.close()  # reset meanwhile
+            return
         if self._config.proxy_protocol:
             self._read_proxy_header(sock, client, server)
         else:
@@ -270,16 +246,7 @@ class Acceptor:
             sock.close()
             return
         self._open(
-            lambda: ProxyHandshake(
-                sock,
-                self._poller,
-                self._connections,
-                timeout=self._config.timeout_tls_handshake,
-                client=client,
-                server=server,
-                on_open=self._secure,
-            ),
-            sock,
+            lambda: ProxyHandshake(sock, self._connections, client, server, self._secure), sock
         )
 
     def _secure(self, sock: socket.socket, client: Address | None, server: Address | None) -> None:
@@ -294,17 +261,7 @@ class Acceptor:
             description = tls.describe(wrapped)  # while it is surely open
             self._serve(TLSConnection, wrapped, client, server).tls = description
 
-        self._open(
-            lambda: TLSHandshake(
-                sock,
-                self._poller,
-                self._connections,
-                timeout=self._config.timeout_tls_handshake,
-                context=tls.context,
-                on_open=on_open,
-            ),
-            sock,
-        )
+        self._open(lambda: TLSHandshake(sock, self._connections, tls.context, on_open), sock)
 
     def _open(self, make: Callable[[], Handshake], sock: socket.socket) -> None:
         try:
@@ -324,14 +281,7 @@ class Acceptor:
         server: Address | None,
     ) -> Connection:
         """Last: the socket is ready for requests."""
-        connection = kind(
-            sock,
-            self._poller,
-            self._connections,
-            client=client,
-            server=server,
-            write_timeout=self._config.timeout_write,
-        )
+        connection = kind(sock, self._connections, client, server)
         connection.session = session = self._open_session(connection)
         self._connections.add(connection)
         if self._connections.crowded:
@@ -339,18 +289,9 @@ class Acceptor:
         return connection
 
 
-def _own_address(name: Any, sock: socket.socket) -> Address:
-    """An address of a socket, as ASGI has it."""
+def _own_address(sock: socket.socket) -> Address:
+    """The address of a socket, as ASGI has it."""
+    name = sock.getsockname()
     if sock.family == _AF_UNIX:
         return (name if isinstance(name, str) else name.decode("utf-8", "surrogateescape"), None)
     return (name[0], name[1])
-
-
-def _fixed_address(listener: socket.socket) -> Address | None:
-    """The listener's address as ASGI has it, or ``None`` if each connection has one of its own."""
-    if listener.family == _AF_UNIX:
-        return _own_address(listener.getsockname(), listener)
-    name = listener.getsockname()
-    if _INHERITS_NODELAY:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return None if name[0] in ("0.0.0.0", "::") else name[:2]

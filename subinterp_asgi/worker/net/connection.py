@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
+    from ...config import Config
     from ...control.counters import Counters
     from .poller import Poller
 
@@ -55,16 +56,16 @@ if TYPE_CHECKING:
         def untouched(self) -> bool:
             """Whether nothing has come from the peer so far."""
 
-    class ConnectionRegistry(Protocol):
-        """Where connections are kept while they are open."""
+    class Registry(Protocol):
+        """Where accepted sockets are kept while they are open, and what they have in common."""
 
+        config: Config
         counters: Counters
+        poller: Poller
+        on_progress: Callable[[], None]
 
-        def discard(self, connection: Any, /) -> None:
-            """Forget a connection."""
-
-        def answered(self, connection: Any, /) -> None:
-            """Take note that the last answer of a connection is out."""
+        def discard(self, accepted: Any, /) -> None:
+            """Forget one."""
 
 
 logger = logging.getLogger("subinterp_asgi.error")
@@ -91,74 +92,136 @@ waste = bytearray(READ_SIZE)
 _CANT_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
 
 
-class Connection:
-    """A socket in non-blocking mode, watched by a poller.
+class Accepted:
+    """An accepted socket: watched by a poller, with a deadline.
+
+    It lingers at its end if the peer has had its last answer, and may still be sending.
+
+    Attributes:
+        closed: The socket is closed, or another's; nothing can be read or written.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_fd",
+        "_linger_end",
+        "_poller",
+        "_registry",
+        "_sock",
+        "_watching",
+        "closed",
+    )
+
+    would_block: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
+    """What the socket raises if it has nothing to read, or no room to write."""
+
+    def __init__(self, sock: socket.socket, registry: Registry) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._registry = registry
+        self._poller = registry.poller
+        self._deadline = NEVER
+        self._linger_end = 0.0  # when to be gone at the latest; 0 before the last answer is out
+        self.closed = False
+        self._watching = READ
+        self._poller.add(self._fd, READ, self.on_events)
+
+    def on_events(self, events: int) -> None:
+        """Called by the poller."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close now."""
+        raise NotImplementedError
+
+    def look(self) -> bool:
+        """Do now what the socket is ready for, without a poller; return whether it was."""
+        if self.closed or not (events := ready(self._fd, self._watching)):
+            return False
+        self.on_events(events)
+        return True
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last answer is out, and only the peer's end is waited for."""
+        return self._linger_end > 0
+
+    def _watch_for(self, events: int) -> None:
+        """Tell the poller what is wanted now, if that has changed."""
+        if events != self._watching and not self.closed:
+            self._watching = events
+            self._poller.modify(self._fd, events)
+
+    def _linger(self) -> None:
+        """Wait for the peer's end, now that the sending half is closed."""
+        now = monotonic()
+        self._linger_end = now + LINGER_TIME
+        self._deadline = now + min(LINGER_SILENCE, LINGER_TIME)
+        self._watch_for(READ)
+        self._registry.on_progress()
+
+    def _discard(self) -> bool:
+        """Take from the peer what it still sends, once; return whether something was there."""
+        try:
+            size = self._sock.recv_into(waste)
+        except self.would_block:
+            return False
+        except OSError:
+            size = 0
+        if size:
+            self._deadline = min(monotonic() + LINGER_SILENCE, self._linger_end)
+        else:
+            self.abort()
+        return True
+
+
+class Connection(Accepted):
+    """An accepted socket on which a session speaks.
 
     Attributes:
         session: Receiver of what happens on the connection.
         client: Address of the peer, or ``None`` for a Unix socket.
         server: Address that it connected to.
         tls: What ASGI's ``tls`` extension says of it, or ``None`` without TLS.
-        closed: The socket is closed; nothing can be read or written.
     """
 
     __slots__ = (
         "_corked",
         "_counters",
-        "_deadline",
         "_drain_waiters",
         "_eof",
-        "_fd",
-        "_linger_end",
         "_out",
         "_out_size",
         "_paused",
-        "_poller",
         "_queued",
         "_recv",
-        "_registry",
         "_send",
-        "_sock",
         "_then_close",
-        "_watching",
         "_write_deadline",
         "_write_timeout",
         "client",
-        "closed",
         "server",
         "session",
         "tls",
     )
 
     session: Session
-
-    would_block: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
-    """What the socket raises if it has nothing to read, or no room to write."""
     _can_gather = hasattr(socket.socket, "sendmsg")
 
     def __init__(
         self,
         sock: socket.socket,
-        poller: Poller,
-        registry: ConnectionRegistry,
-        *,
+        registry: Registry,
         client: Address | None,
         server: Address | None,
-        write_timeout: float,
     ) -> None:
-        self._sock = sock
-        self._fd = sock.fileno()
         self._recv = sock.recv
         self._send: Callable[[bytes | memoryview], int] = sock.send
-        self._poller = poller
-        self._registry = registry
         self._counters = registry.counters
         self.client = client
         self.server = server
         self.tls: dict[str, Any] | None = None
-        self._deadline = NEVER
-        self.closed = False
-        self._write_timeout = write_timeout or NEVER
+        self._write_timeout = registry.config.timeout_write or NEVER
         self._write_deadline = NEVER
         self._queued = -1  # octets not taken yet when the clock looked last; -1: it did not
         self._out: deque[memoryview | bytes] | None = None
@@ -169,9 +232,7 @@ class Connection:
         self._eof = False
         # What to do once all is written: None (nothing), "close" or "linger".
         self._then_close: str | None = None
-        self._linger_end = 0.0  # when to be gone at the latest; 0 before the last answer is out
-        self._watching = READ
-        poller.add(self._fd, READ, self.on_events)
+        super().__init__(sock, registry)
 
     # --- reading
 
@@ -504,26 +565,8 @@ class Connection:
         except OSError:
             self.abort()
             return
-        now = monotonic()
-        self._linger_end = now + LINGER_TIME
-        self._deadline = now + min(LINGER_SILENCE, LINGER_TIME)
         self._paused = False
-        self._watch()
-        self._registry.answered(self)
-
-    def _discard(self) -> bool:
-        """Take from the peer what it still sends, once; return whether something was there."""
-        try:
-            size = self._sock.recv_into(waste)
-        except self.would_block:
-            return False
-        except OSError:
-            size = 0
-        if size:
-            self._deadline = min(monotonic() + LINGER_SILENCE, self._linger_end)
-        else:
-            self.abort()
-        return True
+        self._linger()
 
     # --- the end of the worker
 
@@ -531,11 +574,6 @@ class Connection:
     def idle(self) -> bool:
         """Whether nothing would be lost if the connection were closed now."""
         return self.answered or (self._out is None and self.session.idle)
-
-    @property
-    def answered(self) -> bool:
-        """Whether the last answer is out, and only the peer's end is waited for."""
-        return self._linger_end > 0
 
     def drain(self) -> None:
         """Finish what was begun, start nothing new."""
@@ -601,13 +639,6 @@ class Connection:
             else:
                 self.session.timed_out()
 
-    def look(self) -> bool:
-        """Do now what the socket is ready for, without a poller; return whether it was."""
-        if self.closed or not (events := ready(self._fd, self._watching)):
-            return False
-        self.on_events(events)
-        return True
-
     def _expect_room(self) -> None:
         """Begin to count the time in which the peer takes nothing."""
         self._write_deadline = monotonic() + self._write_timeout
@@ -630,6 +661,4 @@ class Connection:
         wanted = 0 if self._paused or self._eof or closing else READ
         if self._out is not None and not self._corked:
             wanted |= WRITE
-        if wanted != self._watching and not self.closed:
-            self._watching = wanted
-            self._poller.modify(self._fd, wanted)
+        self._watch_for(wanted)

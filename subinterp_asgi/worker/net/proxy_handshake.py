@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...types import Address
-    from .connection import ConnectionRegistry
-    from .poller import Poller
+    from .connection import Registry
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -24,11 +23,8 @@ _PEEK_SIZE = 4096
 class ProxyHandshake(Handshake):
     """Reads the header and not an octet more, since the next may be those of a TLS handshake.
 
-    Args:
-        sock, poller, registry, timeout: As ``Handshake``.
-        client: Address of the proxy, for connections that are its own.
-        server: Address that it connected to, likewise.
-        on_open: Called with the socket, the client's address and the one it connected to.
+    The addresses are those of the proxy and the one that it connected to, for connections of its
+    own. ``on_open()`` is called with the socket, the client's address and the one it connected to.
     """
 
     __slots__ = ("_client", "_on_open", "_parser", "_server")
@@ -36,10 +32,7 @@ class ProxyHandshake(Handshake):
     def __init__(
         self,
         sock: socket.socket,
-        poller: Poller,
-        registry: ConnectionRegistry,
-        *,
-        timeout: float,
+        registry: Registry,
         client: Address | None,
         server: Address | None,
         on_open: Callable[[socket.socket, Address | None, Address | None], None],
@@ -48,7 +41,7 @@ class ProxyHandshake(Handshake):
         self._server = server
         self._on_open = on_open
         self._parser = ProxyProtocolParser()
-        super().__init__(sock, poller, registry, timeout=timeout)
+        super().__init__(sock, registry)
 
     def _proceed(self) -> None:
         try:
