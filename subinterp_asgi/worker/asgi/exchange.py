@@ -25,36 +25,16 @@ if TYPE_CHECKING:
     from .state import ServerState
 
     class Session(Protocol):
-        """What an exchange calls: whoever reads requests from a connection, one after another."""
+        """What an exchange calls; see ``HTTPSession``."""
 
         advancing: bool
-        """Requests that came together are being served, in one go."""
 
-        @property
-        def body_complete(self) -> bool:
-            """Whether the request's body has been read to its end."""
-
-        @property
-        def at_eof(self) -> bool:
-            """Whether the client will send no more."""
-
-        def read_body(self, exchange: HTTPExchange, /) -> bytes | None:
-            """Return what has come of the body; ``None`` if it is malformed and all is over."""
-
-        def body_awaited(self) -> None:
-            """The application waits for the client to send more of the body."""
-
-        def send_continue(self) -> None:
-            """Tell the client to go on (RFC 9110 section 10.1.1)."""
-
-        def decide_keep_alive(self, exchange: HTTPExchange, /, *, final: bool) -> None:
-            """A head is about to be rendered, which announces a close."""
-
-        def exchange_ended(self, exchange: HTTPExchange, /) -> None:
-            """The exchange's response is complete."""
-
-        def exchange_failed(self, exchange: HTTPExchange, /, *, told: bool) -> int:
-            """It never will be; return the status that the client saw."""
+        def read_body(self, exchange: HTTPExchange, /) -> tuple[bytes, bool] | None: ...
+        def body_awaited(self) -> None: ...
+        def send_continue(self) -> None: ...
+        def may_keep_alive(self, *, continue_due: bool, final: bool) -> bool: ...
+        def exchange_ended(self, exchange: HTTPExchange, /) -> None: ...
+        def exchange_failed(self, exchange: HTTPExchange, /, *, told: bool) -> int: ...
 
 
 logger = logging.getLogger("subinterp_asgi.error")
@@ -68,9 +48,6 @@ class HTTPExchange:
     """A request being served.
 
     Attributes:
-        request: The request.
-        writer: The response.
-        connection: Where it came from.
         continue_due: The client waits for ``100 Continue``, and has not been sent it.
         sending_file: A part of a file is on its way, which takes several turns of the loop.
     """
@@ -137,7 +114,10 @@ class HTTPExchange:
     async def _call_app(self) -> None:
         failed = True
         try:
-            await self._server_state.app(self._scope(), self.receive, self.send)
+            scope = make_scope("http", self.request, self._server_state, self.connection)
+            scope["method"] = self.request.method
+            self._client = scope["client"]
+            await self._server_state.app(scope, self.receive, self.send)
             failed = not self.writer.complete
             if failed and not self._gone:
                 logger.error(
@@ -156,20 +136,6 @@ class HTTPExchange:
             if self._absence is not None:
                 self._absence.forget()
 
-    def _scope(self) -> dict[str, Any]:
-        server_state, request = self._server_state, self.request
-        scope = make_scope(
-            "http",
-            server_state.scheme,
-            server_state.extensions,
-            request,
-            server_state,
-            self.connection,
-        )
-        scope["method"] = request.method
-        self._client = scope["client"]
-        return scope
-
     # --- ASGI's receive
 
     async def receive(self) -> Message:
@@ -177,10 +143,10 @@ class HTTPExchange:
         session = self._session
         while not (self._disconnected or self._ended):
             if not self._body_delivered:
-                piece = session.read_body(self)
-                if piece is None:
+                read = session.read_body(self)
+                if read is None:
                     break
-                complete = session.body_complete
+                piece, complete = read
                 if piece or complete:
                     self.continue_due = False
                     self._body_delivered = complete
@@ -190,7 +156,7 @@ class HTTPExchange:
                     session.send_continue()
                     continue
                 session.body_awaited()
-            elif session.at_eof:
+            elif self.connection.at_eof:
                 break
             waiter = self._server_state.loop.create_future()
             if self._waiters is None:
@@ -342,11 +308,7 @@ class HTTPExchange:
                 pass  # (this exchange was told)
 
     def check_body_expected(self) -> None:
-        """Check that a piece of the body may come now.
-
-        Raises:
-            ASGIProtocolError: The response was not started, or its body is complete.
-        """
+        """Raise ``ASGIProtocolError`` unless a piece of the body may come now."""
         if not self.writer.status:
             raise ASGIProtocolError("the body of a response was sent before its start")
         if self.sending_file:
@@ -356,8 +318,10 @@ class HTTPExchange:
 
     def announce(self, *, final: bool) -> None:
         """Let the session decide on the connection before a head is rendered."""
-        if not self.writer.head_sent:
-            self._session.decide_keep_alive(self, final=final)
+        if not self.writer.head_sent and not self._session.may_keep_alive(
+            continue_due=self.continue_due, final=final
+        ):
+            self.writer.keep_alive = False
 
     # --- the end
 

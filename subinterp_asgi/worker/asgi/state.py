@@ -20,24 +20,19 @@ from ...http1.heads import HeadParser, Limits, Request
 from ...http1.response import DefaultFields
 from ...types import TYPE_CHECKING, Address, ASGIApp
 from ..proxies.headers import ProxyHeaders
-from . import extensions
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any
 
     from .endpoints import Endpoints
-
-    class Unattended(Protocol):
-        """A request whose client is gone, or may be."""
-
-        def drain(self) -> None:
-            """The worker ends, which does not wait for a response that nobody reads."""
-
 
 logger = logging.getLogger("subinterp_asgi.error")
 
 APP_FAILURES = (Exception, SystemExit, WorkerInterrupted, BaseExceptionGroup)
 """What may leave a call of the application without doing harm to other calls, or to the worker."""
+
+CLIENT_CLOSED_REQUEST = 499
+"""Logged where the client left before it had an answer; nginx's code."""
 
 type LoggedRequest = tuple[Address | None, str, str, str, int, float]
 """Client, method, target, HTTP version, status, and seconds from its head to its response's end."""
@@ -48,50 +43,22 @@ class ServerState:
     """The application and how to serve it.
 
     Attributes:
-        loop: The loop that everything runs on.
         state: The lifespan's state; each request gets a shallow copy.
         heads: Parses the heads of all requests.
         defaults: Server and Date fields.
         access_log: Where to report requests, or ``None``.
         proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
-        extensions: What ``scope["extensions"]`` says.
+        on_task_end: Called when a call of the application has returned.
         measuring: Whether the time that requests take is counted.
         timed: Whether anybody asks how long a request took.
         endpoints: What is answered without the application, or ``None``.
         leaving: Load balancers shall look elsewhere: the worker will drain, or does.
         draining: The worker is ending; no connection is kept alive.
-        unattended: Requests in flight whose client is gone, or may be.
+        unattended: What requests do when the worker drains whose client is gone, or may be.
         going_away: The close code that tells the peers of WebSockets why: 1001, or 1012 if another
             worker takes this one's place (RFC 6455 section 7.4.1 and its registry).
     """
-
-    __slots__ = (
-        "_context",
-        "_limit_concurrency",
-        "_tasks",
-        "access_log",
-        "app",
-        "config",
-        "counters",
-        "defaults",
-        "draining",
-        "endpoints",
-        "extensions",
-        "going_away",
-        "heads",
-        "leaving",
-        "loop",
-        "measuring",
-        "on_task_end",
-        "proxies",
-        "root_path",
-        "root_path_bytes",
-        "scheme",
-        "state",
-        "timed",
-        "unattended",
-    )
 
     def __init__(
         self,
@@ -127,13 +94,12 @@ class ServerState:
         self.leaving = False
         self.draining = False
         self.going_away = 1001
-        self.extensions = extensions.ADVERTISED
         self.counters = counters
         self.on_task_end = on_task_end
         self._limit_concurrency = config.limit_concurrency
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
-        self.unattended: set[Unattended] = set()
+        self.unattended: set[Callable[[], None]] = set()
         self.endpoints: Endpoints | None = None
         if config.health_path is not None or config.metrics_path is not None:
             from .endpoints import endpoints_beside_app
@@ -143,8 +109,8 @@ class ServerState:
     def drain(self) -> None:
         """The worker is ending."""
         self.draining = True
-        for request in tuple(self.unattended):
-            request.drain()
+        for drain in tuple(self.unattended):
+            drain()
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an application call as a task in a context of its own.

@@ -23,11 +23,9 @@ from ...websocket.writer import MessageWriter
 from ..interpreter.marks import takes_interrupts
 from ..net.connection import HIGH_WATER, NEVER
 from .scope import make_scope
-from .state import APP_FAILURES
+from .state import APP_FAILURES, CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ...http1.heads import Request
     from ...types import Message
     from ...websocket.handshake import Handshake
@@ -36,14 +34,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-EXTENSIONS: dict[str, dict[str, object]] = {"websocket.http.response": {}}
-
 EVENTS_PER_WAKEUP = 1024
 """Frames handled before other connections get their turn; a client may send 10,000 in one go."""
 CLOSE_TIMEOUT = 10.0
 """Seconds to wait for the peer's close frame once ours is out."""
-CLIENT_CLOSED_REQUEST = 499
-"""Logged where the client left before it had an answer; nginx's code."""
 
 
 class _State(Enum):
@@ -139,7 +133,10 @@ class WebSocketSession:
     async def _call_app(self) -> None:
         failed = True
         try:
-            await self._server_state.app(self._scope(), self.receive, self.send)
+            scope = make_scope("websocket", self._request, self._server_state, self._connection)
+            scope["subprotocols"] = self._handshake.subprotocols
+            self._client = scope["client"]
+            await self._server_state.app(scope, self.receive, self.send)
             failed = False
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
@@ -147,14 +144,6 @@ class WebSocketSession:
             self._server_state.log_failure(exc, gone=self._disconnect is not None)
         finally:
             self._app_ended(failed=failed)
-
-    def _scope(self) -> dict[str, Any]:
-        server_state, request = self._server_state, self._request
-        scheme = "wss" if server_state.scheme == "https" else "ws"
-        scope = make_scope("websocket", scheme, EXTENSIONS, request, server_state, self._connection)
-        scope["subprotocols"] = self._handshake.subprotocols
-        self._client = scope["client"]
-        return scope
 
     # --- called by the connection
 

@@ -106,7 +106,7 @@ class Acceptor:
             self._accepting = False
             self._counters.accepting(False)
             for listener in self._all():
-                self._unwatch(listener)
+                self._poller.remove(listener.fileno())
 
     def close(self) -> None:
         """Cease for good, and give up what others handed over or left."""
@@ -147,7 +147,7 @@ class Acceptor:
     def disown(self, slot: int) -> None:
         """Undo ``adopt()``."""
         for listener in self._adopted.pop(slot, ()):
-            self._unwatch(listener)
+            self._poller.remove(listener.fileno())
             del self._addresses[listener.fileno()]
             listener.close()
 
@@ -158,9 +158,6 @@ class Acceptor:
         # One connection for each wake-up: what another worker could serve as well is left to it,
         # where accepting until the queue is empty gives nearly all to the first.
         self._poller.add(listener.fileno(), READ, partial(self._on_acceptable, listener))
-
-    def _unwatch(self, listener: socket.socket) -> None:
-        self._poller.remove(listener.fileno())
 
     def reload_tls(self) -> None:
         """Read the certificates again, for connections from now on; old ones go on as they are.
@@ -192,7 +189,7 @@ class Acceptor:
             return True  # it was gone before it could be accepted
         except OSError as exc:
             if exc.errno == errno.EINVAL:  # its owner has shut it down, and will tell us to end
-                self._unwatch(listener)
+                self._poller.remove(listener.fileno())
                 return False
             if exc.errno not in _OUT_OF_RESOURCES:
                 raise

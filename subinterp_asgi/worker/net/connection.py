@@ -183,13 +183,13 @@ class Connection(Accepted):
         client: Address of the peer, or ``None`` for a Unix socket.
         server: Address that it connected to.
         tls: What ASGI's ``tls`` extension says of it, or ``None`` without TLS.
+        at_eof: The peer will send no more.
     """
 
     __slots__ = (
         "_corked",
         "_counters",
         "_drain_waiters",
-        "_eof",
         "_out",
         "_out_size",
         "_paused",
@@ -199,6 +199,7 @@ class Connection(Accepted):
         "_then_close",
         "_write_deadline",
         "_write_timeout",
+        "at_eof",
         "client",
         "server",
         "session",
@@ -229,7 +230,7 @@ class Connection(Accepted):
         self._corked = False
         self._drain_waiters: list[asyncio.Future[None]] | None = None
         self._paused = False
-        self._eof = False
+        self.at_eof = False
         # What to do once all is written: None (nothing), "close" or "linger".
         self._then_close: str | None = None
         super().__init__(sock, registry)
@@ -268,7 +269,7 @@ class Connection(Accepted):
             self._counters.bytes_in += len(data)
             self.session.data_received(data)
         else:
-            self._eof = True
+            self.at_eof = True
             self._watch()
             self.session.eof_received()
         return True
@@ -523,7 +524,7 @@ class Connection(Accepted):
         """
         if self.closed or self._then_close is not None:
             return
-        self._then_close = "linger" if linger and not self._eof else "close"
+        self._then_close = "linger" if linger and not self.at_eof else "close"
         self._deadline = NEVER
         self.uncork()
         if self._out is None:
@@ -658,7 +659,7 @@ class Connection(Accepted):
     def _watch(self) -> None:
         """Tell the poller what is wanted now, if that has changed."""
         closing = self._then_close is not None and not self._linger_end
-        wanted = 0 if self._paused or self._eof or closing else READ
+        wanted = 0 if self._paused or self.at_eof or closing else READ
         if self._out is not None and not self._corked:
             wanted |= WRITE
         self._watch_for(wanted)
