@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         def read_body(self, exchange: HTTPExchange, /) -> tuple[bytes, bool] | None: ...
         def body_awaited(self) -> None: ...
         def send_continue(self) -> None: ...
-        def may_keep_alive(self, *, continue_due: bool, final: bool) -> bool: ...
+        def may_keep_alive(self, continue_due: bool, final: bool) -> bool: ...
         def exchange_ended(self, exchange: HTTPExchange, /) -> None: ...
         def exchange_failed(self, exchange: HTTPExchange, /, *, told: bool) -> int: ...
 
@@ -114,10 +114,7 @@ class HTTPExchange:
     async def _call_app(self) -> None:
         failed = True
         try:
-            scope = make_scope("http", self.request, self._server_state, self.connection)
-            scope["method"] = self.request.method
-            self._client = scope["client"]
-            await self._server_state.app(scope, self.receive, self.send)
+            await self._server_state.app(self._scope(), self.receive, self.send)
             failed = not self.writer.complete
             if failed and not self._gone:
                 logger.error(
@@ -135,6 +132,13 @@ class HTTPExchange:
                 self.fail()
             if self._absence is not None:
                 self._absence.forget()
+
+    def _scope(self) -> dict[str, Any]:
+        request = self.request
+        scope = make_scope("http", request, self._server_state, self.connection)
+        scope["method"] = request.method
+        self._client = scope["client"]
+        return scope
 
     # --- ASGI's receive
 
@@ -318,9 +322,7 @@ class HTTPExchange:
 
     def announce(self, *, final: bool) -> None:
         """Let the session decide on the connection before a head is rendered."""
-        if not self.writer.head_sent and not self._session.may_keep_alive(
-            continue_due=self.continue_due, final=final
-        ):
+        if not self.writer.head_sent and not self._session.may_keep_alive(self.continue_due, final):
             self.writer.keep_alive = False
 
     # --- the end

@@ -172,7 +172,7 @@ class HTTPSession:
             except ClientDisconnected:
                 exchange.disconnect()
 
-    def may_keep_alive(self, *, continue_due: bool, final: bool) -> bool:
+    def may_keep_alive(self, continue_due: bool, final: bool) -> bool:
         """Whether the connection can live on after a response; called before its head is rendered.
 
         ``final``: the head goes out with the last piece of the response's body.
@@ -185,7 +185,9 @@ class HTTPSession:
             or continue_due
         ):
             return False
-        return not final or (parser.body_remaining or 0) <= DISCARD_SIZE
+        if not final or parser.body_complete:
+            return True
+        return (parser.body_remaining or 0) <= DISCARD_SIZE
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """The exchange's response is complete."""
@@ -197,10 +199,10 @@ class HTTPSession:
         if writer.truncated:
             logger.error("the response body was shorter than its Content-Length")
             connection.close(linger=True)
-        else:
-            self._answered(exchange.request, keep_alive=writer.keep_alive)
+        elif not (self.advancing and writer.keep_alive and self._parser.body_complete):
+            self._answered(exchange.request, writer.keep_alive)  # (else _serve() goes on)
 
-    def _answered(self, request: Request, *, keep_alive: bool) -> None:
+    def _answered(self, request: Request, keep_alive: bool) -> None:
         """The response to a request is out: go on, or close."""
         if not keep_alive:
             # A client that has not asked for this may have sent its next request already.
@@ -281,9 +283,7 @@ class HTTPSession:
         connection, parser = self._connection, self._parser
         connection.expect_within(NEVER)
         self._in_head = False
-        keep_alive = request.keep_alive and self.may_keep_alive(
-            continue_due=request.expect_continue, final=True
-        )
+        keep_alive = request.keep_alive and self.may_keep_alive(request.expect_continue, final=True)
         writer = ResponseWriter(
             self._server_state.defaults,
             head_request=request.method == "HEAD",
@@ -298,7 +298,7 @@ class HTTPSession:
             connection.write(writer.send(body, more=False))
         except ClientDisconnected:
             return
-        self._answered(request, keep_alive=keep_alive)
+        self._answered(request, keep_alive)
 
     def _upgrade(self, request: Request) -> None:
         """Hand the connection over to a WebSocket, if this is how one is opened."""
