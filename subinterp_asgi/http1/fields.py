@@ -7,7 +7,6 @@ the application gets, how the body is framed (RFC 9112 section 6), whether the c
 
 from __future__ import annotations
 
-from .cache import Cache
 from .errors import ProtocolError
 from .grammar import CONTENT_LENGTH, FIELD_BLOCK, FIELD_LINE, TOKEN
 from .target import check_host
@@ -133,34 +132,6 @@ _READ_HERE = frozenset(
     b"host connection content-length transfer-encoding expect upgrade te "
     b"forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port".split()
 )
-
-
-class FieldCache:
-    """Parses field blocks, and remembers the last ones by their octets.
-
-    A client sends the same fields with each request of a connection, mostly; to find them parsed
-    saves a tenth of the time of a small request. What is shared can't be changed: whoever needs a
-    list makes one of ``items``. Bounded in octets, since clients choose what is remembered.
-    """
-
-    __slots__ = ("_blocks", "_limit_field_size", "_limit_fields")
-
-    MAX_BLOCK = 2048
-    MAX_SIZE = 262144
-
-    def __init__(self, limit_fields: int, limit_field_size: int) -> None:
-        self._limit_fields = limit_fields
-        self._limit_field_size = limit_field_size
-        self._blocks = Cache(self.MAX_SIZE)
-
-    def parse(self, block: bytes) -> FieldBlock:
-        """Split and read a field block; errors as ``split_fields()`` and ``read_fields()``."""
-        found: FieldBlock | None = self._blocks.get(block)
-        if found is None:
-            found = read_fields(split_fields(block, self._limit_fields, self._limit_field_size))
-            if len(block) <= self.MAX_BLOCK:
-                self._blocks.remember(block, found, len(block))
-        return found
 
 
 def split_list(value: bytes) -> list[bytes]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .cache import Cache
 from .errors import ProtocolError
-from .fields import FieldBlock, FieldCache
+from .fields import FieldBlock, read_fields, split_fields
 from .grammar import REQUEST_LINE
 from .target import decode_path, split_target
 
@@ -75,22 +75,22 @@ class Request:
 class HeadParser:
     """Parses heads, and remembers the last ones by their octets; for any number of connections.
 
-    Clients repeat themselves: to find a head parsed saves a tenth of the time of a small request.
-    What is remembered has come twice, since to keep what never comes again costs more than a
-    tenth, and is bounded in octets, since clients choose it.
+    Clients repeat themselves: to find a head parsed saves a tenth of the time of a small request,
+    and so does a block of fields, where only the first line is another. Heads are remembered that
+    have come twice, since to keep what never comes again costs more than a tenth. What is shared
+    can't be changed, and it is bounded in octets, since clients choose it.
 
-    Attributes:
-        limits: The bounds to enforce; the defaults are those of ``Config``.
+    ``limits`` are the bounds to enforce; the defaults are those of ``Config``.
     """
 
-    __slots__ = ("_fields", "_heads", "limits")
+    __slots__ = ("_blocks", "_heads", "limits")
 
-    MAX_HEAD = 2048
+    MAX_HEAD = MAX_BLOCK = 2048
     MAX_SIZE = 262144
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits = limits or Limits()
-        self._fields = FieldCache(limits.limit_request_fields, limits.limit_request_field_size)
+        self.limits = limits or Limits()
+        self._blocks = Cache(self.MAX_SIZE)
         self._heads = Cache(self.MAX_SIZE)
 
     def parse(self, head: bytes) -> Request:
@@ -115,7 +115,13 @@ class HeadParser:
             raise ProtocolError("request line too long", 414)
         if len(head) > limits.limit_header_size:
             raise ProtocolError("request head too large", 431)
-        fields = self._fields.parse(head[fields_at:-2])
+        block = head[fields_at:-2]
+        fields: FieldBlock | None = self._blocks.get(block)
+        if fields is None:
+            limit_field_size = limits.limit_request_field_size
+            fields = read_fields(split_fields(block, limits.limit_request_fields, limit_field_size))
+            if len(block) <= self.MAX_BLOCK:
+                self._blocks.remember(block, fields, len(block))
 
         method, target, major, minor = line.groups()
         if major != b"1":

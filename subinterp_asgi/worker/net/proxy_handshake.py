@@ -6,7 +6,7 @@ import logging
 import socket
 
 from ...types import TYPE_CHECKING
-from ..proxies.proxy_protocol import ProxyProtocolError, ProxyProtocolParser
+from ..proxies.proxy_protocol import ProxyProtocolError, read_header
 from .handshake import Handshake
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class ProxyHandshake(Handshake):
     own. ``on_open()`` is called with the socket, the client's address and the one it connected to.
     """
 
-    __slots__ = ("_client", "_on_open", "_parser", "_server")
+    __slots__ = ("_client", "_data", "_on_open", "_server")
 
     def __init__(
         self,
@@ -40,13 +40,13 @@ class ProxyHandshake(Handshake):
         self._client = client
         self._server = server
         self._on_open = on_open
-        self._parser = ProxyProtocolParser()
+        self._data = b""  # of a header that is not complete
         super().__init__(sock, registry)
 
     def _proceed(self) -> None:
         try:
             data = self._sock.recv(_PEEK_SIZE, socket.MSG_PEEK)
-            header = self._parser.feed(data) if data else None
+            header = read_header(self._data + data) if data else None
         except BlockingIOError:
             return
         except (OSError, ProxyProtocolError) as exc:
@@ -59,6 +59,7 @@ class ProxyHandshake(Handshake):
         # What is not the header's is left in the kernel's buffer.
         self._sock.recv(len(data) - (0 if header is None else len(header.leftover)))
         if header is None:
+            self._data += data
             return
         client, server = self._client, self._server
         if not header.is_local:
