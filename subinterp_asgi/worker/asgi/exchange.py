@@ -333,7 +333,9 @@ class HTTPExchange:
             self._ended = True
             if self._absence is not None:
                 self._absence.end()
-            self._count(self.writer.status)
+            self._server_state.request_ended(
+                self.request, self._client, self.writer.status, self._started
+            )
             self.wake()
             self._session.exchange_ended(self)
 
@@ -348,14 +350,8 @@ class HTTPExchange:
                 status = self._absence.status
             if status is None:
                 status = self._session.exchange_failed(self, told=told)
-            self._count(status)
+            self._server_state.request_ended(self.request, self._client, status, self._started)
             self.wake()
-
-    def _count(self, status: int) -> None:
-        """Take note of how the request ended."""
-        self._server_state.request_ended(status)
-        if self._server_state.timed:
-            self._server_state.log_request(self.request, self._client, status, self._started)
 
 
 def _as_bytes(body: Any) -> bytes:

@@ -135,11 +135,15 @@ class ServerState:
         counters.requests += 1
         counters.in_flight += 1
 
-    def request_ended(self, status: int) -> None:
-        """Call once for each ``request_started()``, with the status that the client saw."""
+    def request_ended(
+        self, request: Request, client: Address | None, status: int, started: float
+    ) -> None:
+        """Count and log, once for each ``request_started()``, what the client saw."""
         counters = self.counters
         counters.in_flight -= 1
         counters.responded(status)
+        if self.timed:
+            self.log_request(request, client, status, started)
 
     def log_failure(self, exc: BaseException, *, gone: bool) -> None:
         """Log an exception that left the application, one of ``APP_FAILURES``.
