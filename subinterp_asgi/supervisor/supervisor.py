@@ -675,17 +675,27 @@ class Supervisor:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        from .blocking import in_thread  # hosts without a loop need not pay for it
-
         try:
-            await in_thread(self.start)
+            await _in_thread(self.start)
         except BaseException:
             if self._state not in _ENDED:  # cancelled
-                await in_thread(self.stop)
+                await _in_thread(self.stop)
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        from .blocking import in_thread
+        await _in_thread(self.stop)
 
-        await in_thread(self.stop)
+
+async def _in_thread(function: Callable[[], None]) -> None:
+    """Call a blocking function in a thread that, unlike those of the loop, is gone afterwards."""
+    import asyncio  # hosts without a loop need not pay for it
+    from concurrent.futures import ThreadPoolExecutor
+
+    executor = ThreadPoolExecutor(1, "asgi-supervisor-call")
+    call = asyncio.get_running_loop().run_in_executor(executor, function)
+    try:
+        await call
+    finally:
+        # (A thread that was not cancelled has only to return.)
+        executor.shutdown(wait=call.done() and not call.cancelled())

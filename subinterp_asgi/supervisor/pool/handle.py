@@ -12,7 +12,6 @@ from time import monotonic
 
 from ...control import messages
 from ...control.scoreboard import ACCEPTED, BUSY_SINCE, CONNECTIONS, REQUESTS, slot_of
-from ...control.wakeup import WatchdogLine
 from ...types import TYPE_CHECKING
 from ..states import WorkerState, may_follow
 
@@ -55,10 +54,8 @@ class WorkerInfo:
 class WorkerHandle:
     """Runs one job in a thread of its own and keeps track of it.
 
-    ``collect()`` may be called from any thread; all else is the supervisor's.
-
-    Args:
-        on_change: Called with the handle when its state has changed, while it is locked.
+    ``collect()`` may be called from any thread; all else is the supervisor's. ``on_change()`` is
+    called with the handle when its state has changed, while it is locked.
 
     Attributes:
         worker_id: Number of the worker; -1: it is a spare.
@@ -79,7 +76,6 @@ class WorkerHandle:
         runner: Runner,
         generation: int,
         on_change: Callable[[WorkerHandle], None],
-        watchdog: WatchdogLine | None = None,
     ) -> None:
         self.worker_id = job.worker_id
         self.generation = generation
@@ -95,7 +91,6 @@ class WorkerHandle:
         self.job = job
         self._runner = runner
         self._on_change = on_change
-        self._watchdog = watchdog
         self._lock = threading.RLock()
         self._slot = slot_of(job.board, job.slot)
         self._last: tuple[int, int] | None = None  # requests and connections, once it has ended
@@ -122,24 +117,23 @@ class WorkerHandle:
 
     def command(
         self, name: str, *arguments: str | int, listeners: Sequence[messages.Listener] = ()
-    ) -> bool:
-        """Send a command; a worker that has ended does not mind. ``False`` if it reads none.
+    ) -> None:
+        """Send a command; a worker that has ended, or reads none, does not mind.
 
         Listeners that it carries are the worker's to close from now on.
         """
-        sent = False
+        unsent = listeners
         try:
             if not (self.exited and listeners):
                 command = messages.command(name, *arguments, listeners=listeners)
                 self.job.ctrl_queue.put_nowait(command)
-                sent = True
+                unsent = ()
         except stdlib_queue.Full:
             pass
         finally:
             self.job.command_wakeup.set()
-            for fd, _ in () if sent else listeners:
+            for fd, _ in unsent:
                 os.close(fd)
-        return sent
 
     def serve(self, worker_id: int, inbox: int, listeners: Sequence[messages.Listener]) -> None:
         """Make a spare this worker; the listeners are its to close."""
@@ -150,13 +144,13 @@ class WorkerHandle:
 
     def ask_for_stack(self, busy_since: int) -> None:
         """Have ``stack`` set, if the worker has been held up since then."""
-        if self._watchdog is not None:
-            self._watchdog.report(busy_since)
+        if self.job.watchdog is not None:
+            self.job.watchdog.report(busy_since)
 
     def interrupt(self, busy_since: int) -> None:
         """Break off what has held it up since then, if that is Python code."""
-        if self._watchdog is not None:
-            self._watchdog.interrupt(busy_since)
+        if self.job.watchdog is not None:
+            self.job.watchdog.interrupt(busy_since)
 
     # --- what it says
 
@@ -200,11 +194,6 @@ class WorkerHandle:
     # --- what it has counted
 
     @property
-    def requests(self) -> int:
-        """Requests it had begun when its loop last had nothing left to do."""
-        return self._slot[REQUESTS] if self._last is None else self._last[0]
-
-    @property
     def accepted(self) -> int:
         """Connections it had accepted."""
         return self._slot[ACCEPTED]
@@ -233,8 +222,8 @@ class WorkerHandle:
                 for fd, _ in messages.listeners_of(self.job.ctrl_queue.get_nowait()):
                     os.close(fd)
         self.job.command_wakeup.close()
-        if self._watchdog is not None:
-            self._watchdog.close()
+        if self.job.watchdog is not None:
+            self.job.watchdog.close()
 
     def _run(self) -> None:
         try:

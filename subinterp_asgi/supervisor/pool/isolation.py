@@ -16,20 +16,17 @@ from ...config import Config
 from ...control.interpreters import Interpreter
 from ...control.launch import Runtime
 from ...control.scoreboard import Slot
-from ...control.wakeup import Wakeup
+from ...control.wakeup import Wakeup, WatchdogLine
 from ...types import TYPE_CHECKING
 from ..kept import Kept, keep
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any
 
     from ...control.interpreters import Queue
 
-    class Runner(Protocol):
-        """Runs a job in the calling thread until its worker has ended."""
-
-        def __call__(self, job: Job, /) -> None: ...
-
+type Runner = Callable[[Job], None]
+"""Runs a job in the calling thread until its worker has ended."""
 
 _THREAD_POLL_INTERVAL = 0.05  # seconds between looks at threads that keep an interpreter open
 
@@ -47,7 +44,8 @@ class Job:
         slot: Number of the worker's slot on the board.
         command_wakeup: Set for commands.
         status_wakeup: Set for statuses.
-        runtime: What else the worker is told; listeners and wakeups are added.
+        watchdog: Line to the worker's watchdog, if it has one.
+        runtime: What else the worker is told; what is above is added.
         before_close: Called before the interpreter is closed, which empties its queues.
         left: What the worker has told of threads that are left: whether all are daemons, names.
         kept: Its interpreter, if that could not be closed.
@@ -66,6 +64,7 @@ class Job:
     command_wakeup: Wakeup
     status_wakeup: Wakeup
     metrics_listeners: list[tuple[int, int]] = field(default_factory=list)
+    watchdog: WatchdogLine | None = None
     runtime: Runtime = field(default_factory=Runtime)
     before_close: Callable[[], None] = field(default=lambda: None)
     left: tuple[int, *tuple[str, ...]] | None = None

@@ -163,13 +163,13 @@ class Pool:
                 cleanup.callback(os.close, fd)
             if not self._free:
                 raise StateError("too many workers: others have not ended yet")
-            job, watchdog = self._make_job(worker_id, generation, listeners, inbox, cleanup)
+            job = self._make_job(worker_id, generation, listeners, inbox, cleanup)
             cleanup.pop_all()  # from here on they are the job's
         index = self._free.pop()
         self.board[SLOTS_USED] = max(self.board[SLOTS_USED], index + 1)
         scoreboard.slot_of(self.board, index)[GENERATION] = generation
         runner = isolation.run_in_thread if self._in_threads else isolation.run_in_interpreter
-        handle = WorkerHandle(job, runner, generation, self._on_change, watchdog)
+        handle = WorkerHandle(job, runner, generation, self._on_change)
         self.handles.append(handle)
         self._on_change(handle)
         try:
@@ -186,7 +186,7 @@ class Pool:
         listeners: list[tuple[int, int]],
         inbox: tuple[int, int] | None,
         cleanup: contextlib.ExitStack,
-    ) -> tuple[isolation.Job, WatchdogLine | None]:
+    ) -> isolation.Job:
         """Make what a worker is given, descriptors included, which ``cleanup`` closes again.
 
         (It only names one thing after the other, and so is longer than a screen.)
@@ -216,7 +216,7 @@ class Pool:
             start_delay=self.start_delay,
             start_failure=failure[1] if failure and failure[0] == generation else None,
         )
-        job = isolation.Job(
+        return isolation.Job(
             app=self._app,
             config=self._config,
             state_json=self._state_json,
@@ -230,9 +230,9 @@ class Pool:
             status_queue=self._new_queue(),
             command_wakeup=wakeup,
             status_wakeup=self._wakeup,
+            watchdog=watchdog,
             runtime=runtime,
         )
-        return job, watchdog
 
     def _mark(self, handle: WorkerHandle, slot: Slot) -> None:
         """Write on the board whose words these are."""
