@@ -34,7 +34,6 @@ class FieldBlock:
         "close",
         "expect",
         "forwarded",
-        "has_transfer_encoding",
         "host",
         "items",
         "keep_alive",
@@ -53,7 +52,6 @@ class FieldBlock:
         self.expect: tuple[bytes, ...] = ()
         self.host: bytes | None = None
         self.trailers_ok = False
-        self.has_transfer_encoding = False
 
 
 def split_fields(
@@ -104,7 +102,7 @@ def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
             length = int(value)
         elif name == b"transfer-encoding":
             codings += split_list(value)
-            block.has_transfer_encoding = True
+            block.length = CHUNKED
         elif name == b"expect":
             block.expect += tuple(split_list(value))
         elif name == b"upgrade":
@@ -118,11 +116,10 @@ def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
         block.keep_alive = b"keep-alive" in connection
         if b"upgrade" in connection:  # RFC 9110 section 7.8
             block.upgrade = upgrade
-    if block.has_transfer_encoding:
+    if block.length == CHUNKED:
         if length is not None:
             raise ProtocolError("both Content-Length and Transfer-Encoding")
         _check_codings(codings)
-        block.length = CHUNKED
     elif length is not None:
         block.length = length
     return block

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .cache import Cache
 from .errors import ProtocolError
-from .fields import FieldBlock, read_fields, split_fields
+from .fields import CHUNKED, FieldBlock, read_fields, split_fields
 from .grammar import REQUEST_LINE
 from .target import decode_path, split_target
 
@@ -54,17 +54,43 @@ class Request:
         "target",
     )
 
-    method: str
-    target: bytes
-    path: str
-    raw_path: bytes
-    query: bytes
-    authority: bytes | None
-    http_version: str
-    items: tuple[tuple[bytes, bytes], ...]
-    fields: FieldBlock
-    keep_alive: bool
-    expect_continue: bool
+    def __init__(self, method: bytes, target: bytes, minor: bytes, fields: FieldBlock) -> None:
+        """Read the parts of a request line, of which ``minor`` is of the version, and the fields.
+
+        ``ProtocolError``: they don't go together.
+        """
+        self.method = method.decode("ascii")
+        self.target = target
+        self.fields = fields
+        self.items = fields.items
+        self.raw_path, self.query, self.authority = split_target(self.method, target)
+        self.path = decode_path(self.raw_path)
+        if self.authority is not None:
+            self.items = _replace_host(fields.items, self.authority)
+        self.expect_continue = False
+        if minor != b"0":
+            if not fields.host:
+                self._check_host_missing()
+            self.http_version = "1.1"
+            self.keep_alive = not fields.close
+            # RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
+            if fields.expect:
+                if any(expectation != b"100-continue" for expectation in fields.expect):
+                    raise ProtocolError("unknown expectation", 417)
+                self.expect_continue = fields.length != 0
+        else:
+            if fields.length == CHUNKED:
+                # RFC 9112 section 6.1: such a message's framing is faulty.
+                raise ProtocolError("Transfer-Encoding in an HTTP/1.0 request")
+            self.http_version = "1.0"
+            self.keep_alive = fields.keep_alive and not fields.close
+
+    def _check_host_missing(self) -> None:
+        """RFC 9112 section 3.2: Host is required, and empty only if the target has no authority."""
+        if self.fields.host is None:
+            raise ProtocolError("no Host field")
+        if self.authority is None and self.raw_path != b"*":
+            raise ProtocolError("empty Host field")
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -126,33 +152,7 @@ class HeadParser:
         method, target, major, minor = line.groups()
         if major != b"1":
             raise ProtocolError("HTTP version not supported", 505)
-        request = Request()
-        request.method = method.decode("ascii")
-        request.target = target
-        request.items = fields.items
-        request.fields = fields
-        request.raw_path, request.query, request.authority = split_target(request.method, target)
-        request.path = decode_path(request.raw_path)
-        if request.authority is not None:
-            request.items = _replace_host(fields.items, request.authority)
-        if minor != b"0":
-            if not fields.host:
-                _check_host_missing(request)
-            request.http_version = "1.1"
-            request.keep_alive = not fields.close
-        else:
-            if fields.has_transfer_encoding:
-                # RFC 9112 section 6.1: such a message's framing is faulty.
-                raise ProtocolError("Transfer-Encoding in an HTTP/1.0 request")
-            request.http_version = "1.0"
-            request.keep_alive = fields.keep_alive and not fields.close
-        request.expect_continue = False
-        if fields.expect and minor != b"0":
-            # RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
-            if any(expectation != b"100-continue" for expectation in fields.expect):
-                raise ProtocolError("unknown expectation", 417)
-            request.expect_continue = fields.length != 0
-        return request
+        return Request(method, target, minor, fields)
 
 
 def first_line_error(data: bytes | bytearray, limits: Limits, pos: int = 0) -> ProtocolError:
@@ -160,14 +160,6 @@ def first_line_error(data: bytes | bytearray, limits: Limits, pos: int = 0) -> P
     if data.find(b"\r\n", pos) - pos > limits.limit_request_line:
         return ProtocolError("request line too long", 414)
     return ProtocolError("malformed request line")
-
-
-def _check_host_missing(request: Request) -> None:
-    """RFC 9112 section 3.2: Host is required, and empty only if the target has no authority."""
-    if request.fields.host is None:
-        raise ProtocolError("no Host field")
-    if request.authority is None and request.raw_path != b"*":
-        raise ProtocolError("empty Host field")
 
 
 def _replace_host(
