@@ -71,10 +71,9 @@ class Interpreter:
         self._interpreter.prepare_main(dict(names))
 
     def execute(self, source: str) -> None:
-        """Run constant source code there, in this thread, until it ends.
+        """Run source code of ours there, in this thread, until it ends.
 
-        Raises:
-            InterpreterFailed: It raised. (Out of memory may look like success on 3.14.)
+        ``InterpreterFailed``: it raised. (Out of memory may look like success on 3.14.)
         """
         try:
             self._interpreter.exec(source)

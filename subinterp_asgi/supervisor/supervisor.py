@@ -182,11 +182,7 @@ class Supervisor:
         self._hub.emit(events.SupervisorChanged(state=state))
 
     def _on_worker_change(self, handle: WorkerHandle) -> None:
-        self._hub.emit(
-            events.WorkerChanged(
-                worker_id=handle.worker_id, generation=handle.generation, state=handle.state
-            )
-        )
+        self._hub.emit(handle.event(events.WorkerChanged, state=handle.state))
 
     # --- start
 

@@ -13,6 +13,7 @@ from time import monotonic
 from ...control import messages
 from ...control.scoreboard import ACCEPTED, BUSY_SINCE, CONNECTIONS, REQUESTS, slot_of
 from ...types import TYPE_CHECKING
+from ..events import WorkerEvent
 from ..states import WorkerState, may_follow
 
 if TYPE_CHECKING:
@@ -190,6 +191,10 @@ class WorkerHandle:
                     self.since = monotonic()
                 self.state = state
                 self._on_change(self)
+
+    def event[E: WorkerEvent](self, kind: type[E], **more: Any) -> E:
+        """Make an event about it."""
+        return kind(worker_id=self.worker_id, generation=self.generation, **more)
 
     # --- what it has counted
 

@@ -79,20 +79,12 @@ class Job:
 
 _ATTACH_SLOT = "from subinterp_asgi.control import scoreboard\nscoreboard.attach(board, slot)"
 _MAKE_SSL_LAZY = "from subinterp_asgi.worker.interpreter import lazy_ssl\nlazy_ssl.make_ssl_lazy()"
-_BOOTSTRAP = """\
-from subinterp_asgi.bootstrap import bootstrap
-bootstrap(
-    ctrl_queue, status_queue, config_json, lifespan_state_json, app_import_path,
-    sock_fd, sock_family, worker_id, parent_sys_path,
-)
-"""
 
 
 def run_in_interpreter(job: Job) -> None:
     """Run a worker in a new interpreter and close that, unless threads are left in it.
 
-    Raises:
-        InterpreterFailed: The worker could not even be begun.
+    ``InterpreterFailed``: the worker could not even be begun.
     """
     try:
         interpreter = Interpreter()
@@ -130,26 +122,26 @@ def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
             command_wakeup=job.command_wakeup.numbers,
             status_wakeup=job.status_wakeup.numbers,
         )
-        interpreter.prepare(
-            {
-                "ctrl_queue": job.ctrl_queue,
-                "status_queue": job.status_queue,
-                "config_json": runtime.join(job.config),
-                "lifespan_state_json": job.state_json,
-                "app_import_path": job.app,
-                "sock_fd": sock_fd,
-                "sock_family": sock_family,
-                "worker_id": job.worker_id,
-                "parent_sys_path": job.path,
-            }
-        )
+        arguments = {
+            "ctrl_queue": job.ctrl_queue,
+            "status_queue": job.status_queue,
+            "config_json": runtime.join(job.config),
+            "lifespan_state_json": job.state_json,
+            "app_import_path": job.app,
+            "sock_fd": sock_fd,
+            "sock_family": sock_family,
+            "worker_id": job.worker_id,
+            "parent_sys_path": job.path,
+        }
+        interpreter.prepare(arguments)
         interpreter.execute("import subinterp_asgi.bootstrap")
     except BaseException:
         job.close_listeners()
         raise
     job.listeners.clear()  # bootstrap() owns them from its first line on
     job.metrics_listeners.clear()
-    interpreter.execute(_BOOTSTRAP)
+    passed = ", ".join(f"{name}={name}" for name in arguments)
+    interpreter.execute(f"subinterp_asgi.bootstrap.bootstrap({passed})")
 
 
 def run_in_thread(job: Job) -> None:

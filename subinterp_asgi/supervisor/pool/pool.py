@@ -39,10 +39,7 @@ SPARE = -1
 class Pool:
     """Starts workers, tells them to end and releases what they held.
 
-    Args:
-        listeners: The application's, then those for metrics and health only, if there are any.
-        logs: Receives what workers log, if that is forwarded.
-        wakeup: Set when a worker has something to say.
+    The first of the ``listeners`` are the application's, others are for metrics and health only.
 
     Attributes:
         slots: The slots that are to be filled, by number.
