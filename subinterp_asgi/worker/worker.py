@@ -9,10 +9,11 @@ A worker knows nothing of interpreters or supervisors and can be run on any asyn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from enum import Enum
 from functools import partial
 from time import monotonic
@@ -307,17 +308,10 @@ class Worker:
 
     async def _start(self, lifespan: Lifespan) -> bool:
         """Run what comes before the first connection; ``False`` if ``shutdown()`` came first."""
-        starting = asyncio.ensure_future(self._run_startup(lifespan))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((starting, stopping), return_when="FIRST_COMPLETED")
+        async with first_of(self._run_startup(lifespan), self._stopping.wait()) as (starting, _):
             if starting.done():
                 starting.result()
             return not self._stopping.is_set()
-        finally:
-            starting.cancel()
-            stopping.cancel()
-            await asyncio.wait((starting, stopping))
 
     @takes_interrupts
     async def _run_startup(self, lifespan: Lifespan) -> None:
@@ -395,19 +389,12 @@ class Worker:
 
     async def _end(self, lifespan: Lifespan) -> None:
         """Run what comes after the last request; a further ``shutdown()`` breaks it off."""
-        ending = asyncio.ensure_future(self._run_shutdown(lifespan))
-        hurried = asyncio.ensure_future(self._hurried.wait())
-        try:
-            await asyncio.wait((ending, hurried), return_when="FIRST_COMPLETED")
+        async with first_of(self._run_shutdown(lifespan), self._hurried.wait()) as (ending, _):
             if ending.done():
                 ending.result()
             else:
                 logger.warning("worker %d: its lifespan's shutdown is broken off", self.worker_id)
                 await lifespan.cancel()
-        finally:
-            ending.cancel()
-            hurried.cancel()
-            await asyncio.wait((ending, hurried))
 
     @takes_interrupts
     async def _run_shutdown(self, lifespan: Lifespan) -> None:
@@ -417,3 +404,16 @@ class Worker:
                     await self._on_end()
         finally:
             await lifespan.shutdown(self.time_to_end(), self.config.shutdown_timeout)
+
+
+@contextlib.asynccontextmanager
+async def first_of(*calls: Coroutine[Any, Any, Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Begin some calls and wait until one of them is done; others are cancelled in the end."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -7,7 +7,7 @@ import logging
 from time import perf_counter
 
 from ...errors import ASGIProtocolError, ClientDisconnected
-from ...http1.response import ResponseWriter
+from ...http1.response import CONTINUE, ResponseWriter
 from ...types import TYPE_CHECKING
 from ..interpreter.marks import takes_interrupts
 from ..net.connection import NEVER
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
         advancing: bool
 
         def read_body(self, exchange: HTTPExchange, /) -> tuple[bytes, bool] | None: ...
-        def body_awaited(self) -> None: ...
-        def send_continue(self) -> None: ...
         def may_keep_alive(self, continue_due: bool, final: bool) -> bool: ...
         def exchange_ended(self, exchange: HTTPExchange, /) -> None: ...
         def exchange_failed(self, exchange: HTTPExchange, /, *, told: bool) -> int: ...
@@ -157,9 +155,9 @@ class HTTPExchange:
                     return {"type": "http.request", "body": piece, "more_body": not complete}
                 if self.continue_due:
                     self.continue_due = False
-                    session.send_continue()
+                    self._send_continue()
                     continue
-                session.body_awaited()
+                self.connection.expect_within(self._server_state.config.timeout_body or NEVER)
             elif self.connection.at_eof:
                 break
             waiter = self._server_state.loop.create_future()
@@ -174,6 +172,14 @@ class HTTPExchange:
         # Who was told that nobody is there is held to it.
         self._gone = self._told = True
         return {"type": "http.disconnect"}
+
+    def _send_continue(self) -> None:
+        """Tell the client to go on (RFC 9110 section 10.1.1)."""
+        if not self.writer.head_sent:
+            try:
+                self.connection.write(CONTINUE)
+            except ClientDisconnected:
+                self.disconnect()
 
     def wake(self) -> None:
         """Something that ``receive()`` may wait for has happened."""
@@ -233,9 +239,8 @@ class HTTPExchange:
 
         In one piece, longer than others: each request comes here twice, and a call costs.
 
-        Raises:
-            ASGIProtocolError: The message is not one that may come now, or is malformed.
-            ClientDisconnected: The client is gone, and has been for a while.
+        ``ASGIProtocolError``: the message is not one that may come now, or is malformed;
+        ``ClientDisconnected``: the client is gone, and has been for a while.
         """
         writer, connection = self.writer, self.connection
         kind = message["type"]
@@ -258,17 +263,10 @@ class HTTPExchange:
                     body = _as_bytes(body)
                 more = message.get("more_body", False)
                 self.announce(final=not more)
-                if len(body) < APART_FROM:
-                    data = writer.send(body, more=more)
-                    parts = None
-                else:
+                if len(body) >= APART_FROM and not writer.bodiless:
                     before, after = writer.frame(len(body), more=more)
-                    data, parts = (
-                        (before, None) if writer.bodiless else (b"", (before, body, after))
-                    )
-                if parts is not None:
-                    connection.write_apart(parts)
-                elif data:
+                    connection.write_apart((before, body, after))
+                elif data := writer.send(body, more=more):
                     if more and self._session.advancing:
                         connection.cork()  # what is sent in one go leaves in one go
                     connection.write(data)

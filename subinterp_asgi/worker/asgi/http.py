@@ -12,7 +12,7 @@ import logging
 from ...errors import ClientDisconnected
 from ...http1.errors import ProtocolError
 from ...http1.parser import RequestParser
-from ...http1.response import CONTINUE, ResponseWriter, simple_response
+from ...http1.response import ResponseWriter, simple_response
 from ...types import TYPE_CHECKING
 from ..net.connection import HIGH_WATER, NEVER
 from .exchange import HTTPExchange
@@ -158,19 +158,6 @@ class HTTPSession:
         if self._parser.buffered < HIGH_WATER:
             self._connection.resume_reading()
         return piece, complete
-
-    def body_awaited(self) -> None:
-        """The application waits for the client to send more of the body."""
-        self._connection.expect_within(self._server_state.config.timeout_body or NEVER)
-
-    def send_continue(self) -> None:
-        """Tell the client to go on (RFC 9110 section 10.1.1)."""
-        exchange = self._exchange
-        if exchange is not None and not exchange.writer.head_sent:
-            try:
-                self._connection.write(CONTINUE)
-            except ClientDisconnected:
-                exchange.disconnect()
 
     def may_keep_alive(self, continue_due: bool, final: bool) -> bool:
         """Whether the connection can live on after a response; called before its head is rendered.

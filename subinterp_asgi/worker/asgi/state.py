@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import fields
 from time import perf_counter
 
 from ...config import Config
@@ -202,10 +203,4 @@ class ServerState:
 
 
 def _limits(config: Config) -> Limits:
-    return Limits(
-        limit_request_line=config.limit_request_line,
-        limit_request_fields=config.limit_request_fields,
-        limit_request_field_size=config.limit_request_field_size,
-        limit_header_size=config.limit_header_size,
-        limit_body_size=config.limit_body_size,
-    )
+    return Limits(**{limit.name: getattr(config, limit.name) for limit in fields(Limits)})

@@ -102,7 +102,7 @@ class WebSocketSession:
         self._early = rest  # what came before the handshake was complete
         self._parser: MessageParser
         self._writer: MessageWriter
-        self._denial: ResponseWriter | None = None
+        self._denial: ResponseWriter
         # What receive() is to return, in order, and then for ever.
         self._queue: deque[Message] = deque(({"type": "websocket.connect"},))
         self._disconnect: Message | None = None
@@ -168,7 +168,7 @@ class WebSocketSession:
     def connection_lost(self) -> None:
         if self._state is _State.CONNECTING:
             self._log(CLIENT_CLOSED_REQUEST)
-        elif self._state is _State.DENYING and self._denial is not None:
+        elif self._state is _State.DENYING:
             self._log(self._denial.status)
         self._state = _State.CLOSED
         if self._accepted:
@@ -198,14 +198,14 @@ class WebSocketSession:
             self._close(self._server_state.going_away)
 
     def break_off(self) -> None:
-        denial = self._denial
-        if self._state is _State.CONNECTING or (denial is not None and not denial.head_sent):
+        state = self._state
+        if state is _State.CONNECTING or (state is _State.DENYING and not self._denial.head_sent):
             self._answer(503)
         else:
-            if self._state is _State.OPEN:
+            if state is _State.OPEN:
                 self._close(self._server_state.going_away)
-            elif denial is not None:
-                self._log(denial.status)
+            elif state is _State.DENYING:
+                self._log(self._denial.status)
             self._connection.close(linger=True)
         self._state = _State.CLOSED
         self._disconnected(self._server_state.going_away)
@@ -363,9 +363,8 @@ class WebSocketSession:
     async def send(self, message: Message) -> None:
         """Take ``websocket.accept``, ``.send``, ``.close`` and ``.http.response`` messages.
 
-        Raises:
-            ASGIProtocolError: The message is not one that may come now, or is malformed.
-            ClientDisconnected: The WebSocket is closed, or being closed.
+        ``ASGIProtocolError``: the message is not one that may come now, or is malformed;
+        ``ClientDisconnected``: the WebSocket is closed, or being closed.
         """
         kind = message["type"]
         if self._state is _State.OPEN:
@@ -390,10 +389,10 @@ class WebSocketSession:
                 self._start_denial(message)
             else:
                 raise ASGIProtocolError(f"unexpected message {kind!r} before 'websocket.accept'")
-        elif self._state is _State.DENYING and self._denial is not None:
+        elif self._state is _State.DENYING:
             if kind != "websocket.http.response.body":
                 raise ASGIProtocolError(f"unexpected message {kind!r} for an HTTP response")
-            await self._send_denial(self._denial, message)
+            await self._send_denial(message)
         else:
             raise ClientDisconnected("the WebSocket is closed")
 
@@ -434,10 +433,9 @@ class WebSocketSession:
         self._denial = denial
         self._state = _State.DENYING
 
-    async def _send_denial(self, denial: ResponseWriter, message: Message) -> None:
-        body, more = message.get("body", b""), message.get("more_body", False)
-        data = denial.send(bytes(body), more=more)
-        if data:
+    async def _send_denial(self, message: Message) -> None:
+        denial, body = self._denial, bytes(message.get("body", b""))
+        if data := denial.send(body, more=message.get("more_body", False)):
             self._connection.write(data)
         if denial.complete:
             self._log(denial.status)
@@ -478,7 +476,7 @@ class WebSocketSession:
                     "the ASGI application returned without answering a WebSocket handshake"
                 )
             self._answer(500)
-        elif self._state is _State.DENYING and self._denial is not None:
+        elif self._state is _State.DENYING:
             if not failed:
                 logger.error("the ASGI application returned without completing a response")
             if self._denial.head_sent:

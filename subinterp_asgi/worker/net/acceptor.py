@@ -133,9 +133,7 @@ class Acceptor:
     def adopt(self, slot: int, listeners: list[socket.socket]) -> None:
         """Accept for another worker, which can't, as long as this one accepts at all.
 
-        Args:
-            slot: Number of the other's slot.
-            listeners: The sockets, to be closed when they are given up.
+        The sockets are closed when they are given up.
         """
         self.disown(slot)
         self._adopted[slot] = listeners
@@ -162,8 +160,7 @@ class Acceptor:
     def reload_tls(self) -> None:
         """Read the certificates again, for connections from now on; old ones go on as they are.
 
-        Raises:
-            Exception: That failed, perhaps in the application's factory; nothing has changed.
+        An exception, perhaps of the application's factory, leaves all as it was.
         """
         self._tls = self._make_tls()
 

@@ -316,8 +316,7 @@ class Connection(Accepted):
     def write(self, data: bytes) -> None:
         """Write now what the kernel takes and keep the rest.
 
-        Raises:
-            ClientDisconnected: The connection is closed or broke.
+        ``ClientDisconnected``, of this and what else writes: the connection is closed, or broke.
         """
         if self.closed:
             raise ClientDisconnected("the connection is closed")
@@ -343,11 +342,7 @@ class Connection(Accepted):
 
     def write_apart(self, parts: Sequence[bytes]) -> None:
         """Write several pieces without putting them together first, which for big ones would cost
-        more than all else.
-
-        Raises:
-            ClientDisconnected: The connection is closed or broke.
-        """
+        more than all else."""
         self.uncork()
         if self.closed or self._out is not None or not self._can_gather:
             for part in parts:
@@ -393,11 +388,7 @@ class Connection(Accepted):
                 self.write(data)
 
     async def drained(self) -> None:
-        """Wait until there is room to write again.
-
-        Raises:
-            ClientDisconnected: The connection was closed meanwhile.
-        """
+        """Wait until there is room to write again."""
         while self.congested and not self.closed:
             await self._flush_event()
         if self.closed:
@@ -406,13 +397,7 @@ class Connection(Accepted):
     async def send_file(self, file: int, offset: int, count: int) -> int:
         """Send a part of a file after what was written; return how many octets there were of it.
 
-        Args:
-            file: Descriptor of a file that can be read at any position.
-            offset: Where in the file to begin.
-            count: How many octets to send; fewer are sent if the file is shorter.
-
-        Raises:
-            ClientDisconnected: The connection is closed or broke.
+        The file's descriptor can be read at any position. It may be shorter than it has to be.
         """
         done = 0
         self.uncork()
@@ -461,11 +446,7 @@ class Connection(Accepted):
         return len(data)
 
     async def _flushed(self) -> None:
-        """Wait until all is written.
-
-        Raises:
-            ClientDisconnected: The connection was closed meanwhile.
-        """
+        """Wait until all is written."""
         while self._out is not None and not self.closed:
             await self._flush_event()
         if self.closed:
@@ -516,11 +497,10 @@ class Connection(Accepted):
     def close(self, *, linger: bool = False) -> None:
         """Close once everything is written.
 
-        Args:
-            linger: The peer may still be sending. Closing with octets unread would reset the
-                connection, and a reset may destroy the last answer before the peer has read it
-                (RFC 9112 section 9.6), so first only the sending half is closed, and what comes is
-                discarded until the peer closes too, is silent, or has had its time.
+        ``linger`` if the peer may still be sending. Closing with octets unread would reset the
+        connection, and a reset may destroy the last answer before the peer has read it (RFC 9112
+        section 9.6), so first only the sending half is closed, and what comes is discarded until
+        the peer closes too, is silent, or has had its time.
         """
         if self.closed or self._then_close is not None:
             return
@@ -589,8 +569,7 @@ class Connection(Accepted):
     def move(self, pass_on: Callable[[int], bool]) -> None:
         """Leave the socket to another worker, if nothing has come from the peer.
 
-        Args:
-            pass_on: Called with the descriptor; tells whether another worker has it now.
+        ``pass_on()`` is called with the descriptor, and tells whether another worker has it now.
         """
         if self.closing or not self.session.untouched:
             return
@@ -606,11 +585,7 @@ class Connection(Accepted):
     # --- deadlines
 
     def expect_within(self, seconds: float) -> None:
-        """Have ``session.timed_out()`` called in a while, unless this is called again before.
-
-        Args:
-            seconds: From now on; ``NEVER``: not at all.
-        """
+        """Have ``session.timed_out()`` called in a while, or ``NEVER``; the last call counts."""
         self._deadline = monotonic() + seconds
 
     def check_deadlines(self, now: float) -> None:

@@ -33,15 +33,9 @@ _BATCH = 256  # events taken at once; the loop's callbacks get their turn in bet
 
 
 class ServerLoop(asyncio.SelectorEventLoop):
-    """A loop with a heartbeat.
+    """A loop with a heartbeat, and a ``poller`` that watches connections.
 
     It is the selector loop, since that can watch descriptors on every system.
-
-    Args:
-        counters: Counters and heartbeat of the worker.
-
-    Attributes:
-        poller: Watches connections.
     """
 
     poller: Poller
@@ -107,11 +101,10 @@ class HeartbeatSelector(selectors.DefaultSelector):
 if sys.platform == "linux":
 
     class EpollSelector(selectors.EpollSelector):
-        """The same over epoll, with a poller beside it.
+        """The same over epoll, with a ``poller`` that watches connections in the same epoll.
 
-        Attributes:
-            poller: Watches connections in the same epoll. Their handlers are called by
-                ``select()``, in the loop's thread and while the loop runs, but before callbacks.
+        Their handlers are called by ``select()``, in the loop's thread and while the loop runs, but
+        before callbacks.
         """
 
         def __init__(self, counters: Counters) -> None:
@@ -119,7 +112,7 @@ if sys.platform == "linux":
             self._heart = _Heart(counters)
             # the same one, by another name
             self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
-            self.poller = SelectorPoller(self._epoll)
+            self.poller = EpollRegistry(self._epoll)
 
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             if timeout is None:
@@ -151,10 +144,3 @@ if sys.platform == "linux":
         def close(self) -> None:
             self._epoll.close()
             super().close()
-
-    class SelectorPoller(EpollRegistry):
-        """Descriptors in the epoll of a loop's selector, which calls their handlers."""
-
-        def close(self) -> None:
-            for fd in list(self.handlers):
-                self.remove(fd)

@@ -100,11 +100,13 @@ class TLSConnection(Connection):
         return self._copy_file_part(file, offset, count)  # what the kernel sends is not encrypted
 
     def _finish(self) -> None:
+        sock = self._sock
+        assert isinstance(sock, ssl.SSLSocket)
         if not self._linger_end:
             # Tell the peer that this is the end and nothing was cut off (RFC 8446 section 6.1). It
             # need not answer.
             try:
-                self._ssl_socket.unwrap()
+                sock.unwrap()
             except ssl.SSLWantWriteError:
                 self._out = deque()  # there is no room for it yet: come back when there is
                 self._expect_room()
@@ -113,9 +115,3 @@ class TLSConnection(Connection):
             except (OSError, ValueError):
                 pass
         super()._finish()
-
-    @property
-    def _ssl_socket(self) -> ssl.SSLSocket:
-        sock = self._sock
-        assert isinstance(sock, ssl.SSLSocket)
-        return sock
