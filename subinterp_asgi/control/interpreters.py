@@ -52,12 +52,6 @@ class Interpreter:
     def __init__(self) -> None:
         self._interpreter: Any = _backend.create()
 
-    @property
-    def id(self) -> int:
-        """CPython's number of it."""
-        number: int = self._interpreter.id
-        return number
-
     def adopt_path(self, path: tuple[str, ...]) -> None:
         """Give the interpreter an import path, and load what it needs to receive objects.
 

@@ -361,11 +361,11 @@ class Worker:
         await self._draining.wait()
         if await self._wait_until_idle(self.config.timeout_graceful_shutdown, forced=self._forced):
             return
-        if self._server_state.in_flight:
+        if self._server_state.counters.in_flight:
             logger.warning(
                 "worker %d: %d request(s) still in flight are broken off",
                 self.worker_id,
-                self._server_state.in_flight,
+                self._server_state.counters.in_flight,
             )
         for port in self._ports:
             port.connections.break_off()

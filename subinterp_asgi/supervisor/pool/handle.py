@@ -236,6 +236,7 @@ class WorkerHandle:
         except BaseException as exc:
             self.error = f"{type(exc).__name__}: {exc}"
             self.become(WorkerState.FAILED)
+        self.job.close_listeners()
         self.collect()
         if self.state not in (WorkerState.STOPPED, WorkerState.FAILED):
             # Neither "stopped" nor "error": it could not even say so, as when out of memory.

@@ -1,7 +1,7 @@
 """The two kinds of place a worker can run in: an interpreter of its own, or a thread of ours.
 
-A runner blocks its thread for as long as the worker lives. It is given everything as a ``Job`` and
-owns the job's listeners until the worker does.
+A runner blocks its thread for as long as the worker lives. It is given everything as a ``Job``,
+where it leaves only those listeners that the worker has not taken.
 """
 
 from __future__ import annotations
@@ -86,11 +86,7 @@ def run_in_interpreter(job: Job) -> None:
 
     ``InterpreterFailed``: the worker could not even be begun.
     """
-    try:
-        interpreter = Interpreter()
-    except BaseException:
-        job.close_listeners()
-        raise
+    interpreter = Interpreter()
     try:
         _bootstrap_in(interpreter, job)
     finally:
@@ -108,36 +104,32 @@ def run_in_interpreter(job: Job) -> None:
 
 
 def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
-    try:
-        interpreter.adopt_path(job.path)
-        interpreter.prepare({"board": job.board, "slot": job.slot})
-        interpreter.execute(_ATTACH_SLOT)
-        if not job.config.tls:
-            interpreter.execute(_MAKE_SSL_LAZY)
-        (sock_fd, sock_family), *more = job.listeners or [(-1, 0)]
-        runtime = replace(
-            job.runtime,
-            listeners=tuple(more),
-            metrics_listeners=tuple(job.metrics_listeners),
-            command_wakeup=job.command_wakeup.numbers,
-            status_wakeup=job.status_wakeup.numbers,
-        )
-        arguments = {
-            "ctrl_queue": job.ctrl_queue,
-            "status_queue": job.status_queue,
-            "config_json": runtime.join(job.config),
-            "lifespan_state_json": job.state_json,
-            "app_import_path": job.app,
-            "sock_fd": sock_fd,
-            "sock_family": sock_family,
-            "worker_id": job.worker_id,
-            "parent_sys_path": job.path,
-        }
-        interpreter.prepare(arguments)
-        interpreter.execute("import subinterp_asgi.bootstrap")
-    except BaseException:
-        job.close_listeners()
-        raise
+    interpreter.adopt_path(job.path)
+    interpreter.prepare({"board": job.board, "slot": job.slot})
+    interpreter.execute(_ATTACH_SLOT)
+    if not job.config.tls:
+        interpreter.execute(_MAKE_SSL_LAZY)
+    (sock_fd, sock_family), *more = job.listeners or [(-1, 0)]
+    runtime = replace(
+        job.runtime,
+        listeners=tuple(more),
+        metrics_listeners=tuple(job.metrics_listeners),
+        command_wakeup=job.command_wakeup.numbers,
+        status_wakeup=job.status_wakeup.numbers,
+    )
+    arguments = {
+        "ctrl_queue": job.ctrl_queue,
+        "status_queue": job.status_queue,
+        "config_json": runtime.join(job.config),
+        "lifespan_state_json": job.state_json,
+        "app_import_path": job.app,
+        "sock_fd": sock_fd,
+        "sock_family": sock_family,
+        "worker_id": job.worker_id,
+        "parent_sys_path": job.path,
+    }
+    interpreter.prepare(arguments)
+    interpreter.execute("import subinterp_asgi.bootstrap")
     job.listeners.clear()  # bootstrap() owns them from its first line on
     job.metrics_listeners.clear()
     passed = ", ".join(f"{name}={name}" for name in arguments)
@@ -169,5 +161,3 @@ def run_in_thread(job: Job) -> None:
         ).run()
     except BaseException as exc:
         report_error(status_queue, exc)
-    finally:
-        job.close_listeners()

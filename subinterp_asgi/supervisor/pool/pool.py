@@ -138,29 +138,25 @@ class Pool:
                 if self._logs is not None and spare.job.runtime.log_fd is not None:
                     self._logs.became(spare.job.runtime.log_fd, slot.index)
                 return spare
-        handle = self._start(slot.index, generation, listeners, slot.inbox)
+        handle = self._start(generation, listeners, slot)
         self._mark(handle, slot)
         return handle
 
     def start_spare(self) -> WorkerHandle:
         """Start a worker that imports the application and waits; errors as ``start()``."""
-        handle = self._start(SPARE, self.generation, [], None)
+        handle = self._start(self.generation, [], None)
         self.spares.append(handle)
         return handle
 
     def _start(
-        self,
-        worker_id: int,
-        generation: int,
-        listeners: list[tuple[int, int]],
-        inbox: tuple[int, int] | None,
+        self, generation: int, listeners: list[tuple[int, int]], slot: Slot | None
     ) -> WorkerHandle:
         with contextlib.ExitStack() as cleanup:
             for fd, _ in listeners:
                 cleanup.callback(os.close, fd)
             if not self._free:
                 raise StateError("too many workers: others have not ended yet")
-            job = self._make_job(worker_id, generation, listeners, inbox, cleanup)
+            job = self._make_job(generation, listeners, slot, cleanup)
             cleanup.pop_all()  # from here on they are the job's
         index = self._free.pop()
         self.board[SLOTS_USED] = max(self.board[SLOTS_USED], index + 1)
@@ -178,16 +174,16 @@ class Pool:
 
     def _make_job(
         self,
-        worker_id: int,
         generation: int,
         listeners: list[tuple[int, int]],
-        inbox: tuple[int, int] | None,
+        slot: Slot | None,
         cleanup: contextlib.ExitStack,
     ) -> isolation.Job:
         """Make what a worker is given, descriptors included, which ``cleanup`` closes again.
 
         (It only names one thing after the other, and so is longer than a screen.)
         """
+        worker_id, inbox = (SPARE, None) if slot is None else (slot.index, slot.inbox)
         wakeup = Wakeup()
         cleanup.callback(wakeup.close)
         metrics_listeners = [pair for each in self._metrics_listeners for pair in each.duplicate()]

@@ -91,9 +91,7 @@ class Absence:
 
     def end(self) -> None:
         """The request has ended."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._begin(None)
         self._server_state.unattended.discard(self.drain)
 
     def forget(self) -> None:

@@ -51,6 +51,7 @@ class ServerState:
         proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
         on_task_end: Called when a call of the application has returned.
+        tasks: Calls of the application that have not returned, background work included.
         measuring: Whether the time that requests take is counted.
         timed: Whether anybody asks how long a request took.
         endpoints: What is answered without the application, or ``None``.
@@ -99,7 +100,7 @@ class ServerState:
         self.on_task_end = on_task_end
         self._limit_concurrency = config.limit_concurrency
         self._context = context
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self.unattended: set[Callable[[], None]] = set()
         self.endpoints: Endpoints | None = None
         if config.health_path is not None or config.metrics_path is not None:
@@ -122,12 +123,12 @@ class ServerState:
             coroutine, loop=self.loop, context=self._context.copy(), eager_start=True
         )
         if not task.done():
-            self._tasks.add(task)
+            self.tasks.add(task)
             task.add_done_callback(self._task_ended)
         return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self.tasks.discard(task)
         self.on_task_end()
 
     def request_started(self) -> None:
@@ -186,20 +187,10 @@ class ServerState:
             )
 
     @property
-    def in_flight(self) -> int:
-        """Number of requests whose response is not complete."""
-        return self.counters.in_flight
-
-    @property
     def overloaded(self) -> bool:
         """Whether as many requests are in flight as ``limit_concurrency`` allows."""
         limit = self._limit_concurrency
         return limit is not None and self.counters.in_flight >= limit
-
-    @property
-    def tasks(self) -> frozenset[asyncio.Task[None]]:
-        """Calls of the application that have not returned, background work after a response too."""
-        return frozenset(self._tasks)
 
 
 def _limits(config: Config) -> Limits:

@@ -189,7 +189,7 @@ class Connection(Accepted):
     __slots__ = (
         "_corked",
         "_counters",
-        "_drain_waiters",
+        "_flushing",
         "_out",
         "_out_size",
         "_paused",
@@ -228,7 +228,7 @@ class Connection(Accepted):
         self._out: deque[memoryview | bytes] | None = None
         self._out_size = 0
         self._corked = False
-        self._drain_waiters: list[asyncio.Future[None]] | None = None
+        self._flushing: asyncio.Event | None = None  # somebody waits for room
         self._paused = False
         self.at_eof = False
         # What to do once all is written: None (nothing), "close" or "linger".
@@ -452,12 +452,10 @@ class Connection(Accepted):
         if self.closed:
             raise ClientDisconnected("the client is gone")
 
-    def _flush_event(self) -> asyncio.Future[None]:
-        waiter = asyncio.get_running_loop().create_future()
-        if self._drain_waiters is None:
-            self._drain_waiters = []
-        self._drain_waiters.append(waiter)
-        return waiter
+    async def _flush_event(self) -> None:
+        if self._flushing is None:
+            self._flushing = asyncio.Event()
+        await self._flushing.wait()
 
     def _flush(self) -> None:
         out = self._out
@@ -487,10 +485,9 @@ class Connection(Accepted):
             self._wake_drain_waiters()
 
     def _wake_drain_waiters(self) -> None:
-        waiters, self._drain_waiters = self._drain_waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._flushing is not None:
+            self._flushing.set()
+            self._flushing = None
 
     # --- ending
 

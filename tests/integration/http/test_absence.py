@@ -63,7 +63,7 @@ def test_what_comes_after_the_response_is_done(
                 leave(client)
                 gate.open()
                 later.wait_reached()
-                wait_until(lambda: not served.worker._server_state.in_flight)
+                wait_until(lambda: not served.worker._server_state.counters.in_flight)
                 assert not served.call(lambda: list(served.worker._server_state.unattended))
                 later.open()
                 notes.wait(n)
