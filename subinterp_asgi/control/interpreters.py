@@ -52,12 +52,6 @@ class Interpreter:
     def __init__(self) -> None:
         self._interpreter: Any = _backend.create()
 
-    @property
-    def id(self) -> int:
-        """CPython's number of it."""
-        number: int = self._interpreter.id
-        return number
-
     def adopt_path(self, path: tuple[str, ...]) -> None:
         """Give the interpreter an import path, and load what it needs to receive objects.
 
@@ -71,10 +65,9 @@ class Interpreter:
         self._interpreter.prepare_main(dict(names))
 
     def execute(self, source: str) -> None:
-        """Run constant source code there, in this thread, until it ends.
+        """Run source code of ours there, in this thread, until it ends.
 
-        Raises:
-            InterpreterFailed: It raised. (Out of memory may look like success on 3.14.)
+        ``InterpreterFailed``: it raised. (Out of memory may look like success on 3.14.)
         """
         try:
             self._interpreter.exec(source)

@@ -69,10 +69,8 @@ def _health(workers: dict[int, list[int]]) -> Iterable[str]:
     lags: list[tuple[str, float]] = []
     busy: list[tuple[str, float]] = []
     for index, words in workers.items():
-        labels = (
-            f'{{worker="{words[scoreboard.WORKER] - 1}",'
-            f'generation="{words[scoreboard.GENERATION]}",slot="{index}"}}'
-        )
+        worker, generation = words[scoreboard.WORKER] - 1, words[scoreboard.GENERATION]
+        labels = f'{{worker="{worker}",generation="{generation}",slot="{index}"}}'
         since = words[scoreboard.BUSY_SINCE]
         lags.append((labels, words[scoreboard.LAG] / 1e9))
         busy.append((labels, max(0, now - since) / 1e9 if since else 0.0))

@@ -7,7 +7,6 @@ the application gets, how the body is framed (RFC 9112 section 6), whether the c
 
 from __future__ import annotations
 
-from .cache import Cache
 from .errors import ProtocolError
 from .grammar import CONTENT_LENGTH, FIELD_BLOCK, FIELD_LINE, TOKEN
 from .target import check_host
@@ -35,7 +34,6 @@ class FieldBlock:
         "close",
         "expect",
         "forwarded",
-        "has_transfer_encoding",
         "host",
         "items",
         "keep_alive",
@@ -54,7 +52,6 @@ class FieldBlock:
         self.expect: tuple[bytes, ...] = ()
         self.host: bytes | None = None
         self.trailers_ok = False
-        self.has_transfer_encoding = False
 
 
 def split_fields(
@@ -105,7 +102,7 @@ def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
             length = int(value)
         elif name == b"transfer-encoding":
             codings += split_list(value)
-            block.has_transfer_encoding = True
+            block.length = CHUNKED
         elif name == b"expect":
             block.expect += tuple(split_list(value))
         elif name == b"upgrade":
@@ -119,11 +116,10 @@ def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
         block.keep_alive = b"keep-alive" in connection
         if b"upgrade" in connection:  # RFC 9110 section 7.8
             block.upgrade = upgrade
-    if block.has_transfer_encoding:
+    if block.length == CHUNKED:
         if length is not None:
             raise ProtocolError("both Content-Length and Transfer-Encoding")
         _check_codings(codings)
-        block.length = CHUNKED
     elif length is not None:
         block.length = length
     return block
@@ -133,34 +129,6 @@ _READ_HERE = frozenset(
     b"host connection content-length transfer-encoding expect upgrade te "
     b"forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port".split()
 )
-
-
-class FieldCache:
-    """Parses field blocks, and remembers the last ones by their octets.
-
-    A client sends the same fields with each request of a connection, mostly; to find them parsed
-    saves a tenth of the time of a small request. What is shared can't be changed: whoever needs a
-    list makes one of ``items``. Bounded in octets, since clients choose what is remembered.
-    """
-
-    __slots__ = ("_blocks", "_limit_field_size", "_limit_fields")
-
-    MAX_BLOCK = 2048
-    MAX_SIZE = 262144
-
-    def __init__(self, limit_fields: int, limit_field_size: int) -> None:
-        self._limit_fields = limit_fields
-        self._limit_field_size = limit_field_size
-        self._blocks = Cache(self.MAX_SIZE)
-
-    def parse(self, block: bytes) -> FieldBlock:
-        """Split and read a field block; errors as ``split_fields()`` and ``read_fields()``."""
-        found: FieldBlock | None = self._blocks.get(block)
-        if found is None:
-            found = read_fields(split_fields(block, self._limit_fields, self._limit_field_size))
-            if len(block) <= self.MAX_BLOCK:
-                self._blocks.remember(block, found, len(block))
-        return found
 
 
 def split_list(value: bytes) -> list[bytes]:

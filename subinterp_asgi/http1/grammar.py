@@ -30,8 +30,8 @@ FIELD_NAME = TOKEN
 CONTENT_LENGTH = re.compile(rb"[0-9]{1,19}+")
 
 # RFC 9112 section 7.1.1, with RFC 9110 section 5.6.4's quoted-string; BWS around "=" and ";".
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
-_EXT_VALUE = rb"[ \t]*+=[ \t]*+(?:" + TCHAR + rb"++|" + _QUOTED + rb")"
+QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
+_EXT_VALUE = rb"[ \t]*+=[ \t]*+(?:" + TCHAR + rb"++|" + QUOTED + rb")"
 CHUNK_EXT = re.compile(rb"(?:[ \t]*+;[ \t]*+" + TCHAR + rb"++(?:" + _EXT_VALUE + rb")?+)*+")
 CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}+")
 

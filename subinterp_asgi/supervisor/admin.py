@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from time import monotonic, monotonic_ns
+from time import monotonic_ns
 
 from ..config import Config
 from ..control.prometheus import CONTENT_TYPE, render
@@ -37,7 +37,6 @@ LATE = 1.0
 _CLIENT_TIME = 5.0  # seconds from a client's connection to its end
 _CLIENT_OCTETS = 256 * 1024  # most that are read of one
 _MOST_CLIENTS = 32  # at a time; beyond them the oldest is closed
-_POLL = 0.1  # seconds between looks at clients where the selector tells of none
 _ACCEPTING = (WorkerState.SERVING, WorkerState.STUCK)  # the latter may have come round just now
 
 
@@ -84,15 +83,14 @@ class Admin:
         )
         self._look_at: float | None = None  # when the selector tells of a connection
         self._clients: dict[int, _Client] = {}
-        if not self._await_connections():
-            self._look_at = monotonic()
+        self._await_connections()
 
     def step(self, ready: Iterable[int], now: float) -> float:
         """Answer whom no worker does; return when to look again (``time.monotonic()``)."""
         for fd, client in tuple(self._clients.items()):
             if now >= client.ends:
                 self._close(client)
-            elif fd in ready or not self._selector.tells:
+            elif fd in ready:
                 self._go_on(client)
         if self._look_at is None and any(sock.fileno() in ready for sock in self._listeners):
             self._look_at = now + PATIENCE
@@ -101,8 +99,6 @@ class Admin:
             again = now > self._look_at + LATE or not self._take_over(now)
             self._look_at = now + PATIENCE if again else None
         deadlines = [client.ends for client in self._clients.values()]
-        if self._clients and not self._selector.tells:
-            deadlines.append(now + _POLL)
         return min([NEVER if self._look_at is None else self._look_at, *deadlines])
 
     def _take_over(self, now: float) -> bool:
@@ -113,13 +109,13 @@ class Admin:
                     self._accept(sock, now)
             except OSError:
                 return False  # no descriptor is left
-        return self._await_connections()
+        self._await_connections()
+        return True
 
-    def _await_connections(self) -> bool:
-        """Have the selector tell of the next connection; ``False``: it does not."""
+    def _await_connections(self) -> None:
+        """Have the selector tell of the next connection."""
         for sock in self._listeners:
             self._selector.arm(sock.fileno())
-        return self._selector.tells
 
     def _held_up(self) -> float | None:
         """For how long all that accept have been held up; ``None``: one comes round."""

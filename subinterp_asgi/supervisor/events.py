@@ -68,9 +68,8 @@ class WorkerChanged(WorkerEvent):
 class WorkerDied(WorkerEvent):
     """A worker ended although nobody had asked it to, or could not start.
 
-    Attributes:
-        error: What happened: a line, then a traceback where there is one.
-        restart_in: Seconds until it is replaced; ``None``: it is not.
+    ``error`` is a line, then a traceback where there is one. ``restart_in``: seconds until it is
+    replaced; ``None``: it is not.
     """
 
     error: str
@@ -81,8 +80,7 @@ class WorkerDied(WorkerEvent):
 class WorkerStuck(WorkerEvent):
     """A worker's loop has not come round for too long.
 
-    Attributes:
-        stack: Where its thread is, as a Python stack; a line that says why if that is not known.
+    ``stack``: where its thread is, as a Python stack, or a line that says why that is not known.
     """
 
     seconds: float
@@ -91,11 +89,7 @@ class WorkerStuck(WorkerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifespanFailed(WorkerEvent):
-    """The lifespan of a worker's application has raised while the worker served.
-
-    Attributes:
-        error: What happened: a line, then a traceback.
-    """
+    """A worker's lifespan has raised while it served; ``error``: a line, then a traceback."""
 
     error: str
 

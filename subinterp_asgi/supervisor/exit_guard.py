@@ -24,10 +24,8 @@ if TYPE_CHECKING:
         """What is asked of a supervisor."""
 
         def stop(self, timeout: float | None = None) -> None: ...
-
         @property
         def has_running_workers(self) -> bool: ...
-
         @property
         def in_threads(self) -> bool: ...
 

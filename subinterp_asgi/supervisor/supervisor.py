@@ -196,11 +196,7 @@ class Supervisor:
         self._hub.emit(events.SupervisorChanged(state=state))
 
     def _on_worker_change(self, handle: WorkerHandle) -> None:
-        self._hub.emit(
-            events.WorkerChanged(
-                worker_id=handle.worker_id, generation=handle.generation, state=handle.state
-            )
-        )
+        self._hub.emit(handle.event(events.WorkerChanged, state=handle.state))
 
     # --- start
 
@@ -757,20 +753,37 @@ class Supervisor:
                 raise
 
     async def __aenter__(self) -> Self:
-        from .blocking import in_thread  # hosts without a loop need not pay for it
-
         try:
-            await in_thread(self.start)
+            await _in_thread(self.start)
         except BaseException:
             if self._state not in _ENDED:  # cancelled
-                await in_thread(self.stop)
+                await _in_thread(self.stop)
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        from .blocking import in_thread
+        await _in_thread(lambda: self.__exit__(*exc_info))
 
-        await in_thread(lambda: self.__exit__(*exc_info))
+
+async def _in_thread(function: Callable[[], None]) -> None:
+    """Call a blocking function in a thread that, unlike those of the loop, is gone afterwards.
+
+    If no thread can be had it blocks the loop, which is better than not to stop.
+    """
+    import asyncio  # hosts without a loop need not pay for it
+    from concurrent.futures import ThreadPoolExecutor
+
+    executor = ThreadPoolExecutor(1, "asgi-supervisor-call")
+    try:
+        call = asyncio.get_running_loop().run_in_executor(executor, function)
+    except RuntimeError:
+        function()
+        return
+    try:
+        await call
+    finally:
+        # (A thread that was not cancelled has only to return.)
+        executor.shutdown(wait=call.done() and not call.cancelled())
 
 
 @contextlib.contextmanager

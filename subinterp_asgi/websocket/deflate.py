@@ -41,16 +41,10 @@ class Inflater:
         self._stream: _Decompress | None = None
 
     def inflate(self, data: bytes | bytearray, limit: int, *, final: bool = False) -> bytes:
-        """Decompress a part of a message, as far as its octets say.
+        """Decompress a part of a message, perhaps an empty one, as far as its octets say.
 
-        Args:
-            data: The part; it may be empty.
-            limit: Octets that may come of it.
-            final: It is the message's last.
-
-        Raises:
-            ProtocolError: There would be more than ``limit`` octets (1009; no more than that were
-                made to find out), or these are not deflated data (1007).
+        ``ProtocolError``: there would be more than ``limit`` octets (1009; no more than that were
+        made to find out), or these are not deflated data (1007).
         """
         if final:
             data = data + TAIL

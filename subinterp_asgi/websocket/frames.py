@@ -105,9 +105,8 @@ type Event = str | bytes | Ping | Pong | Close
 def parse_close(payload: bytes) -> Close:
     """Read the payload of a close frame.
 
-    Raises:
-        ProtocolError: The code is cut off or may not be sent (1002), or the reason is not UTF-8
-            (1007).
+    ``ProtocolError``: the code is cut off or may not be sent (1002), or the reason is not UTF-8
+    (1007).
     """
     if not payload:
         return Close()
@@ -126,8 +125,7 @@ def render_close(code: int, reason: str) -> bytes:
     A reason that does not fit is cut after the last character that does, since ASGI does not bound
     it. The code 1005 makes an empty payload.
 
-    Raises:
-        ASGIProtocolError: The code may not be sent, or the reason has a lone surrogate.
+    ``ASGIProtocolError``: the code may not be sent, or the reason has a lone surrogate.
     """
     if code == CloseCode.NO_STATUS:
         return b""

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from ..errors import ASGIProtocolError
 from ..http1.fields import split_list
-from ..http1.grammar import FIELD_NAME, TOKEN
+from ..http1.grammar import TOKEN
 from ..http1.response import DefaultFields
+from ..http1.response_head import check_block, classify
 from ..types import Fields
 from .errors import HandshakeError
 from .extensions import DeflateAgreement, Extension, parse_extensions
@@ -22,8 +23,6 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 
 # Section 4.1: base64 of 16 octets.
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
-
-_VALUE_BREAKS = re.compile(rb"[\r\n\0]")
 
 # RFC 9110 sections 8.6 and 6.1: a 101 response has no content, nor fields that would frame it.
 _OWN_FIELDS = frozenset((b"connection", b"upgrade", b"content-length", b"transfer-encoding"))
@@ -159,17 +158,16 @@ def _add_fields(lines: list[bytes], headers: Iterable[tuple[bytes, bytes]]) -> s
     names: set[bytes] = set()
     try:
         for name, value in headers:
-            if FIELD_NAME.fullmatch(name) is None:
-                raise ASGIProtocolError(f"invalid response header name: {name!r}")
-            if _VALUE_BREAKS.search(value):
-                raise ASGIProtocolError("a response header value contains CR, LF or NUL")
+            classify(name)
             lowered = name.lower()
             if lowered in _OWN_FIELDS or lowered.startswith(_OWN_PREFIX):
                 raise ASGIProtocolError(
                     f"the header {name!r} of a handshake is the server's to set"
                 )
+            line = b"%b: %b\r\n" % (name, value)
+            check_block(line, 1)
             names.add(lowered)
-            lines.append(b"%b: %b\r\n" % (name, value))
+            lines.append(line)
     except (TypeError, ValueError, AttributeError):
         raise ASGIProtocolError(
             "response headers must be an iterable of (name, value) pairs of bytes"

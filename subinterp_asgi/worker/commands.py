@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ..control import messages
 from ..control.wakeup import Channel
 from ..types import TYPE_CHECKING
+from .worker import first_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -32,17 +33,10 @@ async def run_with_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> No
         while True:  # a bridge ends with each shutdown command; the second one forces
             await bridge(worker, ctrl_queue, status_queue)
 
-    serving = asyncio.ensure_future(worker.serve())
-    obeying = asyncio.ensure_future(obey())
-    try:
-        await asyncio.wait((serving, obeying), return_when="FIRST_COMPLETED")
+    async with first_of(worker.serve(), obey()) as (serving, obeying):
         if not serving.done():
             obeying.result()  # a bridge that failed leaves a worker that nobody can command
         await serving
-    finally:
-        for task in (serving, obeying):
-            task.cancel()
-        await asyncio.wait((serving, obeying))
 
 
 async def bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:

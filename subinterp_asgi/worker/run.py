@@ -16,24 +16,9 @@ from collections.abc import Callable
 from time import monotonic, monotonic_ns
 
 from ..config import Config
-from ..control import output
+from ..control import messages, output
 from ..control.counters import Counters
 from ..control.launch import Runtime
-from ..control.messages import (
-    CMD_SERVE,
-    STATUS_DRAINING,
-    STATUS_ERROR,
-    STATUS_EXHAUSTED,
-    STATUS_LEFT,
-    STATUS_LIFESPAN_FAILED,
-    STATUS_SERVING,
-    STATUS_SHUTDOWN_FAILED,
-    STATUS_SPARE,
-    STATUS_STARTED,
-    STATUS_STOPPED,
-    listeners_of,
-    sendable,
-)
 from ..control.wakeup import WatchdogLine
 from ..errors import SubinterpASGIError
 from ..types import TYPE_CHECKING
@@ -72,16 +57,10 @@ class WorkerRun:
     Args:
         load_app: Returns the application.
         listeners: (descriptor, family) of listening sockets. Those that were closed are removed.
-        ctrl_queue: Where commands come from.
-        status_queue: Where statuses go.
-        worker_id: Number of the worker.
-        state: Initial lifespan state.
-        counters: Where the worker counts.
         own_interpreter: The interpreter is this worker's alone: it may write log lines itself, and
             waits for all threads at the end.
         runtime: What else a supervisor has told.
         metrics_listeners: As ``listeners``, for metrics and health only.
-        log_forwarder: Forwards what is logged in the interpreter.
     """
 
     def __init__(
@@ -115,7 +94,7 @@ class WorkerRun:
 
     def run(self) -> None:
         """Run the worker in this thread until it has ended."""
-        self.status_queue.put((STATUS_STARTED,))
+        self.status_queue.put((messages.STATUS_STARTED,))
         sockets: list[socket.socket] = []
         metrics_sockets: list[socket.socket] = []
         loop: asyncio.AbstractEventLoop | None = None
@@ -149,7 +128,7 @@ class WorkerRun:
             ended_as_told = True
         except BaseException as exc:
             if worker is not None and worker.shutdown_failed:
-                self.status_queue.put((STATUS_SHUTDOWN_FAILED,))
+                self.status_queue.put((messages.STATUS_SHUTDOWN_FAILED,))
             report_error(self.status_queue, exc)  # at once: what follows may take its time
             if loop and worker and main and not main.done():
                 _end_left_loop(loop, worker, main)
@@ -168,21 +147,20 @@ class WorkerRun:
             if loop is not None:
                 loop.close()
         if ended_as_told:
-            self.status_queue.put((STATUS_STOPPED,))
+            self.status_queue.put((messages.STATUS_STOPPED,))
 
     def _wait_for_turn(self) -> int:
         """Be a spare until a command says whose place to take; return the inbox.
 
-        Raises:
-            _NotNeeded: It says to end.
+        ``_NotNeeded``: it says to end.
         """
-        self.status_queue.put((STATUS_SPARE,))
+        self.status_queue.put((messages.STATUS_SPARE,))
         command = commands.wait_for_command(self.ctrl_queue)
-        if command[0] != CMD_SERVE:
-            self.status_queue.put((STATUS_DRAINING,))
+        if command[0] != messages.CMD_SERVE:
+            self.status_queue.put((messages.STATUS_DRAINING,))
             raise _NotNeeded
         self.worker_id = command[1]
-        self.listeners[:] = listeners_of(command)
+        self.listeners[:] = messages.listeners_of(command)
         inbox: int = command[2]
         return inbox
 
@@ -199,7 +177,7 @@ class WorkerRun:
             self.log_forwarder.use_loop(loop, self.worker_id)
         if runtime.request_limit is not None:
             counters.limit = runtime.request_limit
-            counters.on_limit = lambda: status_queue.put((STATUS_EXHAUSTED,))
+            counters.on_limit = lambda: status_queue.put((messages.STATUS_EXHAUSTED,))
         hooks = _hooks(app, self.worker_id, self.state) if self.config.worker_hooks else {}
         if runtime.start_delay or runtime.start_failure is not None:
             from . import faults
@@ -225,12 +203,12 @@ class WorkerRun:
             self.log_forwarder.attach()  # which the lifespan may have taken off
         self.counters.lag = 0  # what held the loop up until now held nobody up
         self.counters.flush(monotonic_ns())
-        self.status_queue.put((STATUS_SERVING,))
+        self.status_queue.put((messages.STATUS_SERVING,))
 
     def _on_lifespan_failure(self, error: BaseException) -> None:
-        self.status_queue.put((STATUS_LIFESPAN_FAILED, text_of(error)))
+        self.status_queue.put((messages.STATUS_LIFESPAN_FAILED, text_of(error)))
         if self.config.lifespan_restart:
-            self.status_queue.put((STATUS_EXHAUSTED, "lifespan_restart"))
+            self.status_queue.put((messages.STATUS_EXHAUSTED, "lifespan_restart"))
 
     async def _run_to_end(self, worker: Worker) -> None:
         """Run the worker and end what the application left behind on the loop."""
@@ -288,7 +266,7 @@ class WorkerRun:
             return
         if number > len(left + daemons):
             daemons.append("of _thread")  # which no process waits for either
-        self.status_queue.put((STATUS_LEFT, int(not left), *left, *daemons))
+        self.status_queue.put((messages.STATUS_LEFT, int(not left), *left, *daemons))
         for name in (*left, *daemons):
             logger.warning(
                 "worker %d: thread %s still runs after shutdown_timeout=%g s; "
@@ -302,9 +280,7 @@ class WorkerRun:
 def app_loader(app: Any, *, factory: bool) -> Callable[[], Any]:
     """Make the ``load_app`` of a worker that shares its host's interpreter.
 
-    Args:
-        app: The application, or its import path.
-        factory: It is to be called first.
+    ``app`` is the application, or its import path; a ``factory`` is to be called first.
     """
 
     @takes_interrupts
@@ -363,7 +339,7 @@ def _hooks(app: Any, worker_id: int, state: dict[str, Any]) -> dict[str, Any]:
 def report_error(status_queue: Any, exc: BaseException) -> None:
     """Send an exception as an error status, whatever its own methods do."""
     try:
-        status_queue.put((STATUS_ERROR, text_of(exc)))
+        status_queue.put((messages.STATUS_ERROR, text_of(exc)))
     except BaseException:
         # Out of memory, or no queue any more: a worker that ends without its last status counts
         # as crashed, so that nothing is hidden by not raising, which could end the process.
@@ -372,7 +348,7 @@ def report_error(status_queue: Any, exc: BaseException) -> None:
 
 def text_of(exc: BaseException) -> str:
     """Describe an exception in a text that can be sent anywhere."""
-    return sendable(_describe(exc))
+    return messages.sendable(_describe(exc))
 
 
 def _describe(exc: BaseException) -> str:

@@ -9,10 +9,11 @@ A worker knows nothing of interpreters or supervisors and can be run on any asyn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from enum import Enum
 from functools import partial
 from time import monotonic
@@ -64,17 +65,15 @@ class _Port:
         listeners: list[socket.socket],
         poller: Poller,
         state: ServerState,
-        on_progress: Callable[[], None],
         inbox: int | None = None,
     ) -> None:
         self.state = state
-        self.connections = Connections(state.loop, state.config, state.counters, on_progress)
+        self.connections = Connections(
+            state.loop, poller, state.config, state.counters, state.on_task_end
+        )
         self.acceptor = Acceptor(
             listeners,
-            poller,
             self.connections,
-            state.loop,
-            state.config,
             lambda connection: HTTPSession(connection, state),
             state.trusted,
             inbox,
@@ -352,17 +351,10 @@ class Worker:
 
     async def _start(self, lifespan: Lifespan) -> bool:
         """Run what comes before the first connection; ``False`` if ``shutdown()`` came first."""
-        starting = asyncio.ensure_future(self._run_startup(lifespan))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((starting, stopping), return_when="FIRST_COMPLETED")
+        async with first_of(self._run_startup(lifespan), self._stopping.wait()) as (starting, _):
             if starting.done():
                 starting.result()
             return not self._stopping.is_set()
-        finally:
-            starting.cancel()
-            stopping.cancel()
-            await asyncio.wait((starting, stopping))
 
     @takes_interrupts
     async def _run_startup(self, lifespan: Lifespan) -> None:
@@ -384,14 +376,14 @@ class Worker:
             on_task_end=self._progress.set,
             context=context,
         )
-        port = _Port(self._listeners, poller, server_state, self._progress.set, self._inbox)
+        port = _Port(self._listeners, poller, server_state, self._inbox)
         self._connections, self._acceptor = port.connections, port.acceptor
         self._ports = [port]
         if self._metrics_listeners:
             from .asgi.admin import admin_state
 
             admin = admin_state(server_state, on_task_end=self._progress.set, context=context)
-            self._ports.append(_Port(self._metrics_listeners, poller, admin, self._progress.set))
+            self._ports.append(_Port(self._metrics_listeners, poller, admin))
         try:
             for port in self._ports:
                 port.acceptor.start()
@@ -412,11 +404,11 @@ class Worker:
         await self._draining.wait()
         if await self._wait_until_idle(self.config.timeout_graceful_shutdown, forced=self._forced):
             return
-        if self._server_state.in_flight:
+        if self._server_state.counters.in_flight:
             logger.warning(
                 "worker %d: %d request(s) still in flight are broken off",
                 self.worker_id,
-                self._server_state.in_flight,
+                self._server_state.counters.in_flight,
             )
         for port in self._ports:
             port.connections.break_off()
@@ -440,20 +432,13 @@ class Worker:
 
     async def _end(self, lifespan: Lifespan) -> None:
         """Run what comes after the last request; a further ``shutdown()`` breaks it off."""
-        ending = asyncio.ensure_future(self._run_shutdown(lifespan))
-        hurried = asyncio.ensure_future(self._hurried.wait())
-        try:
-            await asyncio.wait((ending, hurried), return_when="FIRST_COMPLETED")
+        async with first_of(self._run_shutdown(lifespan), self._hurried.wait()) as (ending, _):
             if ending.done():
                 self.shutdown_failed = ending.exception() is not None
                 ending.result()
             else:
                 logger.warning("worker %d: its lifespan's shutdown is broken off", self.worker_id)
                 await lifespan.cancel()
-        finally:
-            ending.cancel()
-            hurried.cancel()
-            await asyncio.wait((ending, hurried))
 
     @takes_interrupts
     async def _run_shutdown(self, lifespan: Lifespan) -> None:
@@ -485,3 +470,16 @@ def on_drain(callback: Callable[[], object]) -> Callable[[], None]:
             "call it in the lifespan's startup, or in a request"
         )
     return worker.on_drain(callback)
+
+
+@contextlib.asynccontextmanager
+async def first_of(*calls: Coroutine[Any, Any, Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Begin some calls and wait until one of them is done; others are cancelled in the end."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -32,7 +32,7 @@ def test_they_are_counted_while_they_live() -> None:
     before = interpreters.alive()
     first, second = Interpreter(), Interpreter()
     assert interpreters.alive() == before + 2
-    assert first.id != second.id
+    assert first._interpreter.id != second._interpreter.id
     first.close()
     second.close()
     assert interpreters.alive() == before

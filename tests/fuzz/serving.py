@@ -146,9 +146,9 @@ class Arena:
         except TimeoutError:
             left = self.worker.active_connections, self.worker._server_state.tasks
             raise Finding(f"left behind: {left}") from None
-        if self.worker._server_state.in_flight:
+        if self.worker._server_state.counters.in_flight:
             raise Finding(
-                f"{self.worker._server_state.in_flight} requests are counted as in flight"
+                f"{self.worker._server_state.counters.in_flight} requests are counted as in flight"
             )
         if self._problems:
             raise Finding("; ".join(self._problems))

@@ -167,7 +167,7 @@ def serving(
         assert not thread.is_alive(), "the worker did not end"
         assert ended == [None]
         assert worker.active_connections == 0
-        assert worker._server_state.in_flight == 0
+        assert worker._server_state.counters.in_flight == 0
         left = asyncio.all_tasks(loop)
         assert not left, f"tasks left behind: {left}"
         assert served.loop_errors == []

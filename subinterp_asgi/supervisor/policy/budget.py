@@ -10,11 +10,7 @@ class RestartBudget:
     """Counts restarts within a moving window; one budget for all workers of a supervisor.
 
     It outlives the workers, so that a worker which dies as often as it is replaced spends it.
-
-    Args:
-        limit: Restarts within the window beyond which there are no more.
-        window: Seconds.
-        delay: Seconds before the first restart of a slot in a window; it doubles with each.
+    A slot's first restart in a window comes after ``delay`` seconds, which double with each.
     """
 
     LONGEST_DELAY = 30.0

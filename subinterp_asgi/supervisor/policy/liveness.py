@@ -98,14 +98,7 @@ class Liveness:
         if handle not in self._reported:
             self._reported.add(handle)
             stack = handle.stack or "(its watchdog does not run: C code lets no other thread run)"
-            self._emit(
-                WorkerStuck(
-                    worker_id=handle.worker_id,
-                    generation=handle.generation,
-                    seconds=held_up,
-                    stack=stack,
-                )
-            )
+            self._emit(handle.event(WorkerStuck, seconds=held_up, stack=stack))
             self._log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
         if self._config.worker_interrupt:
             handle.interrupt(since)

@@ -145,11 +145,7 @@ class Reconciler:
         for handle in self._pool.handles:
             while handle.lifespan_errors:
                 error = handle.lifespan_errors.pop(0)
-                self._emit(
-                    LifespanFailed(
-                        worker_id=handle.worker_id, generation=handle.generation, error=error
-                    )
-                )
+                self._emit(handle.event(LifespanFailed, error=error))
 
     # --- those that ended
 
@@ -189,20 +185,11 @@ class Reconciler:
     def report_end(self, handle: WorkerHandle) -> None:
         """Say it if a worker that was told to end did not do that well."""
         if handle.error is not None and handle not in self._dead:
-            self._announce_death(handle.worker_id, handle.generation, handle.error, None)
+            self._emit(handle.event(WorkerDied, error=handle.error, restart_in=None))
             hint = ""
             if handle.shutdown_failed and self._pool.shares_app and len(self._pool.slots) > 1:
                 hint = f" {SHARED_APP}"
             self._log("error", f"worker {handle.worker_id} did not end well{hint}: {handle.error}")
-
-    def _announce_death(
-        self, worker_id: int, generation: int, error: str, restart_in: float | None
-    ) -> None:
-        self._emit(
-            WorkerDied(
-                worker_id=worker_id, generation=generation, error=error, restart_in=restart_in
-            )
-        )
 
     def _forget(self, handle: WorkerHandle) -> None:
         self._liveness.forget(handle)
@@ -214,10 +201,7 @@ class Reconciler:
     def report_kept(self, handle: WorkerHandle) -> None:
         """Say it if the interpreter of a worker that has ended is kept."""
         if handle.job.kept is not None and handle not in self._abandoned:
-            self._announce_abandonment(handle)
-
-    def _announce_abandonment(self, handle: WorkerHandle) -> None:
-        self._emit(WorkerAbandoned(worker_id=handle.worker_id, generation=handle.generation))
+            self._emit(handle.event(WorkerAbandoned))
 
     def _note_death(self, handle: WorkerHandle, slot: Slot | None, now: float) -> None:
         if self._failed:
@@ -239,7 +223,8 @@ class Reconciler:
     ) -> None:
         """Say that one has died and have another started later; fail if no restart is left."""
         delay = (budget or self._budget).spend(now, worker_id if slot is None else slot.index)
-        self._announce_death(worker_id, generation, error, delay)
+        died = WorkerDied(worker_id=worker_id, generation=generation, error=error, restart_in=delay)
+        self._emit(died)
         self._log("error", text)
         if delay is None:
             self._failed = True
@@ -281,10 +266,8 @@ class Reconciler:
 
     def _start_deadline(self, handle: WorkerHandle) -> float:
         """When a worker has been starting for too long; ``NEVER`` if it has started."""
-        spare = handle in self._pool.spares
-        if handle.state is WorkerState.STARTING or (
-            handle.state is WorkerState.SPARE and not spare
-        ):
+        spare = handle.state is WorkerState.SPARE and handle not in self._pool.spares
+        if spare or handle.state is WorkerState.STARTING:
             return handle.since + self._config.startup_timeout + START_MARGIN
         return NEVER
 
@@ -385,11 +368,10 @@ class Reconciler:
 
     def _check_retiring(self, now: float) -> float:
         """Report those that don't end; return when to look again."""
-        config, deadlines = self._config, [NEVER]
+        deadlines = [NEVER]
         for handle in self._pool.handles:
             if handle.retiring and handle not in self._retiring:
-                patience = longest_end(config)
-                self._retiring[handle] = now + patience
+                self._retiring[handle] = now + longest_end(self._config)
             if now >= handle.break_off_at:
                 handle.break_off_at = NEVER
                 handle.command(CMD_SHUTDOWN, SHUTDOWN_NOW)
@@ -399,7 +381,7 @@ class Reconciler:
                 self._retiring[handle] = NEVER
                 deadline = now  # others may have waited for its end to be recycled
                 self._abandoned.add(handle)
-                self._announce_abandonment(handle)
+                self._emit(handle.event(WorkerAbandoned))
                 self._log("error", f"worker {handle.worker_id} does not end; it is left alone")
             deadlines.append(deadline)
         return min(deadlines)

@@ -33,28 +33,26 @@ class Recycling:
         slots = self._pool.slots
         lifetime = self._config.workers_lifetime or NEVER
         next_look = NEVER
-        full = self._too_much_memory(now)
-        oldest = min(
-            (slot for slot in slots if slot.current is not None),
-            key=lambda slot: slot.current.since if slot.current else NEVER,
-            default=None,
-        )
-        for slot in slots:
-            handle = slot.current
-            if handle is None or handle.state is not WorkerState.SERVING:
-                continue
+        serving = [
+            (slot, slot.current)
+            for slot in slots
+            if slot.current is not None and slot.current.state is WorkerState.SERVING
+        ]
+        full = self._too_much_memory(now, all_serve=len(serving) == len(slots))
+        oldest = min((handle.since for _, handle in serving), default=NEVER)
+        for slot, handle in serving:
             if handle.exhausted:
                 return slot, handle.exhausted
             if now >= handle.since + lifetime:
                 return slot, "workers_lifetime"
-            if full and slot is oldest:
+            if full and handle.since == oldest:
                 return slot, "workers_max_rss"
             next_look = min(next_look, handle.since + lifetime)
         if self._config.workers_max_rss is not None:
             next_look = min(next_look, self._rss_at)
         return next_look
 
-    def _too_much_memory(self, now: float) -> bool:
+    def _too_much_memory(self, now: float, *, all_serve: bool) -> bool:
         """Whether the process has grown by more than its workers may.
 
         Memory is the process's, not a worker's. What it has grown by since all of the workers
@@ -64,11 +62,8 @@ class Recycling:
         if limit is None or now < self._rss_at:
             return False
         self._rss_at = now + RSS_INTERVAL
-        rss = resident_memory()
-        if rss is None or any(
-            slot.current is None or slot.current.state is not WorkerState.SERVING
-            for slot in self._pool.slots
-        ):
+        rss = resident_memory() if all_serve else None
+        if rss is None:
             return False
         if self._rss_base is None:
             self._rss_base = rss

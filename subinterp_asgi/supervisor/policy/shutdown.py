@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 
 from ...config import Config
@@ -16,6 +16,11 @@ STOP_MARGIN = 1.0
 """Seconds for a worker to end beyond the timeouts it keeps itself."""
 _BREAKING_OFF = 2.0
 """Seconds that it takes itself to break off requests, and to leave daemon threads to their fate."""
+
+_MUTE = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.STUCK)
+"""Of workers that have not answered that they are to end."""
+_IDLE = (WorkerState.IDLE, WorkerState.SPARE)
+_NOT_ACCEPTING = set(WorkerState) - {WorkerState.STARTING, WorkerState.SERVING}
 
 
 def longest_end(config: Config) -> float:
@@ -63,16 +68,16 @@ class Shutdown:
         self._running = True
         patient = self._grace_ends - monotonic() > self._patience
         self._send(CMD_DRAIN if patient else CMD_SHUTDOWN)
-        self._wait_within_grace(self._none_accepts)
+        self._wait_within_grace(_NOT_ACCEPTING)
         # Who connects from now on is refused rather than left waiting for nobody.
         with self._changed:
             for each in listeners:
                 each.refuse()
         if patient:
-            self._wait_within_grace(self._all_idle)
+            self._wait_within_grace(_IDLE)
             self._send(CMD_SHUTDOWN)
-        self._wait_within_grace(self._all_exited)
-        if not self._all_exited():
+        self._wait_within_grace()
+        if not self._all_in():
             self._send(CMD_SHUTDOWN, SHUTDOWN_NOW, again=True)
             self._wait_for_ends()
 
@@ -86,10 +91,10 @@ class Shutdown:
         mute_until = now + STOP_MARGIN
         ends = mute_until + self._config.shutdown_timeout + _BREAKING_OFF
         with self._changed:
-            while not self._all_exited():
+            while not self._all_in():
                 if self._tell_to_hurry():
                     ends = min(ends, monotonic() + _BREAKING_OFF + STOP_MARGIN)
-                left = (mute_until if self._none_is_ending() else ends) - monotonic()
+                left = (mute_until if self._all_in(_MUTE) else ends) - monotonic()
                 if left <= 0:
                     return
                 self._changed.wait(left)
@@ -101,10 +106,10 @@ class Shutdown:
             self._send(CMD_SHUTDOWN, again=True)
         return hurry
 
-    def _wait_within_grace(self, condition: Callable[[], bool]) -> None:
+    def _wait_within_grace(self, states: Collection[WorkerState] = ()) -> None:
         with self._changed:
             # Another call of limit() may shorten the time meanwhile.
-            while not condition() and (left := self._grace_ends - monotonic()) > 0:
+            while not self._all_in(states) and (left := self._grace_ends - monotonic()) > 0:
                 self._changed.wait(left)
             self._tell_to_hurry()
 
@@ -114,17 +119,6 @@ class Shutdown:
             if not handle.exited and (again or not handle.retiring):
                 handle.command(*command)
 
-    def _none_accepts(self) -> bool:
-        accepting = (WorkerState.STARTING, WorkerState.SERVING)
-        return all(handle.exited or handle.state not in accepting for handle in self._handles())
-
-    def _none_is_ending(self) -> bool:
-        mute = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.STUCK)
-        return all(handle.exited or handle.state in mute for handle in self._handles())
-
-    def _all_idle(self) -> bool:
-        ended = (WorkerState.IDLE, WorkerState.SPARE)
-        return all(handle.exited or handle.state in ended for handle in self._handles())
-
-    def _all_exited(self) -> bool:
-        return all(handle.exited for handle in self._handles())
+    def _all_in(self, states: Collection[WorkerState] = ()) -> bool:
+        """Whether all workers have ended, or are in one of some states."""
+        return all(handle.exited or handle.state in states for handle in self._handles())

@@ -12,8 +12,8 @@ from time import monotonic
 from ...config.records import dataclass
 from ...control import messages
 from ...control.scoreboard import ACCEPTED, BUSY_SINCE, CONNECTIONS, REQUESTS, slot_of
-from ...control.wakeup import WatchdogLine
 from ...types import TYPE_CHECKING
+from ..events import WorkerEvent
 from ..states import WorkerState, may_follow
 
 if TYPE_CHECKING:
@@ -55,10 +55,8 @@ class WorkerInfo:
 class WorkerHandle:
     """Runs one job in a thread of its own and keeps track of it.
 
-    ``collect()`` may be called from any thread; all else is the supervisor's.
-
-    Args:
-        on_change: Called with the handle when its state has changed, while it is locked.
+    ``collect()`` may be called from any thread; all else is the supervisor's. ``on_change()`` is
+    called with the handle when its state has changed, while it is locked.
 
     Attributes:
         worker_id: Number of the worker; -1: it is a spare.
@@ -80,7 +78,6 @@ class WorkerHandle:
         runner: Runner,
         generation: int,
         on_change: Callable[[WorkerHandle], None],
-        watchdog: WatchdogLine | None = None,
     ) -> None:
         self.worker_id = job.worker_id
         self.generation = generation
@@ -97,7 +94,6 @@ class WorkerHandle:
         self.job = job
         self._runner = runner
         self._on_change = on_change
-        self._watchdog = watchdog
         self._lock = threading.RLock()
         self._slot = slot_of(job.board, job.slot)
         self._last: tuple[int, int] | None = None  # requests and connections, once it has ended
@@ -129,17 +125,17 @@ class WorkerHandle:
 
         Listeners that it carries are the worker's to close from now on.
         """
-        sent = False
+        sent, unsent = False, listeners
         try:
             if not (self.exited and listeners):
                 command = messages.command(name, *arguments, listeners=listeners)
                 self.job.ctrl_queue.put_nowait(command)
-                sent = True
+                sent, unsent = True, ()
         except stdlib_queue.Full:
             pass
         finally:
             self.job.command_wakeup.set()
-            for fd, _ in () if sent else listeners:
+            for fd, _ in unsent:
                 os.close(fd)
         return sent
 
@@ -152,13 +148,13 @@ class WorkerHandle:
 
     def ask_for_stack(self, busy_since: int) -> None:
         """Have ``stack`` set, if the worker has been held up since then."""
-        if self._watchdog is not None:
-            self._watchdog.report(busy_since)
+        if self.job.watchdog is not None:
+            self.job.watchdog.report(busy_since)
 
     def interrupt(self, busy_since: int) -> None:
         """Break off what has held it up since then, if that is Python code."""
-        if self._watchdog is not None:
-            self._watchdog.interrupt(busy_since)
+        if self.job.watchdog is not None:
+            self.job.watchdog.interrupt(busy_since)
 
     # --- what it says
 
@@ -201,12 +197,11 @@ class WorkerHandle:
                 self.state = state
                 self._on_change(self)
 
-    # --- what it has counted
+    def event[E: WorkerEvent](self, kind: type[E], **more: Any) -> E:
+        """Make an event about it."""
+        return kind(worker_id=self.worker_id, generation=self.generation, **more)
 
-    @property
-    def requests(self) -> int:
-        """Requests it had begun when its loop last had nothing left to do."""
-        return self._slot[REQUESTS] if self._last is None else self._last[0]
+    # --- what it has counted
 
     @property
     def accepted(self) -> int:
@@ -237,8 +232,8 @@ class WorkerHandle:
                 for fd, _ in messages.listeners_of(self.job.ctrl_queue.get_nowait()):
                     os.close(fd)
         self.job.command_wakeup.close()
-        if self._watchdog is not None:
-            self._watchdog.close()
+        if self.job.watchdog is not None:
+            self.job.watchdog.close()
 
     def _run(self) -> None:
         try:
@@ -246,6 +241,7 @@ class WorkerHandle:
         except BaseException as exc:
             self.error = f"{type(exc).__name__}: {exc}"
             self.become(WorkerState.FAILED)
+        self.job.close_listeners()
         self.collect()
         if self.state not in (WorkerState.STOPPED, WorkerState.FAILED):
             # Neither "stopped" nor "error": it could not even say so, as when out of memory.

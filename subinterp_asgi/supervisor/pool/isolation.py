@@ -1,7 +1,7 @@
 """The two kinds of place a worker can run in: an interpreter of its own, or a thread of ours.
 
-A runner blocks its thread for as long as the worker lives. It is given everything as a ``Job`` and
-owns the job's listeners until the worker does.
+A runner blocks its thread for as long as the worker lives. It is given everything as a ``Job``,
+where it leaves only those listeners that the worker has not taken.
 """
 
 from __future__ import annotations
@@ -16,20 +16,17 @@ from ...config import Config
 from ...control.interpreters import Interpreter
 from ...control.launch import Runtime
 from ...control.scoreboard import Slot
-from ...control.wakeup import Wakeup
+from ...control.wakeup import Wakeup, WatchdogLine
 from ...types import TYPE_CHECKING
 from ..kept import Kept, keep
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any
 
     from ...control.interpreters import Queue
 
-    class Runner(Protocol):
-        """Runs a job in the calling thread until its worker has ended."""
-
-        def __call__(self, job: Job, /) -> None: ...
-
+type Runner = Callable[[Job], None]
+"""Runs a job in the calling thread until its worker has ended."""
 
 _THREAD_POLL_INTERVAL = 0.05  # seconds between looks at threads that keep an interpreter open
 
@@ -48,7 +45,8 @@ class Job:
         slot: Number of the worker's slot on the board.
         command_wakeup: Set for commands.
         status_wakeup: Set for statuses.
-        runtime: What else the worker is told; listeners and wakeups are added.
+        watchdog: Line to the worker's watchdog, if it has one.
+        runtime: What else the worker is told; what is above is added.
         before_close: Called before the interpreter is closed, which empties its queues.
         left: What the worker has told of threads that are left: whether all are daemons, names.
         kept: Its interpreter, if that could not be closed.
@@ -68,6 +66,7 @@ class Job:
     command_wakeup: Wakeup
     status_wakeup: Wakeup
     metrics_listeners: list[tuple[int, int]] = field(default_factory=list)
+    watchdog: WatchdogLine | None = None
     runtime: Runtime = field(default_factory=Runtime)
     before_close: Callable[[], None] = field(default=lambda: None)
     left: tuple[int, *tuple[str, ...]] | None = None
@@ -82,26 +81,14 @@ class Job:
 
 _ATTACH_SLOT = "from subinterp_asgi.control import scoreboard\nscoreboard.attach(board, slot)"
 _MAKE_SSL_LAZY = "from subinterp_asgi.worker.interpreter import lazy_ssl\nlazy_ssl.make_ssl_lazy()"
-_BOOTSTRAP = """\
-from subinterp_asgi.bootstrap import bootstrap
-bootstrap(
-    ctrl_queue, status_queue, config_json, lifespan_state_json, app_import_path,
-    sock_fd, sock_family, worker_id, parent_sys_path,
-)
-"""
 
 
 def run_in_interpreter(job: Job) -> None:
     """Run a worker in a new interpreter and close that, unless threads are left in it.
 
-    Raises:
-        InterpreterFailed: The worker could not even be begun.
+    ``InterpreterFailed``: the worker could not even be begun.
     """
-    try:
-        interpreter = Interpreter()
-    except BaseException:
-        job.close_listeners()
-        raise
+    interpreter = Interpreter()
     try:
         _bootstrap_in(interpreter, job)
     finally:
@@ -119,40 +106,36 @@ def run_in_interpreter(job: Job) -> None:
 
 
 def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
-    try:
-        interpreter.adopt_path(job.path)
-        interpreter.prepare({"board": job.board, "slot": job.slot})
-        interpreter.execute(_ATTACH_SLOT)
-        if not job.config.tls:
-            interpreter.execute(_MAKE_SSL_LAZY)
-        (sock_fd, sock_family), *more = job.listeners or [(-1, 0)]
-        runtime = replace(
-            job.runtime,
-            listeners=tuple(more),
-            metrics_listeners=tuple(job.metrics_listeners),
-            command_wakeup=job.command_wakeup.numbers,
-            status_wakeup=job.status_wakeup.numbers,
-        )
-        interpreter.prepare(
-            {
-                "ctrl_queue": job.ctrl_queue,
-                "status_queue": job.status_queue,
-                "config_json": runtime.join(job.config),
-                "lifespan_state_json": job.state_json,
-                "app_import_path": job.app,
-                "sock_fd": sock_fd,
-                "sock_family": sock_family,
-                "worker_id": job.worker_id,
-                "parent_sys_path": job.path,
-            }
-        )
-        interpreter.execute("import subinterp_asgi.bootstrap")
-    except BaseException:
-        job.close_listeners()
-        raise
+    interpreter.adopt_path(job.path)
+    interpreter.prepare({"board": job.board, "slot": job.slot})
+    interpreter.execute(_ATTACH_SLOT)
+    if not job.config.tls:
+        interpreter.execute(_MAKE_SSL_LAZY)
+    (sock_fd, sock_family), *more = job.listeners or [(-1, 0)]
+    runtime = replace(
+        job.runtime,
+        listeners=tuple(more),
+        metrics_listeners=tuple(job.metrics_listeners),
+        command_wakeup=job.command_wakeup.numbers,
+        status_wakeup=job.status_wakeup.numbers,
+    )
+    arguments = {
+        "ctrl_queue": job.ctrl_queue,
+        "status_queue": job.status_queue,
+        "config_json": runtime.join(job.config),
+        "lifespan_state_json": job.state_json,
+        "app_import_path": job.app,
+        "sock_fd": sock_fd,
+        "sock_family": sock_family,
+        "worker_id": job.worker_id,
+        "parent_sys_path": job.path,
+    }
+    interpreter.prepare(arguments)
+    interpreter.execute("import subinterp_asgi.bootstrap")
     job.listeners.clear()  # bootstrap() owns them from its first line on
     job.metrics_listeners.clear()
-    interpreter.execute(_BOOTSTRAP)
+    passed = ", ".join(f"{name}={name}" for name in arguments)
+    interpreter.execute(f"subinterp_asgi.bootstrap.bootstrap({passed})")
 
 
 def run_in_thread(job: Job) -> None:
@@ -183,5 +166,3 @@ def run_in_thread(job: Job) -> None:
         ).run()
     except BaseException as exc:
         report_error(status_queue, exc)
-    finally:
-        job.close_listeners()

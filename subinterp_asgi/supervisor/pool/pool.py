@@ -43,10 +43,7 @@ _PLACES = 16 * 1024
 class Pool:
     """Starts workers, tells them to end and releases what they held.
 
-    Args:
-        listeners: The application's, then those for metrics and health only, if there are any.
-        logs: Receives what workers log, if that is forwarded.
-        wakeup: Set when a worker has something to say.
+    The first of the ``listeners`` are the application's, others are for metrics and health only.
 
     Attributes:
         slots: The slots that are to be filled, by number.
@@ -150,33 +147,29 @@ class Pool:
                 if self._logs is not None and spare.job.runtime.log_fd is not None:
                     self._logs.became(spare.job.runtime.log_fd, slot.index)
                 return spare
-        handle = self._start(slot.index, generation, listeners, slot.inbox)
+        handle = self._start(generation, listeners, slot)
         self._mark(handle, slot)
         return handle
 
     def start_spare(self) -> WorkerHandle:
         """Start a worker that imports the application and waits; errors as ``start()``."""
-        handle = self._start(SPARE, self.generation, [], None)
+        handle = self._start(self.generation, [], None)
         self.spares.append(handle)
         return handle
 
     def _start(
-        self,
-        worker_id: int,
-        generation: int,
-        listeners: list[tuple[int, int]],
-        inbox: tuple[int, int] | None,
+        self, generation: int, listeners: list[tuple[int, int]], slot: Slot | None
     ) -> WorkerHandle:
         with contextlib.ExitStack() as cleanup:
             for fd, _ in listeners:
                 cleanup.callback(os.close, fd)
             index = self._take_place()
             cleanup.callback(self._free.append, index)
-            job, watchdog = self._make_job(worker_id, generation, index, listeners, inbox, cleanup)
+            job = self._make_job(generation, index, listeners, slot, cleanup)
             cleanup.pop_all()  # from here on they are the job's
         scoreboard.slot_of(self.board, index)[GENERATION] = generation
         runner = isolation.run_in_thread if self._in_threads else isolation.run_in_interpreter
-        handle = WorkerHandle(job, runner, generation, self._on_change, watchdog)
+        handle = WorkerHandle(job, runner, generation, self._on_change)
         self.handles.append(handle)
         self._on_change(handle)
         try:
@@ -198,17 +191,17 @@ class Pool:
 
     def _make_job(
         self,
-        worker_id: int,
         generation: int,
         index: int,
         listeners: list[tuple[int, int]],
-        inbox: tuple[int, int] | None,
+        slot: Slot | None,
         cleanup: contextlib.ExitStack,
-    ) -> tuple[isolation.Job, WatchdogLine | None]:
+    ) -> isolation.Job:
         """Make what a worker is given, descriptors included, which ``cleanup`` closes again.
 
         (It only names one thing after the other, and so is longer than a screen.)
         """
+        worker_id, inbox = (SPARE, None) if slot is None else (slot.index, slot.inbox)
         wakeup = Wakeup()
         cleanup.callback(wakeup.close)
         metrics_listeners = [pair for each in self._metrics_listeners for pair in each.duplicate()]
@@ -235,7 +228,7 @@ class Pool:
             start_delay=self.start_delay,
             start_failure=failure[1] if failure and failure[0] == generation else None,
         )
-        job = isolation.Job(
+        return isolation.Job(
             app=self._app,
             config=self._config,
             state_json=self._state_json,
@@ -250,9 +243,9 @@ class Pool:
             status_queue=self._new_queue(),
             command_wakeup=wakeup,
             status_wakeup=self._wakeup,
+            watchdog=watchdog,
             runtime=runtime,
         )
-        return job, watchdog
 
     def _mark(self, handle: WorkerHandle, slot: Slot) -> None:
         """Write on the board whose words these are."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import select
-import sys
+import selectors
 
 from ...control.wakeup import Wakeup
 
@@ -13,7 +11,7 @@ NEVER = float("inf")
 
 
 class Selector:
-    """Waits for a wakeup and, where there is epoll, for listeners that have connections queued.
+    """Waits for a wakeup, and for listeners that have connections queued.
 
     Each listener is reported once and must be armed again, so that one which is busy costs nothing
     as long as it is not.
@@ -24,45 +22,35 @@ class Selector:
 
     def __init__(self, wakeup: Wakeup) -> None:
         self._wakeup = wakeup
-        self._epoll = select.epoll() if hasattr(select, "epoll") else None
-        self.tells = self._epoll is not None
-        if sys.platform == "linux" and self._epoll is not None:
-            self._epoll.register(wakeup.fileno(), select.EPOLLIN)
-        self._known: set[int] = set()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(wakeup.fileno(), selectors.EVENT_READ)
 
     def arm(self, fd: int, *, write: bool = False) -> None:
         """Report a listener the next time that a connection is queued there, or is already.
 
         (Or any socket that is to be read from, or written to.)
         """
-        if sys.platform == "linux" and self._epoll is not None:
-            events = (select.EPOLLOUT if write else select.EPOLLIN) | select.EPOLLONESHOT
-            if fd in self._known:
-                self._epoll.modify(fd, events)
-            else:
-                self._epoll.register(fd, events)
-                self._known.add(fd)
+        events = selectors.EVENT_WRITE if write else selectors.EVENT_READ
+        if fd in self._selector.get_map():
+            self._selector.modify(fd, events)
+        else:
+            self._selector.register(fd, events)
 
     def forget(self, fd: int) -> None:
         """Do not report a socket any more, which will be closed."""
-        if sys.platform == "linux" and self._epoll is not None and fd in self._known:
-            self._known.remove(fd)
-            self._epoll.unregister(fd)
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
 
     def wait(self, timeout: float | None) -> list[int]:
         """Wait until something happens; return the listeners where it did."""
-        if self._epoll is None:
-            self._wakeup.wait(timeout)
-            self._wakeup.clear()
-            return []
-        ready = [fd for fd, _ in self._epoll.poll(timeout)]
+        ready = [key.fd for key, _ in self._selector.select(timeout)]
         if self._wakeup.fileno() in ready:
             ready.remove(self._wakeup.fileno())
             self._wakeup.clear()
+        for fd in ready:
+            self._selector.unregister(fd)
         return ready
 
     def close(self) -> None:
-        """Release the epoll."""
-        if sys.platform == "linux" and self._epoll is not None:
-            with contextlib.suppress(OSError):
-                self._epoll.close()
+        """Release what the system waits with."""
+        self._selector.close()

@@ -22,27 +22,16 @@ from ...types import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from ...http1.response import ResponseWriter
     from ...types import Message
-    from ..net.connection import Connection
+    from . import extensions
     from .state import ServerState
 
-    class Exchange(Protocol):
-        """The request."""
-
-        writer: ResponseWriter
-        connection: Connection
-        sending_file: bool
+    class Exchange(extensions.Exchange, Protocol):
+        """The request; see ``HTTPExchange``."""
 
         @property
-        def heedless(self) -> bool:
-            """Whether it goes on, and has not been told that the client is gone."""
-
-        def fail(self) -> None:
-            """The response will not reach the client."""
-
-        def cancel(self) -> None:
-            """End the application's call."""
+        def heedless(self) -> bool: ...
+        def cancel(self) -> None: ...
 
 
 UNHEARD_TIME = 1.0
@@ -69,19 +58,6 @@ class Absence:
         sent: Something was sent to it since this was last looked at.
     """
 
-    __slots__ = (
-        "_completed",
-        "_exchange",
-        "_pieces",
-        "_probed",
-        "_server_state",
-        "_timer",
-        "_until",
-        "cancellation",
-        "sent",
-        "status",
-    )
-
     def __init__(self, exchange: Exchange, server_state: ServerState) -> None:
         self._exchange = exchange
         self._server_state = server_state
@@ -98,20 +74,16 @@ class Absence:
 
     def half_closed(self) -> None:
         """The client will send no more; perhaps it reads."""
-        self._server_state.unattended.add(self)
+        self._server_state.unattended.add(self.drain)
         if self._timer is None:
             self._begin(self._server_state.config.timeout_disconnect_grace)
         if self._server_state.draining:
             self.drain()
 
     def lost(self, status: int) -> None:
-        """The client is gone, or was answered by the server.
-
-        Args:
-            status: What it saw.
-        """
+        """The client is gone, or was answered by the server, and saw that status."""
         self.status = status
-        self._server_state.unattended.add(self)
+        self._server_state.unattended.add(self.drain)
         if self._server_state.draining and self._exchange.writer.status:
             self._begin(0.0)
         elif self._timer is None:
@@ -119,10 +91,8 @@ class Absence:
 
     def end(self) -> None:
         """The request has ended."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._server_state.unattended.discard(self)
+        self._begin(None)
+        self._server_state.unattended.discard(self.drain)
 
     def forget(self) -> None:
         """The application's call has ended: let go what it has left behind.
@@ -187,8 +157,7 @@ class Absence:
     async def discard(self, message: Message) -> None:
         """Take a message that nobody will read.
 
-        Raises:
-            ClientDisconnected: There were too many, for too long.
+        ``ClientDisconnected``: there were too many, for too long.
         """
         kind = message["type"]
         more = _LAST_UNLESS.get(kind)

@@ -7,7 +7,7 @@ import logging
 from time import perf_counter
 
 from ...errors import ASGIProtocolError, ClientDisconnected
-from ...http1.response import ResponseWriter
+from ...http1.response import CONTINUE, ResponseWriter
 from ...types import TYPE_CHECKING
 from ..interpreter.marks import takes_interrupts
 from ..net.connection import NEVER
@@ -25,36 +25,14 @@ if TYPE_CHECKING:
     from .state import ServerState
 
     class Session(Protocol):
-        """What an exchange calls: whoever reads requests from a connection, one after another."""
+        """What an exchange calls; see ``HTTPSession``."""
 
         advancing: bool
-        """Requests that came together are being served, in one go."""
 
-        @property
-        def body_complete(self) -> bool:
-            """Whether the request's body has been read to its end."""
-
-        @property
-        def at_eof(self) -> bool:
-            """Whether the client will send no more."""
-
-        def read_body(self, exchange: HTTPExchange, /) -> bytes | None:
-            """Return what has come of the body; ``None`` if it is malformed and all is over."""
-
-        def body_awaited(self) -> None:
-            """The application waits for the client to send more of the body."""
-
-        def send_continue(self) -> None:
-            """Tell the client to go on (RFC 9110 section 10.1.1)."""
-
-        def decide_keep_alive(self, exchange: HTTPExchange, /, *, final: bool) -> None:
-            """A head is about to be rendered, which announces a close."""
-
-        def exchange_ended(self, exchange: HTTPExchange, /) -> None:
-            """The exchange's response is complete."""
-
-        def exchange_failed(self, exchange: HTTPExchange, /, *, told: bool) -> int:
-            """It never will be; return the status that the client saw."""
+        def read_body(self, exchange: HTTPExchange, /) -> tuple[bytes, bool] | None: ...
+        def may_keep_alive(self, continue_due: bool, final: bool) -> bool: ...
+        def exchange_ended(self, exchange: HTTPExchange, /) -> None: ...
+        def exchange_failed(self, exchange: HTTPExchange, /, *, told: bool) -> int: ...
 
 
 logger = logging.getLogger("subinterp_asgi.error")
@@ -68,9 +46,6 @@ class HTTPExchange:
     """A request being served.
 
     Attributes:
-        request: The request.
-        writer: The response.
-        connection: Where it came from.
         continue_due: The client waits for ``100 Continue``, and has not been sent it.
         sending_file: A part of a file is on its way, which takes several turns of the loop.
     """
@@ -157,15 +132,8 @@ class HTTPExchange:
                 self._absence.forget()
 
     def _scope(self) -> dict[str, Any]:
-        server_state, request = self._server_state, self.request
-        scope = make_scope(
-            "http",
-            server_state.scheme,
-            server_state.extensions,
-            request,
-            server_state,
-            self.connection,
-        )
+        request = self.request
+        scope = make_scope("http", request, self._server_state, self.connection)
         scope["method"] = request.method
         self._client = scope["client"]
         return scope
@@ -177,20 +145,20 @@ class HTTPExchange:
         session = self._session
         while not (self._disconnected or self._ended):
             if not self._body_delivered:
-                piece = session.read_body(self)
-                if piece is None:
+                read = session.read_body(self)
+                if read is None:
                     break
-                complete = session.body_complete
+                piece, complete = read
                 if piece or complete:
                     self.continue_due = False
                     self._body_delivered = complete
                     return {"type": "http.request", "body": piece, "more_body": not complete}
                 if self.continue_due:
                     self.continue_due = False
-                    session.send_continue()
+                    self._send_continue()
                     continue
-                session.body_awaited()
-            elif session.at_eof:
+                self.connection.expect_within(self._server_state.config.timeout_body or NEVER)
+            elif self.connection.at_eof:
                 break
             waiter = self._server_state.loop.create_future()
             if self._waiters is None:
@@ -204,6 +172,14 @@ class HTTPExchange:
         # Who was told that nobody is there is held to it.
         self._gone = self._told = True
         return {"type": "http.disconnect"}
+
+    def _send_continue(self) -> None:
+        """Tell the client to go on (RFC 9110 section 10.1.1)."""
+        if not self.writer.head_sent:
+            try:
+                self.connection.write(CONTINUE)
+            except ClientDisconnected:
+                self.disconnect()
 
     def wake(self) -> None:
         """Something that ``receive()`` may wait for has happened."""
@@ -263,9 +239,8 @@ class HTTPExchange:
 
         In one piece, longer than others: each request comes here twice, and a call costs.
 
-        Raises:
-            ASGIProtocolError: The message is not one that may come now, or is malformed.
-            ClientDisconnected: The client is gone, and has been for a while.
+        ``ASGIProtocolError``: the message is not one that may come now, or is malformed;
+        ``ClientDisconnected``: the client is gone, and has been for a while.
         """
         writer, connection = self.writer, self.connection
         kind = message["type"]
@@ -288,17 +263,10 @@ class HTTPExchange:
                     body = _as_bytes(body)
                 more = message.get("more_body", False)
                 self.announce(final=not more)
-                if len(body) < APART_FROM:
-                    data = writer.send(body, more=more)
-                    parts = None
-                else:
+                if len(body) >= APART_FROM and not writer.bodiless:
                     before, after = writer.frame(len(body), more=more)
-                    data, parts = (
-                        (before, None) if writer.bodiless else (b"", (before, body, after))
-                    )
-                if parts is not None:
-                    connection.write_apart(parts)
-                elif data:
+                    connection.write_apart((before, body, after))
+                elif data := writer.send(body, more=more):
                     if more and self._session.advancing:
                         connection.cork()  # what is sent in one go leaves in one go
                     connection.write(data)
@@ -344,11 +312,7 @@ class HTTPExchange:
                 pass  # (this exchange was told)
 
     def check_body_expected(self) -> None:
-        """Check that a piece of the body may come now.
-
-        Raises:
-            ASGIProtocolError: The response was not started, or its body is complete.
-        """
+        """Raise ``ASGIProtocolError`` unless a piece of the body may come now."""
         if not self.writer.status:
             raise ASGIProtocolError("the body of a response was sent before its start")
         if self.sending_file:
@@ -358,8 +322,8 @@ class HTTPExchange:
 
     def announce(self, *, final: bool) -> None:
         """Let the session decide on the connection before a head is rendered."""
-        if not self.writer.head_sent:
-            self._session.decide_keep_alive(self, final=final)
+        if not self.writer.head_sent and not self._session.may_keep_alive(self.continue_due, final):
+            self.writer.keep_alive = False
 
     # --- the end
 
@@ -369,7 +333,9 @@ class HTTPExchange:
             self._ended = True
             if self._absence is not None:
                 self._absence.end()
-            self._count(self.writer.status)
+            self._server_state.request_ended(
+                self.request, self._client, self.writer.status, self._started
+            )
             self.wake()
             self._session.exchange_ended(self)
 
@@ -384,14 +350,8 @@ class HTTPExchange:
                 status = self._absence.status
             if status is None:
                 status = self._session.exchange_failed(self, told=told)
-            self._count(status)
+            self._server_state.request_ended(self.request, self._client, status, self._started)
             self.wake()
-
-    def _count(self, status: int) -> None:
-        """Take note of how the request ended."""
-        self._server_state.request_ended(status)
-        if self._server_state.timed:
-            self._server_state.log_request(self.request, self._client, status, self._started)
 
 
 def _as_bytes(body: Any) -> bytes:

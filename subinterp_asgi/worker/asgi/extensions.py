@@ -22,24 +22,17 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Exchange(Protocol):
-        """What the messages act on: a request whose response is being sent."""
+        """What the messages act on: a request that is being answered; see ``HTTPExchange``."""
 
         request: Request
         writer: ResponseWriter
         connection: Connection
         sending_file: bool
 
-        def check_body_expected(self) -> None:
-            """Raise ``ASGIProtocolError`` unless a piece of the body may come now."""
-
-        def announce(self, *, final: bool) -> None:
-            """A head is about to be rendered."""
-
-        def end(self) -> None:
-            """The response is complete."""
-
-        def fail(self) -> None:
-            """It never will be."""
+        def check_body_expected(self) -> None: ...
+        def announce(self, *, final: bool) -> None: ...
+        def end(self) -> None: ...
+        def fail(self) -> None: ...
 
 
 logger = logging.getLogger("subinterp_asgi.error")

@@ -12,10 +12,11 @@ import logging
 from ...errors import ClientDisconnected
 from ...http1.errors import ProtocolError
 from ...http1.parser import RequestParser
-from ...http1.response import CONTINUE, ResponseWriter, simple_response
+from ...http1.response import ResponseWriter, simple_response
 from ...types import TYPE_CHECKING
 from ..net.connection import HIGH_WATER, NEVER
 from .exchange import HTTPExchange
+from .state import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +30,6 @@ logger = logging.getLogger("subinterp_asgi.error")
 
 REQUESTS_PER_WAKEUP = 16
 """Pipelined requests served before other connections get their turn."""
-CLIENT_CLOSED_REQUEST = 499
-"""Logged where the client left before it had an answer; nginx's code."""
 RETRY = ((b"retry-after", b"1"),)
 """Goes with 503: when to try again, in seconds."""
 DISCARD_SIZE = 262144
@@ -43,7 +42,6 @@ class HTTPSession:
     __slots__ = (
         "_connection",
         "_discarded",
-        "_eof",
         "_exchange",
         "_in_head",
         "_lingering",
@@ -59,11 +57,10 @@ class HTTPSession:
         self._parser = RequestParser(heads=server_state.heads)
         self._exchange: HTTPExchange | None = None
         self._discarded = -1  # octets dropped of a body nobody reads, or -1 if there is none
-        self.advancing = False
+        self.advancing = False  # requests that came together are being served, in one go
         self._scheduled = False  # the next request will be served when others had their turn
         self._in_head = True  # the deadline is that of a request head
         self._lingering = False  # while the worker drains, the next request may be on its way
-        self._eof = False
         connection.expect_within(server_state.config.timeout_header or NEVER)
 
     # --- called by the connection
@@ -91,7 +88,6 @@ class HTTPSession:
         self._answer(503, fields=RETRY)
 
     def eof_received(self) -> None:
-        self._eof = True
         if self._exchange is not None:
             # The client may only have closed its sending half: what came is still delivered and
             # the response written, but an application that waits for more hears that nobody is
@@ -122,7 +118,7 @@ class HTTPSession:
 
     @property
     def movable(self) -> bool:
-        return self.idle and not self._eof
+        return self.idle and not self._connection.at_eof
 
     @property
     def _busy(self) -> bool:
@@ -144,61 +140,40 @@ class HTTPSession:
 
     # --- called by the exchange
 
-    @property
-    def body_complete(self) -> bool:
-        """Whether the request's body has been read to its end."""
-        return self._parser.body_complete
+    def read_body(self, exchange: HTTPExchange) -> tuple[bytes, bool] | None:
+        """Return what has come of the body, and whether it is complete.
 
-    @property
-    def at_eof(self) -> bool:
-        """Whether the client will send no more."""
-        return self._eof
-
-    def read_body(self, exchange: HTTPExchange) -> bytes | None:
-        """Return what has come of the body; ``None`` if it is malformed and the exchange over."""
+        ``None``: it is malformed, and the exchange over.
+        """
         try:
             piece = self._parser.read_body()
         except ProtocolError as exc:
             self._break_off(exchange, exc)
             return None
-        if self._eof and not (piece or self._parser.body_complete):
+        complete = self._parser.body_complete
+        if self._connection.at_eof and not (piece or complete):
             self._break_off(exchange, ProtocolError("the request was cut short"))
             return None
         if self._parser.buffered < HIGH_WATER:
             self._connection.resume_reading()
-        return piece
+        return piece, complete
 
-    def body_awaited(self) -> None:
-        """The application waits for the client to send more of the body."""
-        self._connection.expect_within(self._server_state.config.timeout_body or NEVER)
+    def may_keep_alive(self, continue_due: bool, final: bool) -> bool:
+        """Whether the connection can live on after a response; called before its head is rendered.
 
-    def send_continue(self) -> None:
-        """Tell the client to go on (RFC 9110 section 10.1.1)."""
-        exchange = self._exchange
-        if exchange is not None and not exchange.writer.head_sent:
-            try:
-                self._connection.write(CONTINUE)
-            except ClientDisconnected:
-                exchange.disconnect()
-
-    def decide_keep_alive(self, exchange: HTTPExchange, *, final: bool) -> None:
-        """Called before the head of a response is rendered, since it announces a close.
-
-        Args:
-            final: The head goes out with the last piece of the response's body.
+        ``final``: the head goes out with the last piece of the response's body.
         """
         parser = self._parser
         if (
             self._server_state.draining
-            or (self._eof and not parser.buffered)
-            or exchange.continue_due
+            or (self._connection.at_eof and not parser.buffered)
+            # A client that was never told to go on may send the body next, or another request.
+            or continue_due
         ):
-            # (A client that was never told to go on may send the body next, or another request.)
-            exchange.writer.keep_alive = False
-        elif final and not parser.body_complete:
-            remaining = parser.body_remaining
-            if remaining is not None and remaining > DISCARD_SIZE:
-                exchange.writer.keep_alive = False
+            return False
+        if not final or parser.body_complete:
+            return True
+        return (parser.body_remaining or 0) <= DISCARD_SIZE
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """The exchange's response is complete."""
@@ -210,9 +185,14 @@ class HTTPSession:
         if writer.truncated:
             logger.error("the response body was shorter than its Content-Length")
             connection.close(linger=True)
-        elif not writer.keep_alive:
+        elif not (self.advancing and writer.keep_alive and self._parser.body_complete):
+            self._answered(exchange.request, writer.keep_alive)  # (else _serve() goes on)
+
+    def _answered(self, request: Request, keep_alive: bool) -> None:
+        """The response to a request is out: go on, or close."""
+        if not keep_alive:
             # A client that has not asked for this may have sent its next request already.
-            connection.close(linger=exchange.request.keep_alive or self._parser.mid_message)
+            self._connection.close(linger=request.keep_alive or self._parser.mid_message)
         elif not self._parser.body_complete:
             self._discarded = 0
             self._discard_body()
@@ -222,16 +202,14 @@ class HTTPSession:
     def exchange_failed(self, exchange: HTTPExchange, *, told: bool) -> int:
         """The exchange's response will never be complete; return the status the client saw.
 
-        Args:
-            exchange: The exchange.
-            told: The application was told that the client is gone, and took it at that.
+        ``told``: the application was told that the client is gone, and took it at that.
         """
         self._exchange = None
         connection, writer = self._connection, exchange.writer
         if connection.closed:
             return writer.status or CLIENT_CLOSED_REQUEST
         if not writer.head_sent:
-            if told and self._eof:
+            if told and self._connection.at_eof:
                 connection.close()
                 return CLIENT_CLOSED_REQUEST
             status = 503 if told else 500
@@ -294,9 +272,7 @@ class HTTPSession:
         keep_alive = (
             keep_alive
             and request.keep_alive
-            and not (self._server_state.draining or (self._eof and not parser.buffered))
-            and not request.expect_continue
-            and (parser.body_remaining or 0) <= DISCARD_SIZE
+            and self.may_keep_alive(request.expect_continue, final=True)
         )
         writer = ResponseWriter(
             self._server_state.defaults,
@@ -312,11 +288,7 @@ class HTTPSession:
             connection.write(writer.send(body, more=False))
         except ClientDisconnected:
             return
-        if not keep_alive:
-            connection.close(linger=request.keep_alive or parser.mid_message)
-        elif not parser.body_complete:
-            self._discarded = 0
-            self._discard_body()
+        self._answered(request, keep_alive)
 
     def _upgrade(self, request: Request) -> None:
         """Hand the connection over to a WebSocket, if this is how one is opened."""
@@ -336,7 +308,7 @@ class HTTPSession:
         session = WebSocketSession(connection, self._server_state, request, handshake, rest)
         connection.session = session
         session.run()
-        if self._eof:
+        if self._connection.at_eof:
             session.eof_received()  # it was seen while an earlier request was served
 
     def _proceed(self) -> None:
@@ -355,7 +327,7 @@ class HTTPSession:
     def _await_head(self) -> None:
         """Nothing is left to do until the client sends more."""
         connection, config = self._connection, self._server_state.config
-        if self._eof:
+        if self._connection.at_eof:
             if self._parser.mid_message:
                 self._refuse(ProtocolError("the request was cut short"))
             else:
@@ -397,7 +369,7 @@ class HTTPSession:
             self._discarded = -1
             if not self.advancing:
                 self._proceed()
-        elif self._discarded > DISCARD_SIZE or self._eof:
+        elif self._discarded > DISCARD_SIZE or self._connection.at_eof:
             connection.close(linger=True)
         else:
             connection.resume_reading()

@@ -15,27 +15,22 @@ HTTP_SPEC_VERSION = "2.3"
 """What uvicorn announces too. With 2.4 send() would have to raise for a client that is gone, and
 Starlette, which relies on that, would not watch receive() while it waits for something to send."""
 WEBSOCKET_SPEC_VERSION = "2.4"
+WEBSOCKET_EXTENSIONS: dict[str, dict[str, object]] = {"websocket.http.response": {}}
 
 
 def make_scope(
-    kind: str,
-    scheme: str,
-    extensions: dict[str, dict[str, object]],
-    request: Request,
-    server_state: ServerState,
-    connection: Connection,
+    kind: str, request: Request, server_state: ServerState, connection: Connection
 ) -> dict[str, Any]:
     """Make the scope of a request; what it holds is the application's to change.
 
-    Args:
-        kind: ``scope["type"]``.
-        scheme: The scheme as the connection tells it; trusted proxies may tell another.
-        extensions: The extensions to advertise, to which ``tls`` is added where it applies.
-        request: The request, whose list of headers goes into the scope.
-        server_state: What is served.
-        connection: Where the request came from.
+    (What only one ``kind`` of scope has, its maker adds.)
     """
-    spec_version = HTTP_SPEC_VERSION if kind == "http" else WEBSOCKET_SPEC_VERSION
+    if kind == "http":
+        scheme, spec_version = server_state.scheme, HTTP_SPEC_VERSION
+        supported: dict[str, Any] = server_state.extensions.copy()
+    else:
+        scheme, spec_version = server_state.scheme.replace("http", "ws"), WEBSOCKET_SPEC_VERSION
+        supported = WEBSOCKET_EXTENSIONS.copy()
     client, server, headers = connection.client, connection.server, list(request.items)
     if request.fields.forwarded and server_state.proxies is not None:
         if client is None and server_state.unix_unheard:
@@ -47,7 +42,6 @@ def make_scope(
     if server_state.root_path and path != "*":  # which names the server, not a place in it
         path = server_state.root_path + path
         raw_path = server_state.root_path_bytes + raw_path
-    supported: dict[str, Any] = extensions.copy()
     if connection.tls is not None:
         supported["tls"] = connection.tls
     return {

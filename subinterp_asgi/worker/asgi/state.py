@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import fields
 from time import perf_counter
 
 from ...config import Config
@@ -23,21 +24,17 @@ from ..proxies.headers import ProxyHeaders
 from . import extensions
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any
 
     from .endpoints import Endpoints
-
-    class Unattended(Protocol):
-        """A request whose client is gone, or may be."""
-
-        def drain(self) -> None:
-            """The worker ends, which does not wait for a response that nobody reads."""
-
 
 logger = logging.getLogger("subinterp_asgi.error")
 
 APP_FAILURES = (Exception, SystemExit, WorkerInterrupted, BaseExceptionGroup)
 """What may leave a call of the application without doing harm to other calls, or to the worker."""
+
+CLIENT_CLOSED_REQUEST = 499
+"""Logged where the client left before it had an answer; nginx's code."""
 
 type LoggedRequest = tuple[Address | None, str, str, str, int, float]
 """Client, method, target, HTTP version, status, and seconds from its head to its response's end."""
@@ -48,7 +45,6 @@ class ServerState:
     """The application and how to serve it.
 
     Attributes:
-        loop: The loop that everything runs on.
         state: The lifespan's state; each request gets a shallow copy.
         heads: Parses the heads of all requests.
         defaults: Server and Date fields.
@@ -56,46 +52,18 @@ class ServerState:
         trusted: The proxies that are believed.
         proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
-        extensions: What ``scope["extensions"]`` says.
+        on_task_end: Called when a call of the application has returned.
+        tasks: Calls of the application that have not returned, background work included.
         measuring: Whether the time that requests take is counted.
         timed: Whether anybody asks how long a request took.
         endpoints: What is answered without the application, or ``None``.
         leaving: Load balancers shall look elsewhere: the worker will drain, or does.
         draining: The worker is ending; no connection is kept alive.
         unix_unheard: Peers on Unix sockets are not believed, which has not been logged yet.
-        unattended: Requests in flight whose client is gone, or may be.
+        unattended: What requests do when the worker drains whose client is gone, or may be.
         going_away: The close code that tells the peers of WebSockets why: 1001, or 1012 if another
             worker takes this one's place (RFC 6455 section 7.4.1 and its registry).
     """
-
-    __slots__ = (
-        "_context",
-        "_limit_concurrency",
-        "_on_task_end",
-        "_tasks",
-        "access_log",
-        "app",
-        "config",
-        "counters",
-        "defaults",
-        "draining",
-        "endpoints",
-        "extensions",
-        "going_away",
-        "heads",
-        "leaving",
-        "loop",
-        "measuring",
-        "proxies",
-        "root_path",
-        "root_path_bytes",
-        "scheme",
-        "state",
-        "timed",
-        "trusted",
-        "unattended",
-        "unix_unheard",
-    )
 
     def __init__(
         self,
@@ -139,11 +107,11 @@ class ServerState:
         if config.early_hints:
             self.extensions = extensions.ADVERTISED | {extensions.EARLY_HINT: {}}
         self.counters = counters
-        self._on_task_end = on_task_end
+        self.on_task_end = on_task_end
         self._limit_concurrency = config.limit_concurrency
         self._context = context
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.unattended: set[Unattended] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.unattended: set[Callable[[], None]] = set()
         self.endpoints: Endpoints | None = None
         if config.health_path is not None or config.metrics_path is not None:
             from .endpoints import endpoints_beside_app
@@ -153,8 +121,8 @@ class ServerState:
     def drain(self) -> None:
         """The worker is ending."""
         self.draining = True
-        for request in tuple(self.unattended):
-            request.drain()
+        for drain in tuple(self.unattended):
+            drain()
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an application call as a task in a context of its own.
@@ -165,13 +133,13 @@ class ServerState:
             coroutine, loop=self.loop, context=self._context.copy(), eager_start=True
         )
         if not task.done():
-            self._tasks.add(task)
+            self.tasks.add(task)
             task.add_done_callback(self._task_ended)
         return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._on_task_end()
+        self.tasks.discard(task)
+        self.on_task_end()
 
     def tell_of_unix_peer(self, server: Address | None, headers: Fields) -> None:
         """Say once that a proxy on a Unix socket is not believed, if it says anything."""
@@ -193,11 +161,15 @@ class ServerState:
         counters.requests += 1
         counters.in_flight += 1
 
-    def request_ended(self, status: int) -> None:
-        """Call once for each ``request_started()``, with the status that the client saw."""
+    def request_ended(
+        self, request: Request, client: Address | None, status: int, started: float
+    ) -> None:
+        """Count and log, once for each ``request_started()``, what the client saw."""
         counters = self.counters
         counters.in_flight -= 1
         counters.responded(status)
+        if self.timed:
+            self.log_request(request, client, status, started)
 
     def log_failure(self, exc: BaseException, request: Request, *, gone: bool) -> None:
         """Log an exception that left the application, one of ``APP_FAILURES``.
@@ -246,27 +218,11 @@ class ServerState:
             )
 
     @property
-    def in_flight(self) -> int:
-        """Number of requests whose response is not complete."""
-        return self.counters.in_flight
-
-    @property
     def overloaded(self) -> bool:
         """Whether as many requests are in flight as ``limit_concurrency`` allows."""
         limit = self._limit_concurrency
         return limit is not None and self.counters.in_flight >= limit
 
-    @property
-    def tasks(self) -> frozenset[asyncio.Task[None]]:
-        """Calls of the application that have not returned, background work after a response too."""
-        return frozenset(self._tasks)
-
 
 def _limits(config: Config) -> Limits:
-    return Limits(
-        limit_request_line=config.limit_request_line,
-        limit_request_fields=config.limit_request_fields,
-        limit_request_field_size=config.limit_request_field_size,
-        limit_header_size=config.limit_header_size,
-        limit_body_size=config.limit_body_size,
-    )
+    return Limits(**{limit.name: getattr(config, limit.name) for limit in fields(Limits)})

@@ -23,11 +23,9 @@ from ...websocket.writer import MessageWriter
 from ..interpreter.marks import takes_interrupts
 from ..net.connection import HIGH_WATER, NEVER
 from .scope import make_scope
-from .state import APP_FAILURES
+from .state import APP_FAILURES, CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ...http1.heads import Request
     from ...types import Message
     from ...websocket.handshake import Handshake
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-EXTENSIONS: dict[str, dict[str, object]] = {"websocket.http.response": {}}
-
 EVENTS_PER_WAKEUP = 1024
 """Frames handled before other connections get their turn; a client may send 10,000 in one go."""
 OPEN_TIME = 1.0
@@ -45,8 +41,6 @@ OPEN_TIME = 1.0
 that it is served, and its first message is to be answered."""
 CLOSE_TIMEOUT = 10.0
 """Seconds to wait for the peer's close frame once ours is out."""
-CLIENT_CLOSED_REQUEST = 499
-"""Logged where the client left before it had an answer; nginx's code."""
 
 
 class _State(Enum):
@@ -112,7 +106,7 @@ class WebSocketSession:
         self._early = rest  # what came before the handshake was complete
         self._parser: MessageParser
         self._writer: MessageWriter
-        self._denial: ResponseWriter | None = None
+        self._denial: ResponseWriter
         # What receive() is to return, in order, and then for ever.
         self._queue: deque[Message] = deque(({"type": "websocket.connect"},))
         self._disconnect: Message | None = None
@@ -144,7 +138,10 @@ class WebSocketSession:
     async def _call_app(self) -> None:
         failed = True
         try:
-            await self._server_state.app(self._scope(), self.receive, self.send)
+            scope = make_scope("websocket", self._request, self._server_state, self._connection)
+            scope["subprotocols"] = self._handshake.subprotocols
+            self._client = scope["client"]
+            await self._server_state.app(scope, self.receive, self.send)
             failed = False
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
@@ -152,14 +149,6 @@ class WebSocketSession:
             self._server_state.log_failure(exc, self._request, gone=self._disconnect is not None)
         finally:
             self._app_ended(failed=failed)
-
-    def _scope(self) -> dict[str, Any]:
-        server_state, request = self._server_state, self._request
-        scheme = "wss" if server_state.scheme == "https" else "ws"
-        scope = make_scope("websocket", scheme, EXTENSIONS, request, server_state, self._connection)
-        scope["subprotocols"] = self._handshake.subprotocols
-        self._client = scope["client"]
-        return scope
 
     # --- called by the connection
 
@@ -184,7 +173,7 @@ class WebSocketSession:
     def connection_lost(self) -> None:
         if self._state is _State.CONNECTING:
             self._log(CLIENT_CLOSED_REQUEST)
-        elif self._state is _State.DENYING and self._denial is not None:
+        elif self._state is _State.DENYING:
             self._log(self._denial.status)
         self._state = _State.CLOSED
         if self._accepted:
@@ -225,14 +214,14 @@ class WebSocketSession:
                 self._close(self._server_state.going_away)
 
     def break_off(self) -> None:
-        denial = self._denial
-        if self._state is _State.CONNECTING or (denial is not None and not denial.head_sent):
+        state = self._state
+        if state is _State.CONNECTING or (state is _State.DENYING and not self._denial.head_sent):
             self._answer(503)
         else:
-            if self._state is _State.OPEN:
+            if state is _State.OPEN:
                 self._close(self._server_state.going_away)
-            elif denial is not None:
-                self._log(denial.status)
+            elif state is _State.DENYING:
+                self._log(self._denial.status)
             self._connection.close(linger=True)
         self._state = _State.CLOSED
         self._disconnected(self._server_state.going_away)
@@ -395,9 +384,8 @@ class WebSocketSession:
     async def send(self, message: Message) -> None:
         """Take ``websocket.accept``, ``.send``, ``.close`` and ``.http.response`` messages.
 
-        Raises:
-            ASGIProtocolError: The message is not one that may come now, or is malformed.
-            ClientDisconnected: The WebSocket is closed, or being closed.
+        ``ASGIProtocolError``: the message is not one that may come now, or is malformed;
+        ``ClientDisconnected``: the WebSocket is closed, or being closed.
         """
         kind = message["type"]
         if self._state is _State.OPEN:
@@ -424,10 +412,10 @@ class WebSocketSession:
                 self._start_denial(message)
             else:
                 raise ASGIProtocolError(f"unexpected message {kind!r} before 'websocket.accept'")
-        elif self._state is _State.DENYING and self._denial is not None:
+        elif self._state is _State.DENYING:
             if kind != "websocket.http.response.body":
                 raise ASGIProtocolError(f"unexpected message {kind!r} for an HTTP response")
-            await self._send_denial(self._denial, message)
+            await self._send_denial(message)
         else:
             raise ClientDisconnected("the WebSocket is closed")
 
@@ -468,10 +456,9 @@ class WebSocketSession:
         self._denial = denial
         self._state = _State.DENYING
 
-    async def _send_denial(self, denial: ResponseWriter, message: Message) -> None:
-        body, more = message.get("body", b""), message.get("more_body", False)
-        data = denial.send(bytes(body), more=more)
-        if data:
+    async def _send_denial(self, message: Message) -> None:
+        denial, body = self._denial, bytes(message.get("body", b""))
+        if data := denial.send(body, more=message.get("more_body", False)):
             self._connection.write(data)
         if denial.complete:
             self._log(denial.status)
@@ -512,7 +499,7 @@ class WebSocketSession:
                     "the ASGI application returned without answering a WebSocket handshake"
                 )
             self._answer(500)
-        elif self._state is _State.DENYING and self._denial is not None:
+        elif self._state is _State.DENYING:
             if not failed:
                 logger.error("the ASGI application returned without completing a response")
             if self._denial.head_sent:

@@ -24,13 +24,11 @@ if TYPE_CHECKING:
     from ssl import SSLSocket
     from typing import Any, Protocol
 
-    from ...config import Config
     from ...config.trust import TrustedProxies
     from ...types import Address
     from .connection import Session
     from .connections import Connections
     from .handshake import Handshake
-    from .poller import Poller
     from .tls import TLSContext
 
     class FirstSession(Session, Protocol):
@@ -52,42 +50,27 @@ _INHERITS_NODELAY = sys.platform == "linux"
 class Acceptor:
     """Accepts from listening sockets, which it makes non-blocking and leaves open.
 
-    It may adopt those of other workers, which are closed when they are given up.
+    It may adopt those of other workers, which are closed when they are given up, and takes over
+    what they put into its ``inbox``.
 
-    Args:
-        listeners: The sockets.
-        poller: Watches them and what is accepted.
-        connections: Where what is accepted is kept.
-        loop: The loop that everything runs on.
-        config: The options.
-        open_session: Makes the session of a connection.
-        trusted: The proxies that may send PROXY protocol headers.
-        inbox: Where other workers hand sockets over, if they do.
-
-    Raises:
-        ConfigError: TLS is on, and its context can't be made.
+    ``ConfigError``: TLS is on, and its context can't be made.
     """
 
     def __init__(
         self,
         listeners: list[socket.socket],
-        poller: Poller,
         connections: Connections,
-        loop: asyncio.AbstractEventLoop,
-        config: Config,
         open_session: Callable[[Connection], FirstSession],
         trusted: TrustedProxies,
         inbox: int | None = None,
     ) -> None:
         self._listeners = list(listeners)
         self._adopted: dict[int, list[socket.socket]] = {}
-        self._watched: set[int] = set()
         self._inbox = inbox
-        self._counters = connections.counters
-        self._poller = poller
         self._connections = connections
-        self._loop = loop
-        self._config = config
+        self._config = connections.config
+        self._counters = connections.counters
+        self._poller = connections.poller
         self._open_session = open_session
         self._trusted = trusted
         self._told: set[str] = set()
@@ -99,11 +82,16 @@ class Acceptor:
         for listener in listeners:
             self._prepare(listener)
         if inbox is not None:
-            poller.add(inbox, READ, self._on_inbox)
+            self._poller.add(inbox, READ, self._on_inbox)
 
     def _prepare(self, listener: socket.socket) -> None:
         listener.setblocking(False)
-        self._addresses[listener.fileno()] = _fixed_address(listener)
+        if _INHERITS_NODELAY and listener.family != _AF_UNIX:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        address = _own_address(listener)
+        # (Who listens on all addresses is connected to by one of them.)
+        everywhere = address[0] in ("0.0.0.0", "::")
+        self._addresses[listener.fileno()] = None if everywhere else address
 
     def start(self) -> None:
         """Begin to accept."""
@@ -121,7 +109,7 @@ class Acceptor:
             self._accepting = False
             self._counters.accepting(False)
             for listener in self._all():
-                self._unwatch(listener)
+                self._poller.remove(listener.fileno())
 
     def close(self) -> None:
         """Cease for good, and give up what others handed over or left."""
@@ -148,9 +136,7 @@ class Acceptor:
     def adopt(self, slot: int, listeners: list[socket.socket]) -> None:
         """Accept for another worker, which can't, as long as this one accepts at all.
 
-        Args:
-            slot: Number of the other's slot.
-            listeners: The sockets, to be closed when they are given up.
+        The sockets are closed when they are given up.
         """
         self.disown(slot)
         self._adopted[slot] = listeners
@@ -162,7 +148,7 @@ class Acceptor:
     def disown(self, slot: int) -> None:
         """Undo ``adopt()``."""
         for listener in self._adopted.pop(slot, ()):
-            self._unwatch(listener)
+            self._poller.remove(listener.fileno())
             del self._addresses[listener.fileno()]
             listener.close()
 
@@ -172,19 +158,12 @@ class Acceptor:
     def _watch(self, listener: socket.socket) -> None:
         # One connection for each wake-up: what another worker could serve as well is left to it,
         # where accepting until the queue is empty gives nearly all to the first.
-        self._watched.add(listener.fileno())
         self._poller.add(listener.fileno(), READ, partial(self._on_acceptable, listener))
-
-    def _unwatch(self, listener: socket.socket) -> None:
-        if listener.fileno() in self._watched:
-            self._watched.remove(listener.fileno())
-            self._poller.remove(listener.fileno())
 
     def reload_tls(self) -> None:
         """Read the certificates again, for connections from now on; old ones go on as they are.
 
-        Raises:
-            Exception: That failed, perhaps in the application's factory; nothing has changed.
+        An exception, perhaps of the application's factory, leaves all as it was.
         """
         self._tls = self._make_tls()
 
@@ -210,52 +189,42 @@ class Acceptor:
             return True  # it was gone before it could be accepted
         except OSError as exc:
             if exc.errno == errno.EINVAL:  # its owner has shut it down, and will tell us to end
-                self._unwatch(listener)
+                self._poller.remove(listener.fileno())
                 return False
             if exc.errno not in _OUT_OF_RESOURCES:
                 raise
             logger.error("can't accept connections: %s; trying again soon", exc.strerror)
             self._connections.leave_answered()  # their descriptors are needed
             self.stop()
-            self._pausing = self._loop.call_later(_PAUSE, self.start)
+            self._pausing = self._connections.loop.call_later(_PAUSE, self.start)
             return False
         if self._inbox is not None and handoff.pass_on(self._counters, sock.fileno()):
             sock.detach()
             return True
         self._counters.accepted += 1
-        try:
-            sock.setblocking(False)
-            client: Address | None = None
-            if sock.family != _AF_UNIX:
-                client = address[:2]
-                if not _INHERITS_NODELAY:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server = self._addresses[listener.fileno()] or sock.getsockname()[:2]
-        except OSError:
-            sock.close()  # reset between accept() and here
-            return True
-        self._begin(sock, client, server)
+        self._begin(sock, address, self._addresses[listener.fileno()])
         return True
 
     def _on_inbox(self, events: int) -> None:
         """Take over what other workers have accepted."""
         assert self._inbox is not None
         for number in handoff.receive(self._inbox):
-            sock = socket.socket(fileno=handoff.descriptor(number))
             self._counters.accepted += number >= 0
-            try:
-                sock.setblocking(False)
-                client = _own_address(sock.getpeername(), sock) if sock.family != _AF_UNIX else None
-                server = _own_address(sock.getsockname(), sock)
-                if client is not None and not _INHERITS_NODELAY:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError:
-                sock.close()  # reset meanwhile
-                continue
-            self._begin(sock, client, server)
+            self._begin(socket.socket(fileno=handoff.descriptor(number)), None, None)
 
-    def _begin(self, sock: socket.socket, client: Address | None, server: Address) -> None:
-        """Begin the first stage."""
+    def _begin(self, sock: socket.socket, peer: Any, server: Address | None) -> None:
+        """Begin the first stage; ``peer`` and ``server`` are its addresses, as far as known."""
+        try:
+            sock.setblocking(False)
+            client: Address | None = None
+            if sock.family != _AF_UNIX:
+                client = (peer or sock.getpeername())[:2]
+                if not _INHERITS_NODELAY:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            server = server or _own_address(sock)
+        except OSError:
+            sock.close()  # reset meanwhile
+            return
         if self._config.proxy_protocol:
             self._read_proxy_header(sock, client, server)
         else:
@@ -281,13 +250,11 @@ class Acceptor:
         self._open(
             lambda: ProxyHandshake(
                 sock,
-                self._poller,
                 self._connections,
-                timeout=self._config.timeout_tls_handshake,
-                client=client,
-                server=server,
-                on_open=self._secure,
-                on_refusal=lambda exc: self._tell_of_proxy(
+                client,
+                server,
+                self._secure,
+                lambda exc: self._tell_of_proxy(
                     "a connection from %s is closed, for it sent no PROXY protocol header (%s): "
                     "have that proxy send one, or turn proxy_protocol off",
                     peer,
@@ -314,17 +281,7 @@ class Acceptor:
             description = tls.describe(wrapped)  # while it is surely open
             self._serve(TLSConnection, wrapped, client, server).tls = description
 
-        self._open(
-            lambda: TLSHandshake(
-                sock,
-                self._poller,
-                self._connections,
-                timeout=self._config.timeout_tls_handshake,
-                context=tls.context,
-                on_open=on_open,
-            ),
-            sock,
-        )
+        self._open(lambda: TLSHandshake(sock, self._connections, tls.context, on_open), sock)
 
     def _open(self, make: Callable[[], Handshake], sock: socket.socket) -> None:
         try:
@@ -344,14 +301,7 @@ class Acceptor:
         server: Address | None,
     ) -> Connection:
         """Last: the socket is ready for requests."""
-        connection = kind(
-            sock,
-            self._poller,
-            self._connections,
-            client=client,
-            server=server,
-            write_timeout=self._config.timeout_write,
-        )
+        connection = kind(sock, self._connections, client, server)
         connection.session = session = self._open_session(connection)
         self._connections.add(connection)
         if self._connections.crowded:
@@ -359,16 +309,7 @@ class Acceptor:
         return connection
 
 
-def _own_address(name: Any, sock: socket.socket) -> Address:
-    """An address of a socket, as ASGI has it."""
+def _own_address(sock: socket.socket) -> Address:
+    """The address of a socket, as ASGI has it."""
+    name = sock.getsockname()
     return (unix_path(name), None) if sock.family == _AF_UNIX else (name[0], name[1])
-
-
-def _fixed_address(listener: socket.socket) -> Address | None:
-    """The listener's address as ASGI has it, or ``None`` if each connection has one of its own."""
-    if listener.family == _AF_UNIX:
-        return _own_address(listener.getsockname(), listener)
-    name = listener.getsockname()
-    if _INHERITS_NODELAY:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return None if name[0] in ("0.0.0.0", "::") else name[:2]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
+    from ...config import Config
     from ...control.counters import Counters
     from .poller import Poller
 
@@ -55,16 +56,16 @@ if TYPE_CHECKING:
         def movable(self) -> bool:
             """Whether another worker could go on: nothing is begun, and nothing has come since."""
 
-    class ConnectionRegistry(Protocol):
-        """Where connections are kept while they are open."""
+    class Registry(Protocol):
+        """Where accepted sockets are kept while they are open, and what they have in common."""
 
+        config: Config
         counters: Counters
+        poller: Poller
+        on_progress: Callable[[], None]
 
-        def discard(self, connection: Any, /) -> None:
-            """Forget a connection."""
-
-        def answered(self, connection: Any, /) -> None:
-            """Take note that the last answer of a connection is out."""
+        def discard(self, accepted: Any, /) -> None:
+            """Forget one."""
 
 
 logger = logging.getLogger("subinterp_asgi.error")
@@ -91,87 +92,148 @@ waste = bytearray(READ_SIZE)
 _CANT_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
 
 
-class Connection:
-    """A socket in non-blocking mode, watched by a poller.
+class Accepted:
+    """An accepted socket: watched by a poller, with a deadline.
+
+    It lingers at its end if the peer has had its last answer, and may still be sending.
+
+    Attributes:
+        closed: The socket is closed, or another's; nothing can be read or written.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_fd",
+        "_linger_end",
+        "_poller",
+        "_registry",
+        "_sock",
+        "_watching",
+        "closed",
+    )
+
+    would_block: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
+    """What the socket raises if it has nothing to read, or no room to write."""
+
+    def __init__(self, sock: socket.socket, registry: Registry) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._registry = registry
+        self._poller = registry.poller
+        self._deadline = NEVER
+        self._linger_end = 0.0  # when to be gone at the latest; 0 before the last answer is out
+        self.closed = False
+        self._watching = READ
+        self._poller.add(self._fd, READ, self.on_events)
+
+    def on_events(self, events: int) -> None:
+        """Called by the poller."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close now."""
+        raise NotImplementedError
+
+    def look(self) -> bool:
+        """Do now what the socket is ready for, without a poller; return whether it was."""
+        if self.closed or not (events := ready(self._fd, self._watching)):
+            return False
+        self.on_events(events)
+        return True
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last answer is out, and only the peer's end is waited for."""
+        return self._linger_end > 0
+
+    def _watch_for(self, events: int) -> None:
+        """Tell the poller what is wanted now, if that has changed."""
+        if events != self._watching and not self.closed:
+            self._watching = events
+            self._poller.modify(self._fd, events)
+
+    def _linger(self) -> None:
+        """Wait for the peer's end, now that the sending half is closed."""
+        now = monotonic()
+        self._linger_end = now + LINGER_TIME
+        self._deadline = now + min(LINGER_SILENCE, LINGER_TIME)
+        self._watch_for(READ)
+        self._registry.on_progress()
+
+    def _discard(self) -> bool:
+        """Take from the peer what it still sends, once; return whether something was there."""
+        try:
+            size = self._sock.recv_into(waste)
+        except self.would_block:
+            return False
+        except OSError:
+            size = 0
+        if size:
+            self._deadline = min(monotonic() + LINGER_SILENCE, self._linger_end)
+        else:
+            self.abort()
+        return True
+
+
+class Connection(Accepted):
+    """An accepted socket on which a session speaks.
 
     Attributes:
         session: Receiver of what happens on the connection.
         client: Address of the peer, or ``None`` for a Unix socket.
         server: Address that it connected to.
         tls: What ASGI's ``tls`` extension says of it, or ``None`` without TLS.
-        closed: The socket is closed; nothing can be read or written.
+        at_eof: The peer will send no more.
     """
 
     __slots__ = (
         "_corked",
         "_counters",
-        "_deadline",
-        "_drain_waiters",
-        "_eof",
-        "_fd",
-        "_linger_end",
+        "_flushing",
         "_out",
         "_out_size",
         "_paused",
-        "_poller",
         "_queued",
         "_recv",
-        "_registry",
         "_send",
-        "_sock",
         "_then_close",
-        "_watching",
         "_write_deadline",
         "_write_timeout",
+        "at_eof",
         "client",
-        "closed",
         "server",
         "session",
         "tls",
     )
 
     session: Session
-
-    would_block: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
-    """What the socket raises if it has nothing to read, or no room to write."""
     _can_gather = hasattr(socket.socket, "sendmsg")
 
     def __init__(
         self,
         sock: socket.socket,
-        poller: Poller,
-        registry: ConnectionRegistry,
-        *,
+        registry: Registry,
         client: Address | None,
         server: Address | None,
-        write_timeout: float,
     ) -> None:
-        self._sock = sock
-        self._fd = sock.fileno()
         self._recv = sock.recv
         self._send: Callable[[bytes | memoryview], int] = sock.send
-        self._poller = poller
-        self._registry = registry
         self._counters = registry.counters
         self.client = client
         self.server = server
         self.tls: dict[str, Any] | None = None
-        self._deadline = NEVER
-        self.closed = False
-        self._write_timeout = write_timeout or NEVER
+        self._write_timeout = registry.config.timeout_write or NEVER
         self._write_deadline = NEVER
         self._queued = -1  # octets not taken yet when the clock looked last; -1: it did not
         self._out: deque[memoryview | bytes] | None = None
         self._out_size = 0
         self._corked = False
-        self._drain_waiters: list[asyncio.Future[None]] | None = None
+        self._flushing: asyncio.Event | None = None  # somebody waits for room
         self._paused = False
-        self._eof = False
+        self.at_eof = False
         # What to do once all is written: None (nothing), "close" or "linger".
         self._then_close: str | None = None
-        self._linger_end = 0.0  # when to be gone at the latest; 0 before the last answer is out
-        self._watching = READ
-        poller.add(self._fd, READ, self.on_events)
+        super().__init__(sock, registry)
 
     # --- reading
 
@@ -207,7 +269,7 @@ class Connection:
             self._counters.bytes_in += len(data)
             self.session.data_received(data)
         else:
-            self._eof = True
+            self.at_eof = True
             self._watch()
             self.session.eof_received()
         return True
@@ -254,8 +316,7 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Write now what the kernel takes and keep the rest.
 
-        Raises:
-            ClientDisconnected: The connection is closed or broke.
+        ``ClientDisconnected``, of this and what else writes: the connection is closed, or broke.
         """
         if self.closed:
             raise ClientDisconnected("the connection is closed")
@@ -281,11 +342,7 @@ class Connection:
 
     def write_apart(self, parts: Sequence[bytes]) -> None:
         """Write several pieces without putting them together first, which for big ones would cost
-        more than all else.
-
-        Raises:
-            ClientDisconnected: The connection is closed or broke.
-        """
+        more than all else."""
         self.uncork()
         if self.closed or self._out is not None or not self._can_gather:
             for part in parts:
@@ -331,11 +388,7 @@ class Connection:
                 self.write(data)
 
     async def drained(self) -> None:
-        """Wait until there is room to write again.
-
-        Raises:
-            ClientDisconnected: The connection was closed meanwhile.
-        """
+        """Wait until there is room to write again."""
         while self.congested and not self.closed:
             await self._flush_event()
         if self.closed:
@@ -344,13 +397,7 @@ class Connection:
     async def send_file(self, file: int, offset: int, count: int) -> int:
         """Send a part of a file after what was written; return how many octets there were of it.
 
-        Args:
-            file: Descriptor of a file that can be read at any position.
-            offset: Where in the file to begin.
-            count: How many octets to send; fewer are sent if the file is shorter.
-
-        Raises:
-            ClientDisconnected: The connection is closed or broke.
+        The file's descriptor can be read at any position. It may be shorter than it has to be.
         """
         done = 0
         self.uncork()
@@ -399,22 +446,16 @@ class Connection:
         return len(data)
 
     async def _flushed(self) -> None:
-        """Wait until all is written.
-
-        Raises:
-            ClientDisconnected: The connection was closed meanwhile.
-        """
+        """Wait until all is written."""
         while self._out is not None and not self.closed:
             await self._flush_event()
         if self.closed:
             raise ClientDisconnected("the client is gone")
 
-    def _flush_event(self) -> asyncio.Future[None]:
-        waiter = asyncio.get_running_loop().create_future()
-        if self._drain_waiters is None:
-            self._drain_waiters = []
-        self._drain_waiters.append(waiter)
-        return waiter
+    async def _flush_event(self) -> None:
+        if self._flushing is None:
+            self._flushing = asyncio.Event()
+        await self._flushing.wait()
 
     def _flush(self) -> None:
         out = self._out
@@ -444,25 +485,23 @@ class Connection:
             self._wake_drain_waiters()
 
     def _wake_drain_waiters(self) -> None:
-        waiters, self._drain_waiters = self._drain_waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._flushing is not None:
+            self._flushing.set()
+            self._flushing = None
 
     # --- ending
 
     def close(self, *, linger: bool = False) -> None:
         """Close once everything is written.
 
-        Args:
-            linger: The peer may still be sending. Closing with octets unread would reset the
-                connection, and a reset may destroy the last answer before the peer has read it
-                (RFC 9112 section 9.6), so first only the sending half is closed, and what comes is
-                discarded until the peer closes too, is silent, or has had its time.
+        ``linger`` if the peer may still be sending. Closing with octets unread would reset the
+        connection, and a reset may destroy the last answer before the peer has read it (RFC 9112
+        section 9.6), so first only the sending half is closed, and what comes is discarded until
+        the peer closes too, is silent, or has had its time.
         """
         if self.closed or self._then_close is not None:
             return
-        self._then_close = "linger" if linger and not self._eof else "close"
+        self._then_close = "linger" if linger and not self.at_eof else "close"
         self._deadline = NEVER
         self.uncork()
         if self._out is None:
@@ -504,26 +543,8 @@ class Connection:
         except OSError:
             self.abort()
             return
-        now = monotonic()
-        self._linger_end = now + LINGER_TIME
-        self._deadline = now + min(LINGER_SILENCE, LINGER_TIME)
         self._paused = False
-        self._watch()
-        self._registry.answered(self)
-
-    def _discard(self) -> bool:
-        """Take from the peer what it still sends, once; return whether something was there."""
-        try:
-            size = self._sock.recv_into(waste)
-        except self.would_block:
-            return False
-        except OSError:
-            size = 0
-        if size:
-            self._deadline = min(monotonic() + LINGER_SILENCE, self._linger_end)
-        else:
-            self.abort()
-        return True
+        self._linger()
 
     # --- the end of the worker
 
@@ -531,11 +552,6 @@ class Connection:
     def idle(self) -> bool:
         """Whether nothing would be lost if the connection were closed now."""
         return self.answered or (self._out is None and self.session.idle)
-
-    @property
-    def answered(self) -> bool:
-        """Whether the last answer is out, and only the peer's end is waited for."""
-        return self._linger_end > 0
 
     def drain(self) -> None:
         """Finish what was begun, start nothing new."""
@@ -550,8 +566,7 @@ class Connection:
     def move(self, pass_on: Callable[[int], bool]) -> None:
         """Leave the socket to another worker, if there is nothing that only this one knows of it.
 
-        Args:
-            pass_on: Called with the descriptor; tells whether another worker has it now.
+        ``pass_on()`` is called with the descriptor, and tells whether another worker has it now.
         """
         if self.closing or self._out is not None or not self.session.movable:
             return
@@ -567,11 +582,7 @@ class Connection:
     # --- deadlines
 
     def expect_within(self, seconds: float) -> None:
-        """Have ``session.timed_out()`` called in a while, unless this is called again before.
-
-        Args:
-            seconds: From now on; ``NEVER``: not at all.
-        """
+        """Have ``session.timed_out()`` called in a while, or ``NEVER``; the last call counts."""
         self._deadline = monotonic() + seconds
 
     def check_deadlines(self, now: float) -> None:
@@ -601,13 +612,6 @@ class Connection:
             else:
                 self.session.timed_out()
 
-    def look(self) -> bool:
-        """Do now what the socket is ready for, without a poller; return whether it was."""
-        if self.closed or not (events := ready(self._fd, self._watching)):
-            return False
-        self.on_events(events)
-        return True
-
     def _expect_room(self) -> None:
         """Begin to count the time in which the peer takes nothing."""
         self._write_deadline = monotonic() + self._write_timeout
@@ -627,9 +631,7 @@ class Connection:
     def _watch(self) -> None:
         """Tell the poller what is wanted now, if that has changed."""
         closing = self._then_close is not None and not self._linger_end
-        wanted = 0 if self._paused or self._eof or closing else READ
+        wanted = 0 if self._paused or self.at_eof or closing else READ
         if self._out is not None and not self._corked:
             wanted |= WRITE
-        if wanted != self._watching and not self.closed:
-            self._watching = wanted
-            self._poller.modify(self._fd, wanted)
+        self._watch_for(wanted)

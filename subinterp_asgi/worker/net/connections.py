@@ -14,29 +14,28 @@ if TYPE_CHECKING:
     from ...config import Config
     from ...control.counters import Counters
     from .handshake import Handshake
+    from .poller import Poller
 
 
 class Connections:
     """Registry of connections, and of those that are still handshake.
 
-    Args:
-        loop: The worker's loop.
-        config: The options.
-        counters: Where they are counted.
-        on_progress: Called when a connection is closed or has been given its last answer.
+    ``on_progress()`` is called when one is closed or has been given its last answer.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         config: Config,
         counters: Counters,
         on_progress: Callable[[], None],
     ) -> None:
-        self._loop = loop
-        self._limit = config.limit_connections
+        self.loop = loop
+        self.poller = poller
+        self.config = config
         self.counters = counters
-        self._on_progress = on_progress
+        self.on_progress = on_progress
         self._open: set[Connection | Handshake] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._tick_interval = _tick_interval(config)
@@ -64,7 +63,7 @@ class Connections:
 
         Those that were turned away and have not left yet must not keep others out.
         """
-        limit = self._limit
+        limit = self.config.limit_connections
         return (
             limit is not None
             and len(self._open) > limit
@@ -76,17 +75,13 @@ class Connections:
         self._open.add(connection)
         self.counters.connections = len(self._open)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._tick_interval, self._tick)
+            self._timer = self.loop.call_later(self._tick_interval, self._tick)
 
     def discard(self, connection: Connection | Handshake) -> None:
         """Called by a connection that is closed."""
         self._open.discard(connection)
         self.counters.connections = len(self._open)
-        self._on_progress()
-
-    def answered(self, connection: Connection | Handshake) -> None:
-        """Called by a connection whose last answer is out."""
-        self._on_progress()
+        self.on_progress()
 
     def drain(self) -> None:
         """Have all finish what was begun and start nothing new."""
@@ -135,7 +130,7 @@ class Connections:
             self.close_idle()
         self._timer = None
         if self._open:
-            self._timer = self._loop.call_later(self._tick_interval, self._tick)
+            self._timer = self.loop.call_later(self._tick_interval, self._tick)
 
 
 def _tick_interval(config: Config) -> float:

@@ -12,12 +12,10 @@ import socket
 from time import monotonic
 
 from ...types import TYPE_CHECKING
-from .connection import LINGER_SILENCE, LINGER_TIME, NEVER, waste
-from .poller import READ, ready
+from .connection import NEVER, Accepted
 
 if TYPE_CHECKING:
-    from .connection import ConnectionRegistry
-    from .poller import Poller
+    from .connection import Registry
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -25,44 +23,15 @@ _MOMENT = 1.0
 """Seconds that are left to a handshake when its worker ends, or was held up itself."""
 
 
-class Handshake:
-    """Brings an accepted socket one stage nearer to its first request.
+class Handshake(Accepted):
+    """Brings an accepted socket one stage nearer to its first request."""
 
-    Args:
-        sock: The socket, non-blocking.
-        poller: Watches it.
-        registry: The worker's connections.
-        timeout: Seconds it may take; 0: no bound.
-    """
+    __slots__ = ("_overdue",)
 
-    __slots__ = (
-        "_deadline",
-        "_fd",
-        "_linger_end",
-        "_overdue",
-        "_poller",
-        "_registry",
-        "_sock",
-        "closed",
-    )
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        poller: Poller,
-        registry: ConnectionRegistry,
-        *,
-        timeout: float,
-    ) -> None:
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._poller = poller
-        self._registry = registry
-        self._deadline = monotonic() + timeout if timeout else NEVER
+    def __init__(self, sock: socket.socket, registry: Registry) -> None:
+        super().__init__(sock, registry)
+        self._deadline = monotonic() + (registry.config.timeout_tls_handshake or NEVER)
         self._overdue = False
-        self._linger_end = 0.0  # as in Connection
-        self.closed = False
-        poller.add(self._fd, READ, self.on_events)
 
     def on_events(self, events: int) -> None:
         """Called by the poller."""
@@ -89,30 +58,9 @@ class Handshake:
             if answer:
                 self._sock.send(answer)
             self._sock.shutdown(socket.SHUT_WR)
-        now = monotonic()
-        self._linger_end = now + LINGER_TIME
-        self._deadline = now + min(LINGER_SILENCE, LINGER_TIME)
-        self._poller.modify(self._fd, READ)
-        self._registry.answered(self)
+        self._linger()
 
-    def _discard(self) -> None:
-        try:
-            size = self._sock.recv_into(waste)
-        except BlockingIOError:
-            return
-        except OSError:
-            size = 0
-        if size:
-            self._deadline = min(monotonic() + LINGER_SILENCE, self._linger_end)
-        else:
-            self.abort()
-
-    @property
-    def answered(self) -> bool:
-        """Whether the client was refused, and only its end is waited for."""
-        return self._linger_end > 0
-
-    idle = answered  # who was accepted and not refused is to be served
+    idle = Accepted.answered  # who was accepted and not refused is to be served
 
     def leave(self) -> socket.socket:
         """Give the socket up, to what comes next."""
@@ -143,10 +91,3 @@ class Handshake:
             self._deadline = now + _MOMENT
         if now >= self._deadline:
             self.abort()
-
-    def look(self) -> bool:
-        """Do now what the socket is ready for, without a poller; return whether it was."""
-        if self.closed or not ready(self._fd, READ):
-            return False
-        self.on_events(READ)
-        return True

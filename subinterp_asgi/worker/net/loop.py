@@ -37,15 +37,9 @@ _BATCH = 256  # events taken at once; the loop's callbacks get their turn in bet
 
 
 class ServerLoop(asyncio.SelectorEventLoop):
-    """A loop with a heartbeat.
+    """A loop with a heartbeat, and a ``poller`` that watches connections.
 
     It is the selector loop, since that can watch descriptors on every system.
-
-    Args:
-        counters: Counters and heartbeat of the worker.
-
-    Attributes:
-        poller: Watches connections.
     """
 
     poller: Poller
@@ -116,11 +110,10 @@ class HeartbeatSelector(selectors.DefaultSelector):
 if sys.platform == "linux":
 
     class EpollSelector(selectors.EpollSelector):
-        """The same over epoll, with a poller beside it.
+        """The same over epoll, with a ``poller`` that watches connections in the same epoll.
 
-        Attributes:
-            poller: Watches connections in the same epoll. Their handlers are called by
-                ``select()``, in the loop's thread and while the loop runs, but before callbacks.
+        Their handlers are called by ``select()``, in the loop's thread and while the loop runs, but
+        before callbacks.
         """
 
         def __init__(self, counters: Counters) -> None:
@@ -128,7 +121,7 @@ if sys.platform == "linux":
             self._heart = _Heart(counters)
             # the same one, by another name
             self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
-            self.poller = SelectorPoller(self._epoll)
+            self.poller = EpollRegistry(self._epoll)
             self._ready: Sized = ()
             self._sleeping = False
             # Edge-triggered: each write is an event, so that nobody has to read it away.
@@ -185,10 +178,3 @@ if sys.platform == "linux":
             self._epoll.close()
             os.close(self._alarm)
             super().close()
-
-    class SelectorPoller(EpollRegistry):
-        """Descriptors in the epoll of a loop's selector, which calls their handlers."""
-
-        def close(self) -> None:
-            for fd in list(self.handlers):
-                self.remove(fd)

@@ -96,6 +96,10 @@ if sys.platform == "linux":
             if self.handlers.pop(fd, None) is not None:
                 self._epoll.unregister(fd)
 
+        def close(self) -> None:
+            for fd in list(self.handlers):
+                self.remove(fd)
+
     class EpollPoller(EpollRegistry):
         """All descriptors in one epoll, which is the only one that the loop watches."""
 
@@ -112,9 +116,7 @@ if sys.platform == "linux":
         def _dispatch(self) -> None:
             handlers = self.handlers
             for fd, events in self._epoll.poll(0, _BATCH):
-                # A handler earlier in the batch may have closed this one. If its number was reused
-                # at once the event is stale; handlers take events as hints, so that does no harm.
-                handler = handlers.get(fd)
+                handler = handlers.get(fd)  # (as in ``EpollSelector``, there may be none any more)
                 if handler is not None:
                     handler(events)
 

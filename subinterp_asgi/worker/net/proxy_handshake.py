@@ -5,15 +5,14 @@ from __future__ import annotations
 import socket
 
 from ...types import TYPE_CHECKING
-from ..proxies.proxy_protocol import ProxyProtocolError, ProxyProtocolParser
+from ..proxies.proxy_protocol import ProxyProtocolError, read_header
 from .handshake import Handshake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...types import Address
-    from .connection import ConnectionRegistry
-    from .poller import Poller
+    from .connection import Registry
 
 _PEEK_SIZE = 4096
 
@@ -21,23 +20,17 @@ _PEEK_SIZE = 4096
 class ProxyHandshake(Handshake):
     """Reads the header and not an octet more, since the next may be those of a TLS handshake.
 
-    Args:
-        sock, poller, registry, timeout: As ``Handshake``.
-        client: Address of the proxy, for connections that are its own.
-        server: Address that it connected to, likewise.
-        on_open: Called with the socket, the client's address and the one it connected to.
-        on_refusal: Called with the reason if what comes is no header.
+    The addresses are those of the proxy and the one that it connected to, for connections of its
+    own. ``on_open()`` is called with the socket, the client's address and the one it connected to,
+    ``on_refusal()`` with the reason if what comes is no header.
     """
 
-    __slots__ = ("_client", "_on_open", "_on_refusal", "_parser", "_server")
+    __slots__ = ("_client", "_data", "_on_open", "_on_refusal", "_server")
 
     def __init__(
         self,
         sock: socket.socket,
-        poller: Poller,
-        registry: ConnectionRegistry,
-        *,
-        timeout: float,
+        registry: Registry,
         client: Address | None,
         server: Address | None,
         on_open: Callable[[socket.socket, Address | None, Address | None], None],
@@ -47,13 +40,13 @@ class ProxyHandshake(Handshake):
         self._server = server
         self._on_open = on_open
         self._on_refusal = on_refusal
-        self._parser = ProxyProtocolParser()
-        super().__init__(sock, poller, registry, timeout=timeout)
+        self._data = b""  # of a header that is not complete
+        super().__init__(sock, registry)
 
     def _proceed(self) -> None:
         try:
             data = self._sock.recv(_PEEK_SIZE, socket.MSG_PEEK)
-            header = self._parser.feed(data) if data else None
+            header = read_header(self._data + data) if data else None
         except BlockingIOError:
             return
         except (OSError, ProxyProtocolError) as exc:
@@ -67,6 +60,7 @@ class ProxyHandshake(Handshake):
         # What is not the header's is left in the kernel's buffer.
         self._sock.recv(len(data) - (0 if header is None else len(header.leftover)))
         if header is None:
+            self._data += data
             return
         client, server = self._client, self._server
         if not header.is_local:

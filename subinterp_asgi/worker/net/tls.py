@@ -39,11 +39,7 @@ _NAME_SPECIALS = re.compile(r'([,+"\\<>;]|\A[ #]| \Z)')
 class TLSContext:
     """What accepted sockets are wrapped with, and what applications are told of it.
 
-    Args:
-        config: The options.
-
-    Raises:
-        ConfigError: A file can't be read or used, or the factory failed; it names the option.
+    ``ConfigError``: a file can't be read or used, or the factory failed; it names the option.
     """
 
     def __init__(self, config: Config) -> None:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .connection import ConnectionRegistry
-    from .poller import Poller
+    from .connection import Registry
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -39,15 +38,9 @@ _PLAIN_ANSWER = (
 
 
 class TLSHandshake(Handshake):
-    """Shakes hands.
+    """Shakes hands; ``on_open()`` is called with the socket, wrapped, once it is through.
 
-    Args:
-        sock, poller, registry, timeout: As ``Handshake``.
-        context: Context to wrap the socket with.
-        on_open: Called with the socket, wrapped, once it is through.
-
-    Raises:
-        OSError: The client has gone already.
+    ``OSError``: the client has gone already.
     """
 
     __slots__ = ("_on_open", "_ssl_socket")
@@ -55,10 +48,7 @@ class TLSHandshake(Handshake):
     def __init__(
         self,
         sock: socket.socket,
-        poller: Poller,
-        registry: ConnectionRegistry,
-        *,
-        timeout: float,
+        registry: Registry,
         context: ssl.SSLContext,
         on_open: Callable[[ssl.SSLSocket], None],
     ) -> None:
@@ -66,15 +56,15 @@ class TLSHandshake(Handshake):
             sock, server_side=True, do_handshake_on_connect=False
         )
         self._on_open = on_open
-        super().__init__(self._ssl_socket, poller, registry, timeout=timeout)
+        super().__init__(self._ssl_socket, registry)
 
     def _proceed(self) -> None:
         try:
             self._ssl_socket.do_handshake()
         except ssl.SSLWantReadError:
-            self._poller.modify(self._fd, READ)
+            self._watch_for(READ)
         except ssl.SSLWantWriteError:
-            self._poller.modify(self._fd, WRITE)
+            self._watch_for(WRITE)
         except OSError as exc:
             logger.debug("the TLS handshake failed: %s", exc)
             self._refuse(_PLAIN_ANSWER if getattr(exc, "reason", None) in _NOT_TLS else b"")
@@ -97,8 +87,8 @@ class TLSConnection(Connection):
         ssl.SSLWantWriteError,
     )
 
-    def __init__(self, sock: ssl.SSLSocket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
+    def __init__(self, sock: ssl.SSLSocket, *args: Any) -> None:
+        super().__init__(sock, *args)
         send = sock.send
 
         def send_piece(data: bytes | memoryview) -> int:
@@ -110,11 +100,13 @@ class TLSConnection(Connection):
         return self._copy_file_part(file, offset, count)  # what the kernel sends is not encrypted
 
     def _finish(self) -> None:
+        sock = self._sock
+        assert isinstance(sock, ssl.SSLSocket)
         if not self._linger_end:
             # Tell the peer that this is the end and nothing was cut off (RFC 8446 section 6.1). It
             # need not answer.
             try:
-                self._ssl_socket.unwrap()
+                sock.unwrap()
             except ssl.SSLWantWriteError:
                 self._out = deque()  # there is no room for it yet: come back when there is
                 self._expect_room()
@@ -123,9 +115,3 @@ class TLSConnection(Connection):
             except (OSError, ValueError):
                 pass
         super()._finish()
-
-    @property
-    def _ssl_socket(self) -> ssl.SSLSocket:
-        sock = self._sock
-        assert isinstance(sock, ssl.SSLSocket)
-        return sock

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 
 from ...config.trust import MAX_PORT, read_address
-from ...http1.grammar import TCHAR
+from ...http1.grammar import QUOTED, TCHAR
 from ...types import Address
 
 type Element = tuple[Address | None, bytes | None, bytes | None]
@@ -25,8 +25,7 @@ begins with an underscore. Its port is 0 if it has none, or an obfuscated one.
 """
 
 # RFC 7239 section 4, with RFC 9110 section 5.6.4's quoted-string. There is no white space.
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
-_PAIR = rb"(?:" + TCHAR + rb"++=(?:" + TCHAR + rb"++|" + _QUOTED + rb"))"
+_PAIR = rb"(?:" + TCHAR + rb"++=(?:" + TCHAR + rb"++|" + QUOTED + rb"))"
 _ELEMENT = re.compile(_PAIR + rb"?+(?:;" + _PAIR + rb"?+)*+")
 _PAIRS = re.compile(rb"(" + TCHAR + rb"++)=(?:(" + TCHAR + rb'++)|"((?:[^"\\]|\\.)*+)")', re.DOTALL)
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)

@@ -4,14 +4,7 @@ A proxy that forwards octets and can't add fields to requests says instead, at t
 each connection, who has connected to it, and to what address. (haproxy's ``proxy-protocol.txt`` is
 the specification; the sections named here are its.) A header must be there on every connection of
 a server that expects one, or else clients could send their own (section 2): whoever calls this has
-to refuse peers that are no such proxies, and connections on which the parser raises.
-
-::
-
-    parser = ProxyProtocolParser()
-    result = parser.feed(data)              # whatever came from the socket; None: feed more
-    if result is not None:
-        session.data_received(result.leftover)
+to refuse peers that are no such proxies, and connections on which it raises.
 """
 
 from __future__ import annotations
@@ -75,50 +68,22 @@ class ProxiedConnection:
     is_local: bool
 
 
-class ProxyProtocolParser:
-    """Parses the header of one connection, version 1 or 2, whichever comes.
+def read_header(data: bytes) -> ProxiedConnection | None:
+    """Read the header, version 1 or 2, at the start of what came; ``None`` if more must come first.
 
-    At most ``max_length`` octets may follow the first 16 of version 2.
+    ``ProxyProtocolError``: it is none, or one that is too long.
     """
-
-    __slots__ = ("_data", "_max_length", "_over")
-
-    def __init__(self, max_length: int = _V2_MAX) -> None:
-        self._max_length = max_length
-        self._data = b""
-        self._over = False
-
-    def feed(self, data: bytes) -> ProxiedConnection | None:
-        """Take octets from the peer; return what the header says once it is complete.
-
-        Raises:
-            ProxyProtocolError: They are no header, or one that is too long.
-            RuntimeError: The header was complete or wrong already.
-        """
-        if self._over:
-            raise RuntimeError("nothing can be fed after the end of the header")
-        self._data += data
-        try:
-            result = self._parse(self._data)
-        except ProxyProtocolError:
-            self._over, self._data = True, b""
-            raise
-        if result is not None:
-            self._over, self._data = True, b""
-        return result
-
-    def _parse(self, data: bytes) -> ProxiedConnection | None:
-        if _V2_SIGNATURE.startswith(data[: len(_V2_SIGNATURE)]):
-            return _parse_v2(data, self._max_length)
-        if _V1_SIGNATURE.startswith(data[: len(_V1_SIGNATURE)]):
-            return _parse_v1(data)
-        raise ProxyProtocolError("the connection does not begin with a PROXY header")
+    if _V2_SIGNATURE.startswith(data[: len(_V2_SIGNATURE)]):
+        return _read_v2(data)
+    if _V1_SIGNATURE.startswith(data[: len(_V1_SIGNATURE)]):
+        return _read_v1(data)
+    raise ProxyProtocolError("the connection does not begin with a PROXY header")
 
 
 # --- version 1 -----------------------------------------------------------------------------------
 
 
-def _parse_v1(data: bytes) -> ProxiedConnection | None:
+def _read_v1(data: bytes) -> ProxiedConnection | None:
     """Section 2.1: a line of text."""
     end = data.find(b"\r\n", 0, _V1_MAX) + 2
     if end < 2:
@@ -151,7 +116,7 @@ def _read_v1_address(text: bytes, port: bytes, *, v6: bool) -> Address:
 # --- version 2 -----------------------------------------------------------------------------------
 
 
-def _parse_v2(data: bytes, max_length: int) -> ProxiedConnection | None:
+def _read_v2(data: bytes) -> ProxiedConnection | None:
     """Section 2.2: 16 octets, then addresses, then extensions, which are skipped."""
     if len(data) < _V2_HEAD:
         return None
@@ -160,7 +125,7 @@ def _parse_v2(data: bytes, max_length: int) -> ProxiedConnection | None:
     length = int.from_bytes(data[14:16])
     if version != 2 or command > _PROXY:
         raise ProxyProtocolError("unknown version or command in the PROXY header")
-    if length > max_length:
+    if length > _V2_MAX:
         raise ProxyProtocolError("the PROXY header is too long")
     if command == _PROXY:
         # Of a local connection the family is to be ignored, whatever it is.

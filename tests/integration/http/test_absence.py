@@ -63,7 +63,7 @@ def test_what_comes_after_the_response_is_done(
                 leave(client)
                 gate.open()
                 later.wait_reached()
-                wait_until(lambda: not served.worker._server_state.in_flight)
+                wait_until(lambda: not served.worker._server_state.counters.in_flight)
                 assert not served.call(lambda: list(served.worker._server_state.unattended))
                 later.open()
                 notes.wait(n)
@@ -191,7 +191,7 @@ def test_absent_clients_count_until_their_requests_have_ended(
 def half_close(client: RawClient, served: Served) -> None:
     client.half_close()
     (connection,) = served.call(lambda: list(served.worker._connections))
-    wait_until(lambda: served.call(lambda: connection._eof))
+    wait_until(lambda: served.call(lambda: connection.at_eof))
 
 
 def test_half_closed_client_is_waited_with() -> None:
@@ -260,7 +260,7 @@ def test_a_drain_does_not_wait_for_a_stream_that_nobody_reads(
         (connection,) = served.call(lambda: list(served.worker._connections))
         if when == "before":
             leave(client)
-            wait_until(lambda: connection.closed or connection._eof)
+            wait_until(lambda: connection.closed or connection.at_eof)
         served.call(served.worker.shutdown)
         if when == "after":
             leave(client)

@@ -33,7 +33,7 @@ def test_half_closed_client_is_answered() -> None:
         client.send(request(b"GET", b"/"))
         client.half_close()
         gate.wait_reached()
-        wait_until(lambda: served.call(lambda: connection_of(served)._eof))
+        wait_until(lambda: served.call(lambda: connection_of(served).at_eof))
         gate.open()
         response = client.response()
         assert response.body == b"still here"
@@ -64,7 +64,7 @@ def test_body_that_had_come_whole_is_delivered_after_the_end(coded: bool) -> Non
             client.send(post(b"/", b"abc"))
         client.half_close()
         gate.wait_reached()
-        wait_until(lambda: served.call(lambda: connection_of(served)._eof))
+        wait_until(lambda: served.call(lambda: connection_of(served).at_eof))
         gate.open()
         assert client.response().body == b"abc"
         client.assert_closed()
@@ -156,7 +156,7 @@ def test_body_cut_short_before_the_application_reads() -> None:
         client.send(post(b"/", b"abcdef")[:-3])
         client.half_close()
         gate.wait_reached()
-        wait_until(lambda: served.call(lambda: connection_of(served)._eof))
+        wait_until(lambda: served.call(lambda: connection_of(served).at_eof))
         gate.open()
         assert client.response().status == 400
         client.assert_closed()
@@ -190,7 +190,7 @@ def test_body_cut_short_and_answered_without_reading() -> None:
         client.send(post(b"/", b"abcdef")[:-3])
         client.half_close()
         gate.wait_reached()
-        wait_until(lambda: served.call(lambda: connection_of(served)._eof))
+        wait_until(lambda: served.call(lambda: connection_of(served).at_eof))
         gate.open()
         assert client.response().body == b"unread"
         client.assert_closed()

@@ -209,8 +209,8 @@ def test_nobody_keeps_the_worker_busy(
     pki: Pki, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients in every state in which nothing can be done: then nothing is."""
-    monkeypatch.setattr("subinterp_asgi.worker.net.handshake.LINGER_TIME", 600.0)
-    monkeypatch.setattr("subinterp_asgi.worker.net.handshake.LINGER_SILENCE", 600.0)
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 600.0)
+    monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_SILENCE", 600.0)
     gate, waiting = Gate(), Notes()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

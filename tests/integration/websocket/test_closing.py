@@ -136,7 +136,7 @@ def test_application_that_only_sends_learns_of_it() -> None:
         (error,) = notes.wait()
         assert isinstance(error, ClientDisconnected)
         served.wait_for_connections(0)
-        wait_until(lambda: served.worker._server_state.in_flight == 0)
+        wait_until(lambda: served.worker._server_state.counters.in_flight == 0)
         assert served.records.messages == []
 
 

@@ -298,7 +298,7 @@ def test_client_that_leaves_during_a_response() -> None:
             client.send(handshake())
             client.head()
         assert notes.wait() == [disconnect(1006)]
-        wait_until(lambda: served.worker._server_state.in_flight == 0)
+        wait_until(lambda: served.worker._server_state.counters.in_flight == 0)
         assert served.records.messages == []
 
 

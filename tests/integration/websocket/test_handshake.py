@@ -350,7 +350,7 @@ def test_the_end_was_seen_before_the_handshake() -> None:
         gate.wait_reached()
         client.half_close()
         (connection,) = served.call(lambda: tuple(served.worker._connections))
-        wait_until(lambda: served.call(lambda: connection._eof))
+        wait_until(lambda: served.call(lambda: connection.at_eof))
         gate.open()
         assert client.response().body == b"http"
         client.assert_closed()

@@ -103,6 +103,6 @@ def test_limit_concurrency() -> None:
                 second.assert_closed()
         first.assert_echoes()
         first.close_with(1000)
-        wait_until(lambda: served.worker._server_state.in_flight == 0)
+        wait_until(lambda: served.worker._server_state.counters.in_flight == 0)
         with WSClient(served.address) as third:
             third.open()

@@ -28,6 +28,9 @@ class Handle:
     def become(self, state: WorkerState) -> None:
         self.state = state
 
+    def event(self, kind: Any, **more: Any) -> Any:
+        return kind(worker_id=self.worker_id, generation=self.generation, **more)
+
     def ask_for_stack(self, busy_since: int) -> None:
         pass
 

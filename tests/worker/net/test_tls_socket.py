@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from subinterp_asgi.config import Config
 from subinterp_asgi.control.counters import Counters
 from subinterp_asgi.control.scoreboard import new_board
 from subinterp_asgi.worker.net.loop import make_poller
@@ -45,11 +46,12 @@ class Registry:
     """Where connections are kept: not at all."""
 
     def __init__(self) -> None:
+        self.config = Config(timeout_write=30.0)
         self.counters = Counters(new_board(1), 1)
+        self.poller = make_poller(asyncio.get_running_loop())
+        self.on_progress = bool
 
     def discard(self, connection: Any) -> None: ...
-
-    answered = discard
 
 
 @pytest.fixture
@@ -84,10 +86,9 @@ class Pair:
                 done = False
             self.take()
         self.session = Session()
-        self.poller = make_poller(asyncio.get_running_loop())
-        self.connection = TLSConnection(
-            wrapped, self.poller, Registry(), client=None, server=None, write_timeout=30.0
-        )
+        registry = Registry()
+        self.poller = registry.poller
+        self.connection = TLSConnection(wrapped, registry, None, None)
         self.connection.session = self.session
 
     def take(self) -> bool:

@@ -6,7 +6,6 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Callable
-from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -17,7 +16,7 @@ from subinterp_asgi.types import Address
 from subinterp_asgi.worker.proxies.proxy_protocol import (
     ProxiedConnection,
     ProxyProtocolError,
-    ProxyProtocolParser,
+    read_header,
 )
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -41,10 +40,6 @@ def v2(command: int, family: int, block: bytes = b"", length: int | None = None)
 
 def unix(source: bytes, destination: bytes) -> bytes:
     return source.ljust(108, b"\0") + destination.ljust(108, b"\0")
-
-
-def parse(data: bytes) -> ProxiedConnection | None:
-    return ProxyProtocolParser().feed(data)
 
 
 def proxied(source: Address | None, destination: Address | None) -> ProxiedConnection:
@@ -86,7 +81,7 @@ LONGEST_UNKNOWN = b"PROXY UNKNOWN " + b" ".join((b"ffff:" * 7 + b"ffff",) * 2) +
 )
 def test_v1(header: bytes, result: ProxiedConnection) -> None:
     assert len(LONGEST_UNKNOWN) == 107
-    assert parse(header + REQUEST) == result
+    assert read_header(header + REQUEST) == result
 
 
 @pytest.mark.parametrize(
@@ -134,17 +129,17 @@ def test_v1(header: bytes, result: ProxiedConnection) -> None:
 )
 def test_v1_malformed(header: bytes) -> None:
     with pytest.raises(ProxyProtocolError):
-        parse(header + REQUEST)
+        read_header(header + REQUEST)
 
 
 def test_a_v1_line_ends_within_107_octets() -> None:
     head = b"PROXY UNKNOWN "
-    assert parse(head + b"x" * (105 - len(head)) + b"\r\n") is not None
-    assert parse(head + b"x" * (106 - len(head))) is None
-    assert parse(head + b"x" * (105 - len(head)) + b"\r") is None
+    assert read_header(head + b"x" * (105 - len(head)) + b"\r\n") is not None
+    assert read_header(head + b"x" * (106 - len(head))) is None
+    assert read_header(head + b"x" * (105 - len(head)) + b"\r") is None
     for tail in (b"\r\n", b"x"):
         with pytest.raises(ProxyProtocolError, match="no end"):
-            parse(head + b"x" * (106 - len(head)) + tail)
+            read_header(head + b"x" * (106 - len(head)) + tail)
 
 
 # --- version 2 -----------------------------------------------------------------------------------
@@ -187,7 +182,7 @@ def test_a_v1_line_ends_within_107_octets() -> None:
     ],
 )
 def test_v2(header: bytes, result: ProxiedConnection) -> None:
-    assert parse(header + REQUEST) == result
+    assert read_header(header + REQUEST) == result
 
 
 @pytest.mark.parametrize(
@@ -213,18 +208,15 @@ def test_v2(header: bytes, result: ProxiedConnection) -> None:
 )
 def test_v2_malformed(header: bytes) -> None:
     with pytest.raises(ProxyProtocolError):
-        parse(header + REQUEST)
+        read_header(header + REQUEST)
 
 
 def test_a_v2_header_has_a_bound() -> None:
-    assert parse(v2(PROXY, TCP4, BLOCK4.ljust(4096, b"\0"))) is not None
+    assert read_header(v2(PROXY, TCP4, BLOCK4.ljust(4096, b"\0"))) is not None
     with pytest.raises(ProxyProtocolError, match="too long"):
-        parse(v2(PROXY, TCP4, length=4097))  # before any of it is kept
+        read_header(v2(PROXY, TCP4, length=4097))  # before any of it is kept
     with pytest.raises(ProxyProtocolError, match="too long"):
-        parse(v2(LOCAL, UNSPEC, length=65535))
-    assert ProxyProtocolParser(max_length=12).feed(v2(PROXY, TCP4, BLOCK4)) is not None
-    with pytest.raises(ProxyProtocolError, match="too long"):
-        ProxyProtocolParser(max_length=12).feed(v2(PROXY, TCP4, BLOCK4 + TLVS))
+        read_header(v2(LOCAL, UNSPEC, length=65535))
 
 
 # --- both ----------------------------------------------------------------------------------------
@@ -238,21 +230,7 @@ def test_the_error_is_of_the_package_and_a_value_error() -> None:
 @pytest.mark.parametrize("first", [b"G", b"PROXX", b"\r\n\r\nX", b"\0", b"\x16\x03\x01"])
 def test_what_is_no_header_is_refused_at_once(first: bytes) -> None:
     with pytest.raises(ProxyProtocolError, match="does not begin"):
-        parse(first)
-
-
-@pytest.mark.parametrize("header", [b"", b"PROXY UNKNOWN\r\n", b"GET / HTTP/1.1\r\n"])
-def test_nothing_can_be_fed_after_the_end(header: bytes) -> None:
-    parser = ProxyProtocolParser()
-    if not header:
-        assert parser.feed(b"") is None
-        header = v2(LOCAL, UNSPEC)
-    try:
-        assert parser.feed(header) is not None
-    except ProxyProtocolError:
-        assert header.startswith(b"GET")
-    with pytest.raises(RuntimeError):
-        parser.feed(b"x")
+        read_header(first)
 
 
 v4 = st.ip_addresses(v=4)
@@ -286,7 +264,7 @@ def test_round_trip(
     destination_port: int,
     leftover: bytes,
 ) -> None:
-    result = parse(header(*addresses, source_port, destination_port) + leftover)
+    result = read_header(header(*addresses, source_port, destination_port) + leftover)
     assert result is not None
     assert (result.leftover, result.is_local) == (leftover, False)
     found = [result.source, result.destination]
@@ -299,12 +277,11 @@ type Outcome = tuple[str, ProxiedConnection | None]
 
 
 def feed_in_pieces(data: bytes, cuts: list[int]) -> Outcome:
-    """Feed data cut at some places; what was not fed counts as leftover."""
-    parser = ProxyProtocolParser()
+    """Read data as it comes, cut at some places; what has not come counts as leftover."""
     edges = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
-    for start, end in pairwise(edges):
+    for end in edges[1:]:
         try:
-            result = parser.feed(data[start:end])
+            result = read_header(data[:end])
         except ProxyProtocolError:
             return "error", None
         if result is not None:
