@@ -20,6 +20,7 @@ imports only what stands below it (``docs/architecture.md``):
 ``websocket``        the codec of RFC 6455 and RFC 7692, without I/O
 ``http1``            the codec of RFC 9112, without I/O
 ``config``           options, their checks, the trust list
+``extensions``       reads files of extension modules: which interpreters can load them
 ``errors, types``    exceptions that users see, types of ASGI
 ===================  =============================================================================
 """

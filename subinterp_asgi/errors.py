@@ -72,6 +72,25 @@ class AppTypeError(AppImportError, TypeError):
     """What the import path leads to is not an ASGI application."""
 
 
+# --- extension modules ---------------------------------------------------------------------------
+
+
+class ExtensionFileError(SubinterpASGIError, ValueError):
+    """The file of an extension module can't be read, or is not what it says it is.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+class UnsupportedFileError(ExtensionFileError):
+    """It is sound as far as is known, but of a kind that is not read here."""
+
+
 # --- life cycle ----------------------------------------------------------------------------------
 
 

@@ -11,11 +11,13 @@ import sys
 import time
 import traceback
 import tracemalloc
+from collections.abc import Callable
 
-from . import corpus, parsing, serving, sockets
+from . import corpus, files, parsing, serving, sockets
 
 ARENAS = {"serving": serving.Arena, "sockets": sockets.SocketArena}
-TARGETS = ("parsing", *ARENAS)
+ALONE = {"parsing": parsing.run_case, "files": files.run_case}
+TARGETS = (*ALONE, *ARENAS)
 WATCHDOG = 60.0
 """Seconds after which a batch that is still running is taken for an endless loop."""
 GROWTH = 16 * 1024 * 1024
@@ -36,8 +38,8 @@ def main() -> int:
     for target in targets:
         run = Run(seed, options.seconds / len(targets), options.case)
         try:
-            if target == "parsing":
-                run.parse()
+            if target in ALONE:
+                run.call(ALONE[target])
             else:
                 asyncio.run(run.serve(ARENAS[target]))
         except Exception:
@@ -69,13 +71,13 @@ class Run:
             return self.done == 0
         return time.monotonic() < self._end
 
-    def parse(self) -> None:
-        """Parse streams until the time is over."""
+    def call(self, run_case: Callable[[int, int], None]) -> None:
+        """Run cases that need nothing else until the time is over."""
         batches = 0
         while self._more():
             faulthandler.dump_traceback_later(WATCHDOG, exit=True)
             for _ in range(1 if self._only is not None else 200):
-                parsing.run_case(self._seed, self.number)
+                run_case(self._seed, self.number)
                 self.number += 1
                 self.done += 1
             batches += 1

@@ -29,6 +29,7 @@ import sys
 from subinterp_asgi.worker.asgi.exchange import HTTPExchange
 from subinterp_asgi.worker.asgi.http import HTTPSession
 from subinterp_asgi.worker.asgi.websocket import WebSocketSession
+from subinterp_asgi.extensions import elf
 from subinterp_asgi.http1 import heads
 from subinterp_asgi.http1.parser import RequestParser
 from tests.fuzz import serving
@@ -49,6 +50,7 @@ DEFECTS = {
         "RequestParser, 'feed', lambda old: lambda self, data: "
         "old(self, data.replace(b'hello', b'HELLO'))",
     ),
+    "an error of another kind": ("files", "elf, 'MOST_SEGMENTS', lambda old: None"),
     "a connection that is forgotten": (
         "serving",
         "HTTPExchange, 'fail', lambda old: lambda self: None",

@@ -1,0 +1,11 @@
+"""What can be known of extension modules before they are imported.
+
+A worker's interpreter has a GIL of its own, and CPython refuses there what does not say that it
+supports that. Nothing here loads or executes anything: files are read. No start of a server imports
+any of it.
+
+===========  ====================================================================================
+``reader``   the verdict on a file
+``elf``      what the dynamic linker would read of a shared library
+===========  ====================================================================================
+"""
