@@ -36,13 +36,19 @@ if TYPE_CHECKING:
 
     from .bootstrap import bootstrap as bootstrap
     from .config import Config as Config
+    from .extensions.doctor import doctor as doctor
     from .supervisor.supervisor import Supervisor as Supervisor
     from .worker.worker import Worker as Worker
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Supervisor", "Worker", "bootstrap"]
+__all__ = ["Config", "Supervisor", "Worker", "bootstrap", "doctor"]
 
-_HOME = {"Config": "config", "Supervisor": "supervisor", "Worker": "worker"}
+_HOME = {
+    "Config": "config",
+    "Supervisor": "supervisor",
+    "Worker": "worker",
+    "doctor": "extensions.doctor",
+}
 
 
 def __getattr__(name: str) -> Any:

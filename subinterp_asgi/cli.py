@@ -41,6 +41,11 @@ process that leads it may both be sent one."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or one of the constants of this module."""
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["doctor"]:
+        from .extensions import report
+
+        return report.main(given[1:])
     _open_missing()
     output.unblock_stderr()
     try:
@@ -310,6 +315,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="subinterp-asgi",
         description="Serve an ASGI application from subinterpreters: one process, N workers.",
+        epilog="subinterp-asgi doctor APP says beforehand what of it CPython would refuse there.",
     )
     parser.add_argument("app", metavar="APP", help="Import path: package.module:attribute")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

@@ -4,8 +4,13 @@ A worker's interpreter has a GIL of its own, and CPython refuses there what does
 supports that. Nothing here loads or executes anything: files are read. No start of a server imports
 any of it.
 
-===========  ====================================================================================
-``reader``   the verdict on a file
-``elf``      what the dynamic linker would read of a shared library
-===========  ====================================================================================
+===============  ================================================================================
+``report``       the command ``subinterp-asgi doctor``
+``doctor``       follows an application's imports, and says what becomes of each module
+``environment``  where modules are, and of which distributions
+``imports``      what a module's source says that it imports
+``remedies``     what does instead of a library, by name
+``reader``       the verdict on a file
+``elf``          what the dynamic linker would read of a shared library
+===============  ================================================================================
 """

@@ -83,7 +83,8 @@ def _import_module(name: str) -> Any:
         if refused is not None:
             raise errors.AppModuleFailedError(
                 f"importing {name!r} failed: it needs the extension module {refused!r}, which does "
-                "not support subinterpreters; use isolation='thread' to serve it from threads"
+                "not support subinterpreters; use isolation='thread' to serve it from threads, and "
+                f"run `subinterp-asgi doctor {name}` to see what else would be refused"
             ) from exc
         raise errors.AppModuleFailedError(
             f"importing {name!r} failed: {type(exc).__name__}: {exc}"

@@ -222,6 +222,7 @@ def test_an_extension_that_refuses_interpreters_is_named_with_the_way_out(
     message = str(caught.value)
     assert "'stubborn._core', which does not support subinterpreters" in message
     assert "isolation='thread'" in message
+    assert f"run `subinterp-asgi doctor {name}`" in message
     assert "\n" not in message
 
 

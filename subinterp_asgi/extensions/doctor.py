@@ -1,0 +1,243 @@
+"""Says before production what of an application CPython will refuse in a worker.
+
+The imports are followed from the application's module through the environment by their source, and
+each extension module that is met is read. Nothing is executed, so what only shows when it runs is
+missed: names that are put together, plug-ins, settings that name modules.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from dataclasses import dataclass, replace
+
+from ..errors import AppModuleNotFoundError, AppPathError, ExtensionFileError
+from ..types import TYPE_CHECKING
+from . import reader
+from .environment import Environment
+from .imports import Need, imports_of
+from .remedies import DAEMON_THREADS, REPLACEMENTS, normalised
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Literal
+
+    from .environment import Module
+
+    type Outcome = Literal[
+        "refused", "refused when used", "speed-up lost", "unknown", "daemon threads", "native"
+    ]
+
+OUTCOMES: tuple[Outcome, ...] = (
+    "refused",
+    "refused when used",
+    "speed-up lost",
+    "unknown",
+    "daemon threads",
+    "native",
+)
+"""From the worst on. The first two end in an ImportError, the others work."""
+
+IN_THREADS = "isolation='thread' (--isolation thread)"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What becomes of one module in a worker."""
+
+    module: str
+    distribution: str | None
+    version: str | None
+    outcome: Outcome
+    reason: str
+    chain: tuple[str, ...]
+    """The modules that lead to it, from the application's on; each imports the next."""
+    cures: tuple[str, ...] = ()
+    twin: str | None = None
+    """The ``.py`` beside a refused module: source that would do the same."""
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found of an application; the worst comes first."""
+
+    app: str
+    python: str
+    modules: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Whether a worker can't start with it, or fails later."""
+        return any(finding.outcome in OUTCOMES[:2] for finding in self.findings)
+
+
+def doctor(app: str, *, path: Sequence[str] | None = None) -> Report:
+    """Look through the imports of an application.
+
+    Args:
+        app: Its import path, ``"package.module:attribute"``, or a module alone.
+        path: Where modules are looked for; by default ``sys.path``.
+
+    Raises:
+        AppPathError: The path is malformed.
+        AppModuleNotFoundError: There is no such module.
+    """
+    name = app.partition(":")[0]
+    if not all(map(str.isidentifier, name.split("."))):
+        raise AppPathError(f"Invalid app path {app!r}: expected 'package.module:attribute'")
+    environment = Environment(sys.path if path is None else path)
+    if environment.find(name) is None:
+        raise AppModuleNotFoundError(
+            f"no module named {name!r}, looking for the application; "
+            "is its directory on sys.path (--app-dir on the command line)?",
+            name=name,
+        )
+    walk = _Walk(environment, name)
+    walk.run()
+    findings = sorted(
+        walk.findings(), key=lambda found: (OUTCOMES.index(found.outcome), found.module)
+    )
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Report(app, version, walk.count, tuple(findings))
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+class _Walk:
+    """Visits modules, those first on which most depends, each by the shortest way."""
+
+    def __init__(self, environment: Environment, start: str) -> None:
+        self._environment = environment
+        self._from: dict[str, str | None] = {}
+        self._need: dict[str, Need] = {}
+        self._waiting: tuple[deque[tuple[str, str | None]], ...] = tuple(deque() for _ in Need)
+        self._conditional: list[tuple[str, str, Need]] = []
+        self._optional: set[tuple[str, str]] = set()  # by which package, and what
+        self._want(start, None, Need.NOW)
+
+    @property
+    def count(self) -> int:
+        return len(self._need)
+
+    def run(self) -> None:
+        for need in Need:
+            self._visit(need)
+            while self._conditional:
+                conditional, self._conditional = self._conditional, []
+                for name, origin, wanted in conditional:
+                    if self._is_optional(name, origin):
+                        wanted = Need.OPTIONAL
+                    self._want(name, origin, wanted)
+                self._visit(need)
+
+    def _visit(self, need: Need) -> None:
+        waiting = self._waiting[need]
+        while waiting:
+            name, origin = waiting.popleft()
+            if name not in self._need and (module := self._environment.find(name)):
+                self._need[name] = need
+                self._from[name] = origin
+                self._follow(module, need)
+
+    def _is_optional(self, name: str, origin: str) -> bool:
+        """Whether a package imports under a condition what it can do without elsewhere.
+
+        The condition then says whether it was there, as a rule.
+        """
+        package, top = _top(origin), _top(name)
+        return (package, name) in self._optional or (
+            package != top and (package, top) in self._optional
+        )
+
+    def _want(self, name: str, origin: str | None, need: Need) -> None:
+        """Note an import: of the packages above a module too."""
+        parts = name.split(".")
+        for count in range(1, len(parts) + 1):
+            self._waiting[need].append((".".join(parts[:count]), origin))
+
+    def _follow(self, module: Module, need: Need) -> None:
+        for found in imports_of(module.source(), module.name, module.is_package):
+            if found.need == Need.LATER and module.installed:
+                continue  # libraries import much in functions that an application never calls
+            whole = max(need, found.need)
+            names = [found.module]
+            origin = self._environment.find(found.module)
+            if origin is not None and origin.is_package:
+                names += [f"{found.module}.{name}" for name in found.names if name != "*"]
+            for name in names:
+                if found.need == Need.OPTIONAL:
+                    package = _top(module.name)
+                    self._optional |= {(package, name), (package, _top(name))}
+                if found.conditional and whole != Need.OPTIONAL:
+                    self._conditional.append((name, module.name, whole))
+                else:
+                    self._want(name, module.name, whole)
+
+    def _chain(self, name: str) -> tuple[str, ...]:
+        chain: list[str] = []
+        at: str | None = name
+        while at is not None:
+            chain.append(at)
+            at = self._from[at]
+        return tuple(reversed(chain))
+
+    def findings(self) -> Iterator[Finding]:
+        told: set[str] = set()
+        for name, need in self._need.items():
+            module = self._environment.find(name)
+            if module is None or not (module.installed or module.is_extension):
+                continue
+            distribution, version = self._environment.distribution(module) or (None, None)
+            known = normalised(distribution or "")
+            if need != Need.OPTIONAL and known in DAEMON_THREADS and known not in told:
+                told.add(known)
+                yield Finding(
+                    name,
+                    distribution,
+                    version,
+                    "daemon threads",
+                    f"it starts threads that ask to be daemons: {DAEMON_THREADS[known]}",
+                    self._chain(name),
+                    ("daemon_threads='demote', the default, makes them ordinary threads",),
+                )
+            if module.is_extension:
+                finding = self._judge(module, need)
+                yield replace(finding, distribution=distribution, version=version)
+
+    def _judge(self, module: Module, need: Need) -> Finding:
+        chain = self._chain(module.name)
+        outcome: Outcome
+        try:
+            verdict = reader.examine(module.path)
+        except ExtensionFileError as exc:
+            outcome, reason = "unknown", str(exc)
+        else:
+            reason = verdict.reason
+            if verdict.support == "own_gil":
+                outcome = "native"
+            elif not verdict.refused:
+                outcome = "unknown"
+            else:
+                outcome = ("refused", "refused when used", "speed-up lost")[need]
+        cures = tuple(self._cures(chain)) if outcome in OUTCOMES[:2] else ()
+        twin = module.twin if cures else None
+        if twin:
+            reason += f"; {os.path.basename(twin)} lies beside it, but CPython does not take that"
+        return Finding(module.name, None, None, outcome, reason, chain, cures, twin, module.path)
+
+    def _cures(self, chain: tuple[str, ...]) -> Iterator[str]:
+        """Yield what would do, from the application's own import on."""
+        told = set()
+        for name in chain:
+            module = self._environment.find(name)
+            found = module and module.installed and self._environment.distribution(module)
+            if found and found[0] not in told:
+                told.add(found[0])
+                if instead := REPLACEMENTS.get(normalised(found[0])):
+                    yield f"instead of {found[0]}: {instead}"
+        yield IN_THREADS

@@ -1,0 +1,120 @@
+"""Where modules are, and which distributions they are of, found by names of files alone.
+
+``importlib`` would import the packages above a module to find it. What hooks find, such as some
+editable installs, and what is in zip files is not found here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
+
+from ..types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LARGEST_SOURCE = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module that was found."""
+
+    name: str
+    path: str
+    """Its file; of a package without ``__init__``, its folder."""
+    is_package: bool
+    is_extension: bool
+    twin: str | None
+    """The ``.py`` beside an extension module, which CPython passes over."""
+    installed: bool
+    """It is in a site-packages folder, so not of the application itself."""
+
+    def source(self) -> bytes:
+        """Return the source, also that of the twin; nothing if there is none."""
+        path = self.twin if self.is_extension else self.path
+        try:
+            if path is None or os.path.getsize(path) > _LARGEST_SOURCE:
+                return b""
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError:
+            return b""
+
+
+class Environment:
+    """The modules of an import path."""
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self._path = list(dict.fromkeys(os.path.abspath(folder) for folder in path))
+        self._found: dict[str, Module | None] = {}
+        self._owners: dict[str, dict[str, tuple[str, str]]] = {}
+
+    def find(self, name: str) -> Module | None:
+        """Return a module; ``None`` also for those of the standard library."""
+        if name not in self._found:
+            known = name.partition(".")[0] in sys.stdlib_module_names
+            self._found[name] = None if known else self._search(name)
+        return self._found[name]
+
+    def _search(self, name: str) -> Module | None:
+        namespace = None
+        for folder in self._path:
+            base = os.path.join(folder, *name.split("."))
+            installed = os.path.basename(folder) in ("site-packages", "dist-packages")
+            is_folder = os.path.isdir(base)
+            for stem in (os.path.join(base, "__init__"), base) if is_folder else (base,):
+                extension = next(
+                    filter(os.path.isfile, map(stem.__add__, EXTENSION_SUFFIXES)), None
+                )
+                source = stem + ".py" if os.path.isfile(stem + ".py") else None
+                path = extension or source
+                if path is not None:
+                    is_extension = extension is not None
+                    twin = source if is_extension else None
+                    return Module(name, path, stem != base, is_extension, twin, installed)
+            if is_folder and namespace is None:
+                namespace = Module(name, base, True, False, None, installed)
+        return namespace
+
+    def distribution(self, module: Module) -> tuple[str, str] | None:
+        """Return the name and the version of the distribution that a module is of."""
+        for folder in self._path:
+            if not module.path.startswith(folder + os.sep):
+                continue
+            if folder not in self._owners:
+                self._owners[folder] = _read_owners(folder)
+            parts = os.path.relpath(module.path, folder).split(os.sep)
+            for count in (len(parts), 2, 1):
+                if found := self._owners[folder].get("/".join(parts[:count])):
+                    return found
+        return None
+
+
+def _read_owners(folder: str) -> dict[str, tuple[str, str]]:
+    """Return which distribution has brought a file, or what begins with one or two names."""
+    owners: dict[str, tuple[str, str]] = {}
+    try:
+        heads = sorted(name for name in os.listdir(folder) if name.endswith(".dist-info"))
+    except OSError:
+        return owners
+    for head in heads:
+        name, _, version = head.removesuffix(".dist-info").partition("-")
+        try:
+            with open(os.path.join(folder, head, "METADATA"), encoding="utf-8") as file:
+                for line in file:
+                    if line.startswith("Name:"):
+                        name = line[5:].strip()
+                        break
+            with open(os.path.join(folder, head, "RECORD"), encoding="utf-8") as file:
+                record = [line.partition(",")[0] for line in file]
+        except (OSError, ValueError):
+            continue
+        for entry in record:
+            parts = entry.split("/")
+            for key in {entry, "/".join(parts[:2]), parts[0]}:
+                owners.setdefault(key, (name, version))
+    return owners
