@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..errors import ExtensionFileError, UnsupportedFileError
 from ..types import TYPE_CHECKING
@@ -79,7 +79,7 @@ class Verdict:
     """What it wants of C that matters to several interpreters; ``std::thread`` among that."""
     needed: tuple[str, ...] = ()
     """The libraries it is linked with, by name."""
-    bundled: tuple[str, ...] = field(default=())
+    bundled: tuple[str, ...] = ()
     """The paths of those that come with it."""
     static_tls: bool = False
 

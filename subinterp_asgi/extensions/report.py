@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="For machines, with every detail.")
     arguments = parser.parse_args(argv)
     try:
-        found = doctor(arguments.app, path=[os.path.abspath(arguments.app_dir), *sys.path[1:]])
+        found = doctor(arguments.app, path=[os.path.abspath(arguments.app_dir), *sys.path])
     except AppImportError as exc:
         parser.error(str(exc))
     text = as_json(found) if arguments.json else "\n".join(as_lines(found))
