@@ -23,7 +23,7 @@ from .control.wakeup import Channel, Wakeup
 from .types import TYPE_CHECKING
 from .worker import access_log, commands
 from .worker.interpreter import daemon_threads
-from .worker.interpreter.importer import import_app
+from .worker.interpreter.importer import import_app, judge_extensions, report_extensions
 from .worker.run import WorkerRun, noop_receive, noop_send, report_error
 
 if TYPE_CHECKING:
@@ -92,8 +92,9 @@ def bootstrap(
             daemon_threads.note_refusals()
         if config.daemon_threads == "demote":
             daemon_threads.demote()
+        judge_extensions(config.extensions, config.hide_modules)
         WorkerRun(
-            load_app=partial(_load_app, app_import_path, config, log_forwarder),
+            load_app=partial(_load_app, app_import_path, config, log_forwarder, worker_id),
             config=config,
             listeners=listeners,
             ctrl_queue=ctrl_queue,
@@ -141,11 +142,12 @@ def _forward_logs(fd: int | None, config: Config, counters: Counters) -> LogForw
     return forwarder
 
 
-def _load_app(path: str, config: Config, log_forwarder: LogForwarder | None) -> Any:
+def _load_app(path: str, config: Config, log_forwarder: LogForwarder | None, worker_id: int) -> Any:
     app = import_app(path, factory=True) if config.factory else _import_app(path)
     if log_forwarder is not None:
         log_forwarder.attach()  # which the application may have taken off
     access_log.configure_interpreter(config)
+    report_extensions(worker_id, config.extensions)
     return app
 
 

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import queue
+import re
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ from dataclasses import Field, fields
 from time import monotonic, perf_counter
 
 from . import __version__
-from .config import Config
+from .config import Config, option_names
 from .control import output
 from .errors import BindError, ConfigError, ShutdownIncompleteError, SubinterpASGIError
 from .supervisor import exit_guard, kept
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given[:1] == ["doctor"]:
         from .extensions import report
 
-        return report.main(given[1:])
+        return report.main(given[1:], _in_flags)
     _open_missing()
     output.unblock_stderr()
     try:
@@ -308,7 +309,18 @@ def _say(line: str) -> None:
 def _say_error(exc: BaseException) -> None:
     kind = "" if isinstance(exc, SubinterpASGIError) else f"{type(exc).__name__}: "
     hint = "; --port chooses another" if isinstance(exc, BindError) else ""
-    _say(f"Error: {kind}{exc}{hint}")
+    _say(f"Error: {kind}{_in_flags(str(exc))}{hint}")
+
+
+def _in_flags(text: str) -> str:
+    """Speak of options as they are given here: ``isolation='thread'`` as ``--isolation thread``."""
+    return re.sub(
+        r"\b([a-z_]+)='([\w.]+)'",
+        lambda found: (
+            f"--{found[1].replace('_', '-')} {found[2]}" if found[1] in option_names() else found[0]
+        ),
+        text,
+    )
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -91,6 +91,41 @@ class UnsupportedFileError(ExtensionFileError):
     """It is sound as far as is known, but of a kind that is not read here."""
 
 
+class ExtensionRefusedError(SubinterpASGIError, ImportError):
+    """An extension module can't be loaded in a worker's interpreter.
+
+    Attributes:
+        name: Full name of the module.
+        path: Its file.
+        distribution: Name and version of what it was installed with, or ``None``.
+        reason: Why it is refused.
+        chain: Modules from the application on, each imported by the one before; the last is it.
+        cures: What would do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        *,
+        distribution: str | None,
+        reason: str,
+        chain: tuple[str, ...],
+        cures: tuple[str, ...],
+    ) -> None:
+        of = f" of {distribution}" if distribution else ""
+        super().__init__(
+            f"the extension module {name!r}{of} does not support subinterpreters: {reason}; "
+            f"imported by {' → '.join(chain)}; {'; or '.join(cures)}",
+            name=name,
+            path=path,
+        )
+        self.distribution = distribution
+        self.reason = reason
+        self.chain = chain
+        self.cures = cures
+
+
 # --- life cycle ----------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from .options import (
     Config,
     DaemonThreads,
+    Extensions,
     ForwardedHeader,
     Isolation,
     LifespanMode,
@@ -14,6 +15,7 @@ from .options import (
 __all__ = [
     "Config",
     "DaemonThreads",
+    "Extensions",
     "ForwardedHeader",
     "Isolation",
     "LifespanMode",

@@ -87,6 +87,15 @@ def url_path(value: object) -> str | None:
     return "a path that starts with a slash, without query,"
 
 
+def module_names(value: object) -> str | None:
+    """Names of modules."""
+    if isinstance(value, tuple) and all(
+        isinstance(item, str) and all(map(str.isidentifier, item.split("."))) for item in value
+    ):
+        return None
+    return "a list of names of modules"
+
+
 def bindable(value: object) -> str | None:
     """One address to listen on."""
     if isinstance(value, str):

@@ -20,6 +20,7 @@ from .checks import (
     bindable,
     choice,
     integer,
+    module_names,
     mount_path,
     number,
     text,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 type Isolation = Literal["interpreter", "thread", "auto"]
 type LifespanMode = Literal["auto", "on", "off"]
+type Extensions = Literal["pure", "private", "refuse"]
 type DaemonThreads = Literal["demote", "refuse"]
 type ReloadStrategy = Literal["all", "rolling"]
 type ForwardedHeader = Literal["x-forwarded", "forwarded"]
@@ -101,6 +103,19 @@ class Config:
         "Daemon threads that an application starts in an interpreter, where CPython refuses them: "
         "'demote' makes them ordinary threads, 'refuse' leaves the RuntimeError.",
         choice("demote", "refuse"),
+    )
+    extensions: Extensions = option(
+        "pure",
+        "Extension modules that refuse subinterpreters: 'pure' takes the Python source beside them "
+        "where there is one, 'private' further loads a copy for each worker, 'refuse' neither. "
+        "'private' is experimental: it rests on private parts of CPython, no author of such "
+        "modules supports it, and one crash takes all workers.",
+        choice("pure", "private", "refuse"),
+    )
+    hide_modules: tuple[str, ...] = option(
+        (),
+        "Modules that workers are to take for not installed, such as optional ones that refuse.",
+        module_names,
     )
     factory: bool = option(False, "The import path names a callable that returns the application.")
 

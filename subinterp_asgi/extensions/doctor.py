@@ -7,7 +7,6 @@ missed: names that are put together, plug-ins, settings that name modules.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
 from dataclasses import dataclass, replace
@@ -15,9 +14,10 @@ from dataclasses import dataclass, replace
 from ..errors import AppModuleNotFoundError, AppPathError, ExtensionFileError
 from ..types import TYPE_CHECKING
 from . import reader
+from .copying import objection
 from .environment import Environment
 from .imports import Need, imports_of
-from .remedies import DAEMON_THREADS, REPLACEMENTS, normalised
+from .remedies import DAEMON_THREADS, cures, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,8 +25,16 @@ if TYPE_CHECKING:
 
     from .environment import Module
 
+    type Extensions = Literal["pure", "private", "refuse"]
     type Outcome = Literal[
-        "refused", "refused when used", "speed-up lost", "unknown", "daemon threads", "native"
+        "refused",
+        "refused when used",
+        "speed-up lost",
+        "unknown",
+        "daemon threads",
+        "private copy",
+        "pure twin",
+        "native",
     ]
 
 OUTCOMES: tuple[Outcome, ...] = (
@@ -35,11 +43,11 @@ OUTCOMES: tuple[Outcome, ...] = (
     "speed-up lost",
     "unknown",
     "daemon threads",
+    "private copy",
+    "pure twin",
     "native",
 )
 """From the worst on. The first two end in an ImportError, the others work."""
-
-IN_THREADS = "isolation='thread' (--isolation thread)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ class Finding:
     """The modules that lead to it, from the application's on; each imports the next."""
     cures: tuple[str, ...] = ()
     twin: str | None = None
-    """The ``.py`` beside a refused module: source that would do the same."""
+    """The ``.py`` beside a refused module: source that does the same."""
     path: str | None = None
 
 
@@ -74,12 +82,20 @@ class Report:
         return any(finding.outcome in OUTCOMES[:2] for finding in self.findings)
 
 
-def doctor(app: str, *, path: Sequence[str] | None = None) -> Report:
+def doctor(
+    app: str,
+    *,
+    path: Sequence[str] | None = None,
+    extensions: Extensions = "pure",
+    hide_modules: Sequence[str] = (),
+) -> Report:
     """Look through the imports of an application.
 
     Args:
         app: Its import path, ``"package.module:attribute"``, or a module alone.
         path: Where modules are looked for; by default ``sys.path``.
+        extensions: The option of that name, with which it is to be served.
+        hide_modules: Likewise.
 
     Raises:
         AppPathError: The path is malformed.
@@ -88,14 +104,14 @@ def doctor(app: str, *, path: Sequence[str] | None = None) -> Report:
     name = app.partition(":")[0]
     if not all(map(str.isidentifier, name.split("."))):
         raise AppPathError(f"Invalid app path {app!r}: expected 'package.module:attribute'")
-    environment = Environment(sys.path if path is None else path)
+    environment = Environment(sys.path if path is None else path, hide_modules)
     if environment.find(name) is None:
         raise AppModuleNotFoundError(
             f"no module named {name!r}, looking for the application; "
             "is its directory on sys.path (--app-dir on the command line)?",
             name=name,
         )
-    walk = _Walk(environment, name)
+    walk = _Walk(environment, name, extensions)
     walk.run()
     findings = sorted(
         walk.findings(), key=lambda found: (OUTCOMES.index(found.outcome), found.module)
@@ -111,8 +127,9 @@ def _top(name: str) -> str:
 class _Walk:
     """Visits modules, those first on which most depends, each by the shortest way."""
 
-    def __init__(self, environment: Environment, start: str) -> None:
+    def __init__(self, environment: Environment, start: str, extensions: Extensions) -> None:
         self._environment = environment
+        self._extensions = extensions
         self._from: dict[str, str | None] = {}
         self._need: dict[str, Need] = {}
         self._waiting: tuple[deque[tuple[str, str | None]], ...] = tuple(deque() for _ in Need)
@@ -211,33 +228,35 @@ class _Walk:
 
     def _judge(self, module: Module, need: Need) -> Finding:
         chain = self._chain(module.name)
-        outcome: Outcome
+        outcome: Outcome = "unknown"
+        twin = against = None
         try:
             verdict = reader.examine(module.path)
-        except ExtensionFileError as exc:
-            outcome, reason = "unknown", str(exc)
-        else:
             reason = verdict.reason
             if verdict.support == "own_gil":
                 outcome = "native"
-            elif not verdict.refused:
-                outcome = "unknown"
-            else:
-                outcome = ("refused", "refused when used", "speed-up lost")[need]
-        cures = tuple(self._cures(chain)) if outcome in OUTCOMES[:2] else ()
-        twin = module.twin if cures else None
-        if twin:
-            reason += f"; {os.path.basename(twin)} lies beside it, but CPython does not take that"
-        return Finding(module.name, None, None, outcome, reason, chain, cures, twin, module.path)
+            elif verdict.refused:
+                twin, against = module.twin, objection(module.name, verdict)
+                if twin and self._extensions != "refuse":
+                    outcome = "pure twin"
+                elif against is None and self._extensions == "private":
+                    outcome = "private copy"
+                else:
+                    outcome = ("refused", "refused when used", "speed-up lost")[need]
+                    if self._extensions == "private":
+                        reason += f"; nor can it be loaded from a copy: {against}"
+        except ExtensionFileError as exc:
+            reason = str(exc)
+        would_do: tuple[str, ...] = ()
+        if outcome in OUTCOMES[:2]:
+            helps = against is None and self._extensions != "private"
+            would_do = cures(self._distributions(chain), copy_helps=helps)
+        return Finding(module.name, None, None, outcome, reason, chain, would_do, twin, module.path)
 
-    def _cures(self, chain: tuple[str, ...]) -> Iterator[str]:
-        """Yield what would do, from the application's own import on."""
-        told = set()
+    def _distributions(self, chain: tuple[str, ...]) -> Iterator[str]:
+        """Yield those that lead to a module, from the application's own import on."""
         for name in chain:
             module = self._environment.find(name)
             found = module and module.installed and self._environment.distribution(module)
-            if found and found[0] not in told:
-                told.add(found[0])
-                if instead := REPLACEMENTS.get(normalised(found[0])):
-                    yield f"instead of {found[0]}: {instead}"
-        yield IN_THREADS
+            if found:
+                yield found[0]

@@ -10,6 +10,7 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 
 from ..types import TYPE_CHECKING
 
@@ -46,18 +47,21 @@ class Module:
 
 
 class Environment:
-    """The modules of an import path."""
+    """The modules of an import path, but for those that are hidden."""
 
-    def __init__(self, path: Sequence[str]) -> None:
+    def __init__(self, path: Sequence[str], hidden: Sequence[str] = ()) -> None:
         self._path = list(dict.fromkeys(os.path.abspath(folder) for folder in path))
+        self._hidden = {*hidden}
         self._found: dict[str, Module | None] = {}
         self._owners: dict[str, dict[str, tuple[str, str]]] = {}
 
     def find(self, name: str) -> Module | None:
         """Return a module; ``None`` also for those of the standard library."""
         if name not in self._found:
-            known = name.partition(".")[0] in sys.stdlib_module_names
-            self._found[name] = None if known else self._search(name)
+            parts = name.split(".")
+            above = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+            absent = parts[0] in sys.stdlib_module_names or above & self._hidden
+            self._found[name] = None if absent else self._search(name)
         return self._found[name]
 
     def _search(self, name: str) -> Module | None:
@@ -118,3 +122,29 @@ def _read_owners(folder: str) -> dict[str, tuple[str, str]]:
             for key in {entry, "/".join(parts[:2]), parts[0]}:
                 owners.setdefault(key, (name, version))
     return owners
+
+
+def distribution_of(module: str, path: str) -> str | None:
+    """Return name and version of the distribution that a module's file was installed with.
+
+    For one file: it reads no more records than it must.
+
+    Args:
+        module: Its full name, by which the folder of the installation is known.
+        path: Its file.
+    """
+    folder = Path(path)
+    for _ in module.split("."):
+        folder = folder.parent
+    if Path(path).name.startswith("__init__."):
+        folder = folder.parent
+    wanted = os.path.relpath(path, folder).replace(os.sep, "/").encode()
+    try:
+        records = sorted(folder.glob("*.dist-info/RECORD"))
+        for record in records:
+            if any(line.startswith(wanted + b",") for line in record.read_bytes().splitlines()):
+                name, _, version = record.parent.name.removesuffix(".dist-info").partition("-")
+                return f"{name.replace('_', '-')} {version}"
+    except OSError:
+        pass  # it is only told
+    return None

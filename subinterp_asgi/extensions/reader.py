@@ -129,11 +129,20 @@ def examine(path: str) -> Verdict:
     return verdict
 
 
+def init_symbol(name: str) -> str:
+    """Return the name of the function that initialises a module."""
+    return f"PyInit{_suffix(name.rpartition('.')[2])}"
+
+
+def _suffix(name: str) -> str:
+    """Return how the names of a module's functions end (PEP 489)."""
+    suffix = f"_{name}" if name.isascii() else "U_" + name.encode("punycode").decode()
+    return suffix.replace("-", "_")
+
+
 def _judge(elf: Elf, path: str) -> Verdict:
     name = module_name(path)
-    # A name that is not ASCII: PEP 489.
-    suffix = f"_{name}" if name.isascii() else "U_" + name.encode("punycode").decode()
-    suffix = suffix.replace("-", "_")
+    suffix = _suffix(name)
     exports = _VERSION >= (3, 15) and elf.defines(f"PyModExport{suffix}")
     if not exports and not elf.defines(f"PyInit{suffix}"):
         return Verdict("unknown", "unknown", f"it has no PyInit{suffix}, so it is no module {name}")
@@ -151,7 +160,7 @@ def _judge(elf: Elf, path: str) -> Verdict:
         toolchain,
         tuple(sorted(telling)),
         elf.needed,
-        _bundled(elf, path),
+        bundled(elf, path),
         elf.static_tls,
     )
 
@@ -269,7 +278,7 @@ def _read_slots(elf: Elf, at: int, depth: int = 0) -> Slots | None:
     return None
 
 
-def _bundled(elf: Elf, path: str) -> tuple[str, ...]:
+def bundled(elf: Elf, path: str) -> tuple[str, ...]:
     """Return the paths of needed libraries that are found from the module's own folder."""
     origin = os.path.dirname(os.path.abspath(path))
     folders = [

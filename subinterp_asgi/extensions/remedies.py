@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 REPLACEMENTS = {
+    "argon2-cffi": "hashlib.scrypt",
     "asyncmy": "aiomysql or PyMySQL",
+    "bcrypt": "hashlib.scrypt",
     "blake3": "xxhash, where it need not be cryptographic",
     "ddtrace": "opentelemetry or sentry-sdk",
     "fastapi": "Starlette, Quart, Falcon or Django",
@@ -29,6 +33,12 @@ REPLACEMENTS = {
 }
 """By the distribution; what does its work and loads in a worker."""
 
+OPTIONAL = {
+    "cryptography": ("redis", "jwt", "pyjwt"),
+    "orjson": ("elasticsearch", "elastic-transport"),
+}
+"""Libraries that others import only because they are installed, and work without."""
+
 DAEMON_THREADS = {
     "django": "its threads for synchronous views and middleware",
     "ddtrace": "its writer of traces",
@@ -41,6 +51,30 @@ DAEMON_THREADS = {
     "watchdog": "its observers",
 }
 """Distributions that start threads which ask to be daemons, and which those are."""
+
+
+def cures(names: Iterable[str], *, copy_helps: bool) -> tuple[str, ...]:
+    """Say what would do about a module that is refused, the best first.
+
+    Args:
+        names: Distributions, or packages, that lead to it, from the application on; its own too.
+        copy_helps: It could be loaded from a private copy.
+    """
+    known = list(dict.fromkeys(map(normalised, names)))
+    found = []
+    if copy_helps:
+        found.append("extensions='private' loads it from a copy (experimental)")
+    found += [
+        f"hide_modules={hidden!r} lets {importer} go on without it"
+        for hidden, importers in OPTIONAL.items()
+        for importer in importers
+        if {hidden, importer} <= {*known}
+    ]
+    replaceable = next((name for name in known if name in REPLACEMENTS), None)
+    if replaceable is not None:
+        found.append(f"instead of {replaceable} there is {REPLACEMENTS[replaceable]}")
+    found.append("isolation='thread' serves from threads")
+    return tuple(found)
 
 
 def normalised(distribution: str) -> str:

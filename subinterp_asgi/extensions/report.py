@@ -13,7 +13,7 @@ from ..types import TYPE_CHECKING
 from .doctor import OUTCOMES, doctor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .doctor import Finding, Report
 
@@ -22,8 +22,8 @@ EXIT_REFUSED = 1
 EXIT_USAGE = 2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+def main(argv: Sequence[str], in_flags: Callable[[str], str] = str) -> int:
+    """Run the command and return its exit status; ``in_flags`` puts options as people give them."""
     parser = argparse.ArgumentParser(
         prog="subinterp-asgi doctor",
         description="Say which extension modules that an application imports would be refused in "
@@ -33,13 +33,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--app-dir", default=".", metavar="DIR", help="Directory put first on the import path."
     )
+    parser.add_argument(
+        "--extensions",
+        choices=("pure", "private", "refuse"),
+        default="pure",
+        help="As for serving. (default: pure)",
+    )
+    parser.add_argument(
+        "--hide-modules",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="As for serving; may be given more than once.",
+    )
     parser.add_argument("--json", action="store_true", help="For machines, with every detail.")
     arguments = parser.parse_args(argv)
     try:
-        found = doctor(arguments.app, path=[os.path.abspath(arguments.app_dir), *sys.path])
+        found = doctor(
+            arguments.app,
+            path=[os.path.abspath(arguments.app_dir), *sys.path],
+            extensions=arguments.extensions,
+            hide_modules=arguments.hide_modules,
+        )
     except AppImportError as exc:
         parser.error(str(exc))
-    text = as_json(found) if arguments.json else "\n".join(as_lines(found))
+    text = as_json(found) if arguments.json else "\n".join(map(in_flags, as_lines(found)))
     sys.stdout.write(text + "\n")
     return EXIT_REFUSED if found.refused else EXIT_FINE
 
@@ -76,7 +94,7 @@ def as_lines(report: Report) -> Iterator[str]:
     if report.refused:
         yield "The application will not work in workers that are interpreters."
     else:
-        yield "Nothing was found that CPython would refuse."
+        yield "Nothing was found that would be refused."
 
 
 def _name(finding: Finding) -> str:

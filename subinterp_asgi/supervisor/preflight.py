@@ -96,16 +96,26 @@ def warn_of_shared_modules(config: Config) -> None:
     )
 
 
-def warn_of_memory() -> None:
-    """Say, once in a process, what reloading costs on CPython 3.13."""
+def warn_of_memory(config: Config) -> None:
+    """Say, once in a process, what reloading costs on CPython 3.13, or with private copies."""
     global _warned_of_memory
-    if sys.version_info >= (3, 14) or _warned_of_memory:
+    if _warned_of_memory:
+        return
+    if config.extensions == "private":
+        why = (
+            "extensions='private': copies of extension modules keep the memory of an interpreter "
+            "that is closed, so that each reload costs 20 to 30 MB for each worker. Restart the "
+            "process instead"
+        )
+    elif sys.version_info < (3, 14):
+        why = (
+            "CPython 3.13 does not give back the memory of an interpreter that is closed: each "
+            "reload costs 6 to 20 MB for each worker, by what the application imports. Restart the "
+            "process instead, or use CPython 3.14"
+        )
+    else:
         return
     _warned_of_memory = True
     import logging
 
-    logging.getLogger("subinterp_asgi.error").warning(
-        "CPython 3.13 does not give back the memory of an interpreter that is closed: each reload "
-        "costs 6 to 20 MB for each worker, by what the application imports. Restart the process "
-        "instead, or use CPython 3.14"
-    )
+    logging.getLogger("subinterp_asgi.error").warning(why)

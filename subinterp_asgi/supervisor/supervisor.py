@@ -478,7 +478,7 @@ class Supervisor:
             if self.in_threads:
                 warn_of_shared_modules(self.config)
             else:
-                warn_of_memory()
+                warn_of_memory(self.config)
             rollout = Rollout(config, pool, number, pool.slots, timeout)
             self._roll_out_generation(rollout, pool, number)
             before = self._generations.replace(number)

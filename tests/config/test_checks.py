@@ -22,7 +22,7 @@ def test_choices_are_those_of_the_type(monkeypatch: pytest.MonkeyPatch) -> None:
             assert field.metadata["check"](None) == f"one of {', '.join(values)}", field.name
             assert field.default in values
             checked += 1
-    assert checked == 6
+    assert checked == 7
 
 
 def test_an_option_needs_a_check_that_its_default_does_not_tell() -> None:

@@ -7,13 +7,14 @@ import sys
 import textwrap
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import subinterp_asgi
 from subinterp_asgi import cli, doctor
 from subinterp_asgi.errors import AppModuleNotFoundError, AppPathError
-from subinterp_asgi.extensions.doctor import IN_THREADS, Finding, Report
+from subinterp_asgi.extensions.doctor import Finding, Report
 from tests.support import ROOT, run_script
 
 from .elf_files import Library, multi_phase
@@ -54,11 +55,12 @@ class Site:
         )
         (folder / "RECORD").write_text("".join(f"{file},sha256=x,1\n" for file in files))
 
-    def examine(self, app: str = "shop:app") -> Report:
-        return doctor(app, path=[str(self.app), str(self.packages)])
+    def examine(self, app: str = "shop:app", **options: Any) -> Report:
+        return doctor(app, path=[str(self.app), str(self.packages)], **options)
 
-    def outcomes(self) -> dict[str, str]:
-        return {found.module: found.outcome for found in self.examine().findings}
+    def outcomes(self, extensions: str = "pure") -> dict[str, str]:
+        report = self.examine(extensions=extensions)
+        return {found.module: found.outcome for found in report.findings}
 
 
 @pytest.fixture
@@ -98,9 +100,11 @@ def test_a_refusal_says_what_how_and_what_would_do(site: Site) -> None:
         "pydantic_core._pydantic_core",
     )
     assert "does not say that it supports" in finding.reason
-    instead, threads = finding.cures
-    assert instead.startswith("instead of fastapi: Starlette")
-    assert threads == IN_THREADS
+    copies, instead, threads = finding.cures
+    assert copies.startswith("extensions='private'")
+    assert instead.startswith("instead of fastapi there is Starlette")
+    assert threads.startswith("isolation='thread'")
+    assert only(site.examine("shop.web:app", extensions="private")).outcome == "private copy"
 
 
 @pytest.mark.parametrize(
@@ -172,8 +176,17 @@ def test_a_pure_twin_is_named_and_followed(site: Site) -> None:
     )
     findings = {found.module: found for found in site.examine().findings}
     assert findings["lib._cy"].twin == str(site.packages / "lib/_cy.py")
-    assert "_cy.py lies beside it" in findings["lib._cy"].reason
+    assert findings["lib._cy"].outcome == "pure twin"
     assert findings["lib._inner"].twin is None
+    assert findings["lib._inner"].outcome == "refused"
+    assert set(site.outcomes("refuse").values()) == {"refused"}
+
+
+def test_what_is_hidden_is_not_there(site: Site) -> None:
+    site.compile("fast/_c", SHARED)
+    site.write({"shop.py": "import fast", "fast/__init__.py": "from . import _c"})
+    assert site.outcomes() == {"fast._c": "refused"}
+    assert site.examine(hide_modules=("fast",)).findings == ()
 
 
 def test_daemon_threads_are_told_by_name(site: Site) -> None:

@@ -3,17 +3,59 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+from importlib.machinery import ExtensionFileLoader
 
 from ... import errors
 from ...types import TYPE_CHECKING
 from .marks import takes_interrupts
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
     from typing import Any
 
 
 # CPython's words when an extension module does not allow subinterpreters.
 _REFUSAL = "does not support loading in subinterpreters"
+
+_STDLIB = (
+    os.path.join(os.path.dirname(os.__file__), "lib-dynload", ""),
+    os.path.join(sys.base_exec_prefix, "DLLs", ""),
+)
+"""Where extension modules lie that need not be judged."""
+
+_imported = False  # the application is
+
+
+def judge_extensions(mode: str, hidden: tuple[str, ...]) -> None:
+    """Have this interpreter, which is a worker's, load extension modules as ``native`` decides.
+
+    Args:
+        mode: The option ``extensions``.
+        hidden: Modules that are taken for not installed.
+    """
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: not found
+    create = ExtensionFileLoader.create_module
+
+    def create_module(self: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:
+        if (spec.origin or "").startswith(_STDLIB):
+            return create(self, spec)
+        from . import native  # not before it is needed
+
+        return native.create_module(self, spec, create, mode, late=_imported)
+
+    ExtensionFileLoader.create_module = create_module  # type: ignore[assignment, method-assign]
+
+
+def report_extensions(worker_id: int, mode: str) -> None:
+    """Log what ``native`` has done, if there was anything to do."""
+    global _imported
+    _imported = True
+    native = sys.modules.get(f"{__package__}.native")
+    if native is not None:
+        native.report(worker_id, mode)
 
 
 @takes_interrupts
@@ -79,26 +121,30 @@ def _import_module(name: str) -> Any:
         reason = f"it imports {missing!r}, which is not installed" if missing else str(exc)
         raise errors.AppModuleFailedError(f"importing {name!r} failed: {reason}") from exc
     except (Exception, SystemExit) as exc:
-        refused = _refused_extension(exc)
-        if refused is not None:
+        refusal = _refusal(exc)
+        if refusal is not None:
             raise errors.AppModuleFailedError(
-                f"importing {name!r} failed: it needs the extension module {refused!r}, which does "
-                "not support subinterpreters; use isolation='thread' to serve it from threads, and "
-                f"run `subinterp-asgi doctor {name}` to see what else would be refused"
+                f"importing {name!r} failed: {refusal}; run `subinterp-asgi doctor {name}` to see "
+                "what else would be refused"
             ) from exc
         raise errors.AppModuleFailedError(
             f"importing {name!r} failed: {type(exc).__name__}: {exc}"
         ) from exc
 
 
-def _refused_extension(exc: BaseException | None) -> str | None:
-    """The extension module that refused to load in a subinterpreter, if that is what happened."""
+def _refusal(exc: BaseException | None) -> str | None:
+    """Say which extension module was refused in a subinterpreter, if that is what happened."""
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:
         seen.add(id(exc))
-        text = str(exc)
-        if isinstance(exc, ImportError) and _REFUSAL in text:
-            return text.partition(_REFUSAL)[0].removeprefix("module ").strip()
+        if isinstance(exc, errors.ExtensionRefusedError):
+            return str(exc)
+        if isinstance(exc, ImportError) and _REFUSAL in str(exc):
+            module = str(exc).partition(_REFUSAL)[0].removeprefix("module ").strip()
+            return (
+                f"it needs the extension module {module!r}, which does not support "
+                "subinterpreters; isolation='thread' serves from threads"
+            )
         exc = exc.__cause__ or exc.__context__
     return None
 

@@ -1,0 +1,89 @@
+"""Whether an extension module that refuses may work from a private copy, told from its file.
+
+A second file under another name is, to the dynamic linker, another library with variables of its
+own. A module that is loaded from a copy which no other interpreter loads sees one interpreter in
+all its life, and that is what most of those that refuse need. What can't work even so shows in
+what the file wants of others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..types import TYPE_CHECKING
+from .elf import Elf
+
+if TYPE_CHECKING:
+    from .reader import Verdict
+
+_THREADS = {"pthread_create", "thrd_create", "std::thread"}
+
+VETTED = {"cryptography": "50.0", "uvloop": "0.23"}
+"""Packages that show something against them and were run all the same, under load and on debug
+builds, up to these versions: they start threads and attach threads, but not the same ones."""
+
+
+def objection(module: str, verdict: Verdict) -> str | None:
+    """Say why a copy of a module would not be safe, or possible; ``None`` if nothing shows.
+
+    Args:
+        module: Its full name.
+        verdict: What ``reader`` says of its file.
+    """
+    if sys.platform != "linux" or sys.maxsize < 2**32:
+        return "that needs 64-bit Linux"
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return "that needs a build of CPython with a GIL"
+    wants = set(verdict.imports)
+    if "Py_AddPendingCall" in wants:
+        return "it has the main interpreter run code (Py_AddPendingCall)"
+    if verdict.static_tls:
+        return "each copy would take thread-local memory that is never given back (DF_STATIC_TLS)"
+    for library in bundled_libraries(verdict):
+        if _uses_python(library):
+            return f"copies would share {os.path.basename(library)}, which uses Python"
+    if "PyGILState_Ensure" in wants and wants & _THREADS and not _is_vetted(module):
+        return "threads of its own may run Python code, in the main interpreter (PyGILState_Ensure)"
+    return None
+
+
+def bundled_libraries(verdict: Verdict) -> tuple[str, ...]:
+    """Return the paths of the libraries that come with a module, each after those that it needs.
+
+    A copy lies elsewhere and would not find them; once loaded by path, they are found by name.
+    """
+    from .reader import bundled
+
+    found: dict[str, None] = {}
+
+    def add(paths: tuple[str, ...], above: tuple[str, ...]) -> None:
+        for path in paths:
+            if path not in found and path not in above:
+                with open(path, "rb", buffering=0) as file:
+                    add(bundled(Elf(file, path), path), (*above, path))
+                found[path] = None
+
+    add(verdict.bundled, ())
+    return tuple(found)
+
+
+def _uses_python(path: str) -> bool:
+    with open(path, "rb", buffering=0) as file:
+        return any(name.startswith(("Py", "_Py")) for name in Elf(file, path).imports())
+
+
+def _is_vetted(module: str) -> bool:
+    package = module.partition(".")[0]
+    if package not in VETTED:
+        return False
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return _numbers(version(package)) <= _numbers(VETTED[package])
+    except PackageNotFoundError:
+        return False
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")[:2] if part.isdecimal()]

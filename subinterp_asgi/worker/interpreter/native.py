@@ -1,0 +1,192 @@
+"""What becomes of an extension module from outside the standard library that a worker imports.
+
+``importer`` calls this instead of CPython, which only refuses: and that, for a module of a single
+phase, after it has run it in the main interpreter. Here the file is read first. What refuses is
+replaced by the Python source beside it, or loaded from a private copy, or refused with an error
+that says what would do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
+from importlib.util import cache_from_source
+
+from ...errors import ExtensionFileError, ExtensionRefusedError
+from ...extensions import reader
+from ...extensions.copying import objection
+from ...types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.machinery import ExtensionFileLoader, ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+    from .private_copies import Create
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+_twins: list[str] = []  # modules of which the source was taken instead
+_outdated: list[str] = []  # modules of which an earlier file goes on being used
+_refusals: dict[str, ExtensionRefusedError] = {}  # the first of each module
+
+
+def create_module(
+    loader: ExtensionFileLoader, spec: ModuleSpec, create: Create, mode: str, *, late: bool
+) -> ModuleType | None:
+    """Do what ``ExtensionFileLoader.create_module()`` does, where a worker can have it.
+
+    Args:
+        create: The loader's own method.
+        mode: The option ``extensions``.
+        late: The application has been imported: a refusal is logged at once.
+
+    Raises:
+        ExtensionRefusedError: The module can't be had.
+    """
+    path = spec.origin or ""
+    try:
+        verdict = reader.examine(path)
+    except ExtensionFileError:
+        return create(loader, spec)  # the linker will say what is wrong with it
+    outdated = _is_outdated(path)
+    if not verdict.refused:
+        if outdated and mode == "private" and objection(spec.name, verdict) is None:
+            return _load_copy(loader, spec, create, verdict)
+        if outdated:
+            _outdated.append(spec.name)
+        return create(loader, spec)
+    if mode != "refuse" and (twin := _twin(path)):
+        _take_source(spec, twin)
+        return None
+    against = objection(spec.name, verdict)
+    if mode == "private" and against is None:
+        return _load_copy(loader, spec, create, verdict)
+    error = _refusal(spec, verdict, mode, against)
+    if _refusals.setdefault(spec.name, error) is error and late:
+        logger.warning("%s", error)
+    raise error
+
+
+def report(worker_id: int, mode: str) -> None:
+    """Log what became of modules while the application was imported.
+
+    Packages may go on without a module that is refused, or fail in ways that do not tell. All
+    workers would say the same, so that only the first one does.
+    """
+    if worker_id > 0:
+        return
+    if _twins:
+        logger.info("Python source taken instead of extension modules: %s", ", ".join(_twins))
+    if _outdated:
+        logger.warning(
+            "extension modules that were upgraded are still those of before, since a process "
+            "loads a file by the same path only once: %s; start a new process%s",
+            ", ".join(_outdated),
+            "" if mode == "private" else ", or use extensions='private'",
+        )
+    if _refusals:
+        cures = next(iter(_refusals.values())).cures
+        logger.warning(
+            "extension modules that do not support subinterpreters, without which the application "
+            "goes on: %s; %s",
+            ", ".join(_refusals),
+            "; or ".join(cures),
+        )
+
+
+def _load_copy(
+    loader: ExtensionFileLoader, spec: ModuleSpec, create: Create, verdict: reader.Verdict
+) -> ModuleType | None:
+    from . import private_copies
+
+    return private_copies.load(loader, spec, create, verdict)
+
+
+def _is_outdated(path: str) -> bool:
+    """Whether the process has loaded another file by the same path, which it would take again.
+
+    That is so once a package has been upgraded in place, for interpreters that are new too.
+    """
+    inodes = _mapped_libraries().get(path)
+    return inodes is not None and os.stat(path).st_ino not in inodes
+
+
+@cache
+def _mapped_libraries() -> dict[str, set[int]]:
+    """Return the inodes of the shared libraries in this process, by path, as they were before."""
+    found: dict[str, set[int]] = {}
+    with contextlib.suppress(OSError), open("/proc/self/maps", "rb") as maps:
+        for line in maps:
+            if b".so" in line:
+                inode, name = line.split(maxsplit=5)[4:]
+                path = os.fsdecode(name.rstrip().removesuffix(b" (deleted)"))
+                found.setdefault(path, set()).add(int(inode))
+    return found
+
+
+def _twin(path: str) -> str | None:
+    """Return the Python source of the same module that lies beside it."""
+    for suffix in EXTENSION_SUFFIXES:
+        if path.endswith(suffix):
+            twin = path[: -len(suffix)] + ".py"
+            return twin if os.path.isfile(twin) else None
+    return None
+
+
+def _take_source(spec: ModuleSpec, path: str) -> None:
+    """Make it the spec of a module that is made from source; importlib goes on with that."""
+    spec.loader = SourceFileLoader(spec.name, path)
+    spec.origin = path
+    spec.cached = cache_from_source(path)
+    _twins.append(spec.name)
+
+
+def _refusal(
+    spec: ModuleSpec, verdict: reader.Verdict, mode: str, against: str | None
+) -> ExtensionRefusedError:
+    from ...extensions.environment import distribution_of
+    from ...extensions.remedies import cures
+
+    path = spec.origin or ""
+    distribution = distribution_of(spec.name, path)
+    chain = _importers(spec.name)
+    reason = verdict.reason
+    if mode == "private":
+        reason += f"; nor can it be loaded from a copy: {against}"
+    return ExtensionRefusedError(
+        spec.name,
+        path,
+        distribution=distribution,
+        reason=reason,
+        chain=chain,
+        cures=cures(
+            (*(name.partition(".")[0] for name in chain), (distribution or "").partition(" ")[0]),
+            copy_helps=mode != "private" and against is None,
+        ),
+    )
+
+
+def _importers(name: str) -> tuple[str, ...]:
+    """Say by whom a module is imported: the first module, the packages between, the module."""
+    found = [name]
+    frame: Any = sys._getframe()
+    importing = False
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if importing and module not in found:
+            found.append(module)
+        importing = module.startswith(("importlib.", "_frozen_importlib"))
+        frame = frame.f_back
+    first, *others = [name for name in reversed(found) if name.partition(".")[0] not in _OURS]
+    packages = dict.fromkeys(name.partition(".")[0] for name in others[:-1])
+    for own in (first, name):
+        packages.pop(own.partition(".")[0], None)
+    return (first, *packages, *others[-1:])
+
+
+_OURS = {"importlib", __name__.partition(".")[0], "__main__"}

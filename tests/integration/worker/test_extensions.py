@@ -1,0 +1,285 @@
+"""What becomes of extension modules that refuse subinterpreters."""
+
+from __future__ import annotations
+
+import ctypes  # noqa: F401  (from its first use on, libffi keeps a descriptor)
+import importlib.machinery
+import json
+import logging
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from subinterp_asgi import Supervisor
+from subinterp_asgi.errors import StartupError
+
+from ...support import get, nothing_left
+
+SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
+STDLIB = Path(os.__file__).parent / "lib-dynload"
+SINGLE = "_testsinglephase"  # CPython's own, for its tests: it counts how often it was initialised
+MULTI = ("_test_non_isolated", "_test_shared_gil_only")  # which lie in one file
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not (STDLIB / f"{SINGLE}{SUFFIX}").exists(),
+    reason="needs the extension modules of CPython's own tests, on Linux",
+)
+
+APP = """
+    import json
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http", scope["type"]
+        body = json.dumps(answer(scope)).encode()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": body})
+"""
+
+type Serve = Callable[..., Supervisor]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the import path, with modules that refuse: one of each kind of initialisation."""
+    monkeypatch.syspath_prepend(tmp_path)
+    shutil.copy(STDLIB / f"{SINGLE}{SUFFIX}", tmp_path)
+    for name in MULTI:
+        shutil.copy(STDLIB / f"_testmultiphase{SUFFIX}", tmp_path / f"{name}{SUFFIX}")
+    return tmp_path
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Serve]:
+    with nothing_left():
+        servers: list[Supervisor] = []
+
+        def start(source: str, **options: Any) -> Supervisor:
+            text = textwrap.dedent(source) + textwrap.dedent(APP)
+            (folder / f"shop_{len(servers)}.py").write_text(text)
+            options = {"port": 0, "access_log": False, "lifespan": "off", **options}
+            server = Supervisor(f"shop_{len(servers)}:app", **options)
+            servers.append(server)
+            server.start()
+            return server
+
+        yield start
+        for server in servers:
+            server.stop()
+
+
+def ask(server: Supervisor) -> Any:
+    return json.loads(get(server.url).text)
+
+
+def mapped(path: Path) -> bool:
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("mode", ["pure", "refuse"])
+def test_a_module_that_refuses_is_never_run_in_the_main_interpreter(
+    serve: Serve, folder: Path, mode: str
+) -> None:
+    with pytest.raises(StartupError) as caught:
+        serve(f"import {SINGLE}", extensions=mode)
+    line = str(caught.value).splitlines()[0]
+    assert f"'{SINGLE}'" in line
+    assert "initialised in a single phase" in line
+    assert f"imported by shop_0 → {SINGLE};" in line
+    assert "extensions='private'" in line
+    assert not mapped(folder / f"{SINGLE}{SUFFIX}")
+    assert SINGLE not in sys.modules
+
+
+def test_the_chain_of_imports_is_told(serve: Serve, folder: Path) -> None:
+    package = folder / "wares"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import bread")
+    (package / "bread.py").write_text(f"import {SINGLE}")
+    with pytest.raises(StartupError, match=f"imported by shop_0 → wares → {SINGLE};"):
+        serve("import wares")
+
+
+def test_source_beside_the_module_is_taken(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / f"{SINGLE}.py").write_text("is_source = True")
+    source = f"""
+        import {SINGLE} as module
+        def answer(scope):
+            return [module.is_source, module.__file__, module.__spec__.origin,
+                    type(module.__loader__).__name__]
+    """
+    with caplog.at_level(logging.INFO):
+        server = serve(source, workers=2, log_forwarding=True)
+        path = str(folder / f"{SINGLE}.py")
+        assert ask(server) == [True, path, path, "SourceFileLoader"]
+        server.stop()
+    said = [record.message for record in caplog.records if SINGLE in record.message]
+    assert said == [f"Python source taken instead of extension modules: {SINGLE}"]
+
+
+def test_source_is_not_taken_if_that_is_not_wanted(serve: Serve, folder: Path) -> None:
+    (folder / f"{SINGLE}.py").write_text("is_source = True")
+    with pytest.raises(StartupError, match=f"'{SINGLE}'"):
+        serve(f"import {SINGLE}", extensions="refuse")
+
+
+def test_each_worker_has_a_copy_of_its_own(serve: Serve, folder: Path) -> None:
+    source = f"""
+        import {SINGLE} as module
+        def answer(scope):
+            return [module.initialized_count(), module.sum(40, 2), module.__name__, module.__file__]
+    """
+    server = serve(source, workers=3, extensions="private")
+    path = folder / f"{SINGLE}{SUFFIX}"
+    for _ in range(2):
+        answers = [ask(server) for _ in range(12)]
+        assert answers == [[1, 42, SINGLE, str(path)]] * 12
+        server.reload()
+    assert SINGLE not in sys.modules
+    assert not mapped(path)
+
+
+@pytest.mark.parametrize("name", MULTI)
+def test_modules_of_several_phases_are_copied_too(serve: Serve, folder: Path, name: str) -> None:
+    with pytest.raises(StartupError, match=f"'{name}'"):
+        serve(f"import {name}")
+    source = f"""
+        import {name} as module
+        def answer(scope):
+            return [module.__file__, module.__spec__.origin]
+    """
+    path = str(folder / f"{name}{SUFFIX}")
+    assert ask(serve(source, workers=2, extensions="private")) == [path, path]
+
+
+def test_nothing_of_a_copy_stays(serve: Serve, folder: Path) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    source = f"""
+        import {SINGLE}, os
+        def answer(scope):
+            return [os.readlink(f"/proc/self/fd/{{fd}}") for fd in os.listdir("/proc/self/fd")
+                    if os.path.islink(f"/proc/self/fd/{{fd}}")]
+    """
+    server = serve(source, extensions="private")
+    assert not [name for name in ask(server) if SINGLE in name]
+    server.stop()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_refusal_that_is_handled_is_told_once(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = f"""
+        for _ in range(3):
+            try:
+                import {SINGLE}
+            except ImportError as exc:
+                said = type(exc).__name__
+        def answer(scope):
+            return said
+    """
+    with caplog.at_level(logging.WARNING):
+        server = serve(source, workers=2, log_forwarding=True)
+        assert ask(server) == "ExtensionRefusedError"
+        server.stop()
+    (said,) = [record.message for record in caplog.records if SINGLE in record.message]
+    assert "without which the application goes on" in said
+    assert "extensions='private'" in said
+
+
+def test_a_refusal_that_comes_late_is_told(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    source = f"""
+        def answer(scope):
+            import {SINGLE}
+    """
+    with caplog.at_level(logging.WARNING):
+        server = serve(source, log_forwarding=True)
+        assert get(server.url).status == 500
+        assert get(server.url).status == 500
+        server.stop()
+    told = [r for r in caplog.records if f"the extension module '{SINGLE}'" in r.message]
+    assert [record.levelname for record in told] == ["WARNING"]
+    assert f"imported by shop_0 → {SINGLE};" in told[0].message
+
+
+def test_modules_can_be_hidden(serve: Serve) -> None:
+    source = """
+        try:
+            import shelve.nothing
+        except ImportError:
+            pass
+        try:
+            import shelve
+        except ImportError as exc:
+            said = str(exc)
+        def answer(scope):
+            return said
+    """
+    server = serve(source, hide_modules=("shelve",))
+    assert "shelve" in ask(server)
+
+
+def test_the_reader_is_loaded_only_if_it_is_needed(serve: Serve) -> None:
+    source = """
+        import decimal, sys
+        def answer(scope):
+            return [name for name in sys.modules if "native" in name or "reader" in name]
+    """
+    assert ask(serve(source, extensions="private")) == []
+
+
+@pytest.mark.parametrize("mode", ["pure", "private", "refuse"])
+def test_a_file_that_is_no_module_is_left_to_cpython(serve: Serve, folder: Path, mode: str) -> None:
+    (folder / f"hollow{SUFFIX}").write_bytes(b"\x7fELF")
+    with pytest.raises(StartupError, match="hollow"):
+        serve("import hollow", extensions=mode)
+
+
+def test_copies_need_no_executable_memory(serve: Serve) -> None:
+    source = f"""
+        import os
+        def memfd_create(name, flags):  # as a kernel with vm.memfd_noexec=2
+            raise PermissionError(13, "Permission denied")
+        os.memfd_create = memfd_create
+        import {SINGLE} as module
+        def answer(scope):
+            return module.initialized_count()
+    """
+    assert ask(serve(source, workers=2, extensions="private")) == 1
+
+
+@pytest.mark.parametrize("mode", ["pure", "private"])
+def test_an_upgrade_in_place_is_noticed(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    path = folder / f"_testmultiphase{SUFFIX}"
+    shutil.copy(STDLIB / path.name, path)
+    source = """
+        import _testmultiphase
+        def answer(scope):
+            return _testmultiphase.__doc__
+    """
+    server = serve(source, workers=2, extensions=mode, log_forwarding=True)
+    old = ask(server)
+    octets = path.read_bytes()
+    new = old.replace("Test", "Best")
+    path.unlink()
+    path.write_bytes(octets.replace(old.encode(), new.encode()))
+    with caplog.at_level(logging.WARNING):
+        server.reload()
+        answers = {ask(server) for _ in range(8)}
+        server.stop()
+    told = [record.message for record in caplog.records if "_testmultiphase" in record.message]
+    if mode == "private":
+        assert (answers, told) == ({new}, [])
+    else:
+        assert answers == {old}
+        assert len(told) == 1
+        assert "start a new process, or use extensions='private'" in told[0]
