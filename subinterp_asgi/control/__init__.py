@@ -42,11 +42,11 @@ From a worker come **statuses**, in this order:
     No more connections are accepted.
 ``("idle",)``
     Draining, and nothing is in flight any more.
+``("shutdown_failed",)``
+    Only if the application's shutdown failed; the error follows.
 ``("left", daemons, name, ...)``
     Only if threads of the application do not end: their names, and 1 if all of them were to be
     daemons, else 0. The interpreter can't be closed, but the worker is at its end.
-``("shutdown_failed",)``
-    Only if the application's shutdown failed; the error follows.
 ``("stopped",)``
     The last message of a worker that ended as it was told to.
 ``("error", text)``
