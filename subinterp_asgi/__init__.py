@@ -5,7 +5,7 @@ pay for the supervisor, nor a supervisor for the server. The plan, from the top 
 imports only what stands below it (``docs/architecture.md``):
 
 ===================  =============================================================================
-``cli``              the command: the one place that owns a process
+``__main__``         the command: the one place that owns a process
 ``testing``          for tests of users: a running server is done harm on request
 ``supervisor``       the main side: owns listeners and workers, from the host's interpreter
 ``  .policy``        what is decided: replacing, reloading, failing over, shutting down

@@ -1,8 +1,368 @@
-"""``python -m subinterp_asgi``, the same as the command ``subinterp-asgi``."""
+"""The command line, ``subinterp-asgi`` or ``python -m subinterp_asgi``: the one place that owns a
+process, with its signals, logging and exit status.
 
+Options are those of ``Config``, by the same names with dashes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import queue
+import re
+import signal
+import socket
 import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
+from time import monotonic, perf_counter
 
-from .cli import main
+from . import __version__
+from .config import Config, option_names
+from .control import output
+from .errors import BindError, ConfigError, ShutdownIncompleteError, SubinterpASGIError
+from .supervisor import exit_guard, kept
+from .supervisor.supervisor import Supervisor
+from .types import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+
+EXIT_OK = 0
+EXIT_DIED = 1
+EXIT_USAGE = 2
+EXIT_STARTUP = 3
+
+_SAME_SIGNAL = 0.3
+"""Seconds in which a second signal is taken for the first one's echo: a process group and the
+process that leads it may both be sent one."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, or one of the constants of this module."""
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["doctor"]:
+        from .extensions import report
+
+        return report.main(given[1:], _in_flags)
+    _open_missing()
+    output.unblock_stderr()
+    try:
+        return _run(argv)
+    finally:
+        output.end_streams()
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = _make_parser()
+    arguments = vars(parser.parse_args(argv))
+    app, app_dir = arguments.pop("app"), arguments.pop("app_dir")
+    options = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        if workers := os.environ.get("WEB_CONCURRENCY"):
+            if not workers.isdecimal() or int(workers) < 1:
+                raise ConfigError("WEB_CONCURRENCY", f"must be a number from 1, not {workers!r}")
+            options.setdefault("workers", int(workers))
+        if trusted := os.environ.get("FORWARDED_ALLOW_IPS"):
+            options.setdefault("forwarded_allow_ips", trusted)
+        server = Supervisor(app, Config().with_options(**options))
+    except ConfigError as exc:
+        parser.error(str(exc))
+    sys.path.insert(0, os.path.abspath(app_dir))
+    if server.in_threads:
+        # Workers in threads log through this interpreter's logging.
+        from .worker import access_log
+
+        access_log.configure_interpreter(server.config)
+    with _Inbox() as inbox:
+        return _Command(server, inbox).run()
+
+
+def _open_missing() -> None:
+    """Open on nothing what this process was started without, lest a socket get its number."""
+    for fd in range(len(output.STANDARD)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.set_inheritable(fd, True)
+
+
+class _NoThread(SubinterpASGIError, RuntimeError):
+    """There is no thread to be had."""
+
+
+class _Inbox:
+    """What happens, for the main thread to take in turn, signals included.
+
+    The system may deliver a signal to any thread. If that is not the main one, and the main one
+    waits for a lock, as in ``queue.get()``, its handler does not run before something else wakes
+    it. So it waits for a socket that the interpreter's own handler, in C, writes to.
+    """
+
+    def __init__(self) -> None:
+        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._waiting, self._waking = socket.socketpair()
+        self._waking.setblocking(False)
+        self._previous = signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
+
+    def put(self, event: str, outcome: Any) -> None:
+        """Add an event; from any thread, and from handlers of signals."""
+        self._events.put((event, outcome))
+        with contextlib.suppress(OSError):  # full, which wakes as well, or closed at the end
+            self._waking.send(b"\0")
+
+    def get(self) -> tuple[str, Any]:
+        """Wait for the next event."""
+        while True:
+            try:
+                return self._events.get_nowait()
+            except queue.Empty:
+                self._waiting.recv(4096)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        signal.set_wakeup_fd(self._previous)
+        self._waiting.close()
+        self._waking.close()
+
+
+class _Command:
+    """Runs a supervisor until a signal comes. All that happens arrives in one inbox."""
+
+    def __init__(self, server: Supervisor, inbox: _Inbox) -> None:
+        self._server = server
+        self._inbox = inbox
+        self._workers = server.config.workers
+        self._began = perf_counter()
+        self._stopping_since: float | None = None
+        self._changing = True  # a thread starts, reloads or scales
+        self._changes: list[str] = []  # what is to be done after that
+        self._calls: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._callers = 0
+
+    def run(self) -> int:
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        previous = {number: signal.signal(number, self._take_signal) for number in numbers}
+        try:
+            return self._serve()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _take_signal(self, number: int, frame: object) -> None:
+        self._inbox.put("signal", signal.Signals(number).name)
+
+    def _call(self, event: str, function: Callable[[], object]) -> None:
+        """Call in a thread, so that this one stays free for signals; its outcome is an event."""
+        self._calls.put((event, function))
+
+    def _add_caller(self) -> None:
+        thread = threading.Thread(target=self._run_calls, name="asgi-call", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            raise _NoThread(str(exc)) from None
+        self._callers += 1
+
+    def _run_calls(self) -> None:
+        while (call := self._calls.get()) is not None:
+            event, function = call
+            try:
+                function()
+            except BaseException as exc:
+                self._inbox.put(event, exc)
+            else:
+                self._inbox.put(event, None)
+
+    def _serve(self) -> int:
+        """Do what is to be done on each event, until one of them ends the process."""
+        try:
+            # One waits for the end, one changes something, and one stops. Beforehand, for when a
+            # signal comes there may be none to be had.
+            for _ in range(3):
+                self._add_caller()
+            self._call("started", self._server.start)
+            status: int | None = None
+            while status is None:
+                event, outcome = self._inbox.get()
+                status = getattr(self, f"_on_{event}")(outcome)
+            return status
+        except _NoThread as exc:
+            _say_error(exc)
+            return EXIT_STARTUP
+        finally:
+            for _ in range(self._callers):
+                self._calls.put(None)
+
+    # What follows on an event. Its outcome is a signal's name, or the exception that a call raised;
+    # a status that is returned is the process'.
+
+    def _on_signal(self, name: str) -> None:
+        if name not in self._CHANGES:
+            self._stop(name)
+        elif self._stopping_since is None:
+            self._change(name)
+
+    def _on_started(self, failure: BaseException | None) -> int | None:
+        if failure is None:
+            self._announce(perf_counter() - self._began)
+            self._on_changed(None)
+            self._call("ended", self._server.wait)
+        elif self._stopping_since is None:
+            _say_error(failure)
+            return self._exit(EXIT_USAGE if isinstance(failure, ConfigError) else EXIT_STARTUP)
+        return None
+
+    def _on_changed(self, failure: BaseException | None) -> None:
+        """Do what else was asked for meanwhile."""
+        if failure is not None and self._stopping_since is None:
+            _say_error(failure)
+        self._changing = False
+        if self._changes:
+            self._change(self._changes.pop(0))
+
+    def _on_ended(self, failure: BaseException | None) -> int | None:
+        if failure is None or self._stopping_since is not None:
+            return None
+        _say_error(failure)
+        return self._exit(EXIT_DIED)
+
+    def _on_stopped(self, failure: BaseException | None) -> int:
+        if isinstance(failure, ShutdownIncompleteError):
+            _say_error(failure)
+            exit_guard.end_process(EXIT_DIED)
+        return self._exit(EXIT_OK if failure is None else EXIT_DIED)  # (it was logged)
+
+    def _on_forced(self, failure: BaseException | None) -> None:
+        """The first call of ``stop()`` returns too, and tells."""
+
+    def _stop(self, name: str) -> None:
+        if self._stopping_since is None:
+            self._stopping_since = monotonic()
+            _say(f"{name}: stopping; once more to break off what is in flight")
+            self._call("stopped", self._server.stop)
+        elif monotonic() - self._stopping_since > _SAME_SIGNAL:
+            _say(f"{name}: breaking off what is in flight")
+            with contextlib.suppress(_NoThread):  # or else once one of the others is free
+                self._add_caller()
+            self._call("forced", lambda: self._server.stop(0))
+
+    def _exit(self, status: int) -> int:
+        """Return the status, or end with it at once if something is left that does not end."""
+        if self._server.has_running_workers or kept.any_left():
+            exit_guard.end_process(status)
+        return status
+
+    _CHANGES = ("SIGHUP", "SIGTTIN", "SIGTTOU")
+
+    def _change(self, name: str) -> None:
+        """Reload, or serve with one worker more or less; one thing after the other."""
+        if self._changing:
+            if not (name == "SIGHUP" and name in self._changes):
+                self._changes.append(name)
+            return
+        self._changing = True
+        self._call("changed", {"SIGHUP": self._reload}.get(name, lambda: self._scale(name)))
+
+    def _reload(self) -> None:
+        _say("SIGHUP: reloading")
+        began = perf_counter()
+        generation = self._server.reload()
+        _say(f"Generation {generation} serves; that took {(perf_counter() - began) * 1000:.0f} ms")
+
+    def _scale(self, name: str) -> None:
+        before = self._workers
+        after = before + 1 if name == "SIGTTIN" else max(1, before - 1)
+        _say(f"{name}: {after} worker{'s' * (after > 1)} instead of {before}")
+        self._server.scale(after)
+        self._workers = after
+
+    def _announce(self, seconds: float) -> None:
+        server = self._server
+        for host, port in server.addresses:
+            if port is None:
+                _say(f"Listening on unix:{host}")
+            else:
+                scheme = "https" if server.config.tls else "http"
+                _say(f"Listening on {scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        count = server.config.workers
+        kind = "thread" if server.in_threads else "interpreter"
+        _say(
+            f"{count} worker{'s' * (count > 1)} ({kind}{'s' * (count > 1)}) "
+            f"in {seconds * 1000:.0f} ms; Ctrl+C stops"
+        )
+
+
+def _say(line: str) -> None:
+    # In one piece, even if not buffered, so that it does not mix with what workers write.
+    output.say(f"{line}\n")
+
+
+def _say_error(exc: BaseException) -> None:
+    kind = "" if isinstance(exc, SubinterpASGIError) else f"{type(exc).__name__}: "
+    hint = "; --port chooses another" if isinstance(exc, BindError) else ""
+    _say(f"Error: {kind}{_in_flags(str(exc))}{hint}")
+
+
+def _in_flags(text: str) -> str:
+    """Speak of options as they are given here: ``isolation='thread'`` as ``--isolation thread``."""
+    return re.sub(
+        r"\b([a-z_]+)='([\w.]+)'",
+        lambda found: (
+            f"--{found[1].replace('_', '-')} {found[2]}" if found[1] in option_names() else found[0]
+        ),
+        text,
+    )
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="subinterp-asgi",
+        description="Serve an ASGI application from subinterpreters: one process, N workers.",
+        epilog="subinterp-asgi doctor APP says beforehand what of it CPython would refuse there.",
+    )
+    parser.add_argument("app", metavar="APP", help="Import path: package.module:attribute")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--app-dir", default=".", metavar="DIR", help="Directory put first on the import path."
+    )
+    for option in fields(Config):
+        _add_option(parser, option)
+    return parser
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
+    """Declare one option of ``Config``; its kind is read off its type annotation."""
+    flag = "--" + option.name.replace("_", "-")
+    kind = str(option.type)
+    shown = f"{option.default:o}" if option.name == "uds_permissions" else option.default
+    text = f"{option.metadata['doc']} (default: {shown})".replace("%", "%%")
+    if kind == "bool":
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+    elif kind.startswith("tuple"):
+        parser.add_argument(flag, action="append", metavar="ADDRESS", help=text)
+    elif option.name == "uds_permissions":
+        parser.add_argument(flag, type=_octal, metavar="MODE", help=text)
+    elif kind.startswith("int"):
+        parser.add_argument(flag, type=int, metavar="N", help=text)
+    elif kind.startswith("float"):
+        parser.add_argument(flag, type=float, metavar="SECONDS", help=text)
+    else:
+        parser.add_argument(flag, metavar=option.name.upper(), help=text)
+
+
+def _octal(text: str) -> int:
+    return int(text, 8)
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import subinterp_asgi
-from subinterp_asgi import cli, doctor
+from subinterp_asgi import __main__ as cli
+from subinterp_asgi import doctor
 from subinterp_asgi.errors import AppModuleNotFoundError, AppPathError
 from subinterp_asgi.extensions.doctor import Finding, Report
 from tests.support import ROOT, run_script

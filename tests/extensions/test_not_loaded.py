@@ -27,7 +27,7 @@ def test_a_start_imports_none_of_it(tmp_path: Path, isolation: str) -> None:
         tmp_path,
         """
         import sys
-        import subinterp_asgi.cli
+        import subinterp_asgi.__main__
         from subinterp_asgi import Supervisor
         from tests.support import get
 

@@ -7,7 +7,8 @@ import threading
 import time
 from typing import Any
 
-from subinterp_asgi import Supervisor, cli
+from subinterp_asgi import Supervisor
+from subinterp_asgi import __main__ as cli
 
 
 class HastySupervisor(Supervisor):

@@ -2,7 +2,7 @@
 
 import sys
 
-from subinterp_asgi import cli
+from subinterp_asgi import __main__ as cli
 from subinterp_asgi.supervisor.policy import shutdown
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import subinterp_asgi
-from subinterp_asgi import Config, cli
+from subinterp_asgi import Config
+from subinterp_asgi import __main__ as cli
 
 from ...support import ROOT, Pending, get, wait_until
 from ..command import APPS, Command
