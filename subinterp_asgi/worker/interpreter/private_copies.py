@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     type Create = Callable[[ExtensionFileLoader, ModuleSpec], ModuleType | None]
 
+_linux: Any = os  # of which type checkers do not know everywhere
+
 _OFF, _AS_CONFIGURED = -1, 0
 _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
 
@@ -124,12 +126,12 @@ def _copy(path: str) -> tuple[str, int]:
     """
     fd = _memory_file(os.path.basename(path))
     if fd is None:
-        fd = os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o700)
+        fd = os.open(tempfile.gettempdir(), _linux.O_TMPFILE | os.O_RDWR | _linux.O_CLOEXEC, 0o700)
     try:
         with open(path, "rb") as source:
             size = os.fstat(source.fileno()).st_size
             done = 0
-            while done < size and (sent := os.sendfile(fd, source.fileno(), done, size - done)):
+            while done < size and (sent := _linux.sendfile(fd, source.fileno(), done, size - done)):
                 done += sent
     except BaseException:
         os.close(fd)
@@ -143,7 +145,8 @@ def _copy(path: str) -> tuple[str, int]:
 def _memory_file(name: str) -> int | None:
     for flags in (_MFD_CLOEXEC | _MFD_EXEC, _MFD_CLOEXEC):
         try:
-            return os.memfd_create(name, flags)
+            fd: int = _linux.memfd_create(name, flags)
         except OSError:  # before Linux 6.3 there is no _MFD_EXEC; a system may forbid it
             continue
+        return fd
     return None
