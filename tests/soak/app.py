@@ -34,11 +34,11 @@ def note(what: str, about: object = "-") -> None:
 
 
 def _watch() -> None:
-    begin, inflict, leave = Acceptor._begin, faults.inflict, handoff.leave
+    secure, inflict, leave = Acceptor._secure, faults.inflict, handoff.leave
 
-    def noted_begin(self: Any, sock: Any, client: Any, server: Any) -> None:
+    def noted_secure(self: Any, sock: Any, client: Any, server: Any) -> None:
         note("took", client[1])
-        begin(self, sock, client, server)
+        secure(self, sock, client, server)
 
     def noted_inflict(kind: str, argument: int) -> None:
         note(kind)
@@ -53,7 +53,7 @@ def _watch() -> None:
         return done
 
     handoff.leave = noted_leave
-    Acceptor._begin, faults.inflict = noted_begin, noted_inflict  # type: ignore[method-assign]
+    Acceptor._secure, faults.inflict = noted_secure, noted_inflict  # type: ignore[method-assign]
 
 
 _watch()

@@ -35,20 +35,21 @@ class Journal:
     """What the workers have noted.
 
     Attributes:
-        takes: By the client's port: who took the connection, in order.
+        takes: By the client's port: who took each of its connections, in order. Several, where a
+            retiring worker left an idle connection to another.
         crashes: When a worker was told to crash.
         interrupted: Numbers of the requests in which one was interrupted.
     """
 
     def __init__(self, path: Path) -> None:
-        self.takes: dict[int, list[str]] = defaultdict(list)
+        self.takes: dict[int, list[list[str]]] = defaultdict(list)
         self.crashes: dict[str, int] = {}
         self.interrupted: set[int] = set()
         left: list[tuple[int, str]] = []  # by retiring workers to others, which took them
         for line in sorted(path.read_text().splitlines(), key=lambda line: int(line.split()[1])):
             worker, at, what, about = line.split()
             if what == "took":
-                self.takes[int(about)].append(worker)
+                self.takes[int(about)].append([worker])
             elif what == "left":
                 left.append((int(about), worker))
             elif what == faults.CRASH:
@@ -56,7 +57,10 @@ class Journal:
             elif what == "interrupted":
                 self.interrupted.add(int(about))
         for port, worker in left:
-            self.takes[port].remove(worker)
+            takes = self.takes[port]
+            at = next(at for at, holders in enumerate(takes) if holders[-1] == worker)
+            if at + 1 < len(takes):
+                takes[at] += takes.pop(at + 1)
 
 
 @dataclass
@@ -72,19 +76,19 @@ def judge(records: Records, journal: Journal, totals: Totals) -> Verdict:
     holders, problems = _find_holders(records.links, journal)
     problems += [f"refused: {text}" for text in records.refused]
     for attempt in records.attempts:
-        problems += _check_attempt(attempt, holders.get(id(attempt.link)), journal)
+        problems += _check_attempt(attempt, holders.get(id(attempt.link), []), journal)
     for link in records.links:
-        holder = holders.get(id(link))
-        if link.workers and link.workers != {holder}:
-            problems.append(f"port {link.port} was taken by {holder}, answered by {link.workers}")
-        if link.dropped is not None and not _had_crashed(holder, link.dropped, journal):
-            problems.append(f"port {link.port}, of {holder}, was closed without a word")
+        took = holders.get(id(link), [])
+        if not link.workers <= {*took}:
+            problems.append(f"port {link.port} was taken by {took}, answered by {link.workers}")
+        if link.dropped is not None and not _had_crashed(took, link.dropped, journal):
+            problems.append(f"port {link.port}, of {took}, was closed without a word")
     problems += _check_counts(records, journal, totals)
     return Verdict(problems, _summarize(records, journal))
 
 
-def _find_holders(links: list[Link], journal: Journal) -> tuple[dict[int, str], list[str]]:
-    """Tell which worker took which connection; a port may be that of several, in turn."""
+def _find_holders(links: list[Link], journal: Journal) -> tuple[dict[int, list[str]], list[str]]:
+    """Tell which workers took which connection; a port may be that of several, in turn."""
     by_port: dict[int, list[Link]] = defaultdict(list)
     for link in links:
         by_port[link.port].append(link)
@@ -94,23 +98,23 @@ def _find_holders(links: list[Link], journal: Journal) -> tuple[dict[int, str], 
         if len(takes) != len(same):
             problems.append(f"port {port} had {len(same)} connections, {len(takes)} were taken")
         else:
-            holders.update({id(link): worker for link, worker in zip(same, takes, strict=True)})
+            holders.update({id(link): took for link, took in zip(same, takes, strict=True)})
     unknown = journal.takes.keys() - by_port.keys()
     if unknown:
         problems.append(f"taken, but nobody's: {unknown}")
     return holders, problems
 
 
-def _had_crashed(worker: str | None, at: int, journal: Journal) -> bool:
-    return worker is not None and journal.crashes.get(worker, at) < at
+def _had_crashed(took: list[str], at: int, journal: Journal) -> bool:
+    return any(journal.crashes.get(worker, at) < at for worker in took)
 
 
-def _check_attempt(attempt: Attempt, holder: str | None, journal: Journal) -> Iterator[str]:
-    where = f"{attempt.kind} {attempt.number} on port {attempt.link.port}, of worker {holder}"
+def _check_attempt(attempt: Attempt, took: list[str], journal: Journal) -> Iterator[str]:
+    where = f"{attempt.kind} {attempt.number} on port {attempt.link.port}, taken by {took}"
     if attempt.error is not None:
         if attempt is not attempt.link.attempts[-1]:
             yield f"{where} was not the last: {attempt.error}"
-        elif not _had_crashed(holder, attempt.ended, journal):
+        elif not _had_crashed(took, attempt.ended, journal):
             yield f"{where} is broken: {attempt.error}"
     elif attempt.status == 500:
         if attempt.number not in journal.interrupted:

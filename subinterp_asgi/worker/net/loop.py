@@ -53,11 +53,14 @@ class ServerLoop(asyncio.SelectorEventLoop):
             selector = HeartbeatSelector(counters)
             self.poller = LoopPoller(self)
         super().__init__(selector)
-        if sys.platform == "linux" and isinstance(selector, EpollSelector):
+        if sys.platform == "linux" and isinstance(selector, EpollSelector) and _HAS_GIL:
             loop: Any = self  # (type checkers are not told of asyncio's own parts)
-            selector.wake_for(loop._ready)
-            if _HAS_GIL:
-                loop._write_to_self = selector.wake  # asyncio: a write and two reads of sockets
+            try:
+                selector.wake_for(loop._ready)
+            except OSError:
+                self.close()
+                raise
+            loop._write_to_self = selector.wake  # asyncio: a write and two reads of sockets
 
 
 def make_poller(loop: asyncio.AbstractEventLoop) -> Poller:
@@ -124,12 +127,13 @@ if sys.platform == "linux":
             self.poller = EpollRegistry(self._epoll)
             self._ready: Sized = ()
             self._sleeping = False
-            # Edge-triggered: each write is an event, so that nobody has to read it away.
-            self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._epoll.register(self._alarm, select.EPOLLIN | select.EPOLLET)
+            self._alarm = -1
 
         def wake_for(self, ready: Sized) -> None:
             """Let ``wake()`` wake the loop, which has something to do when ``ready`` has items."""
+            self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            # Edge-triggered: each write is an event, so that nobody has to read it away.
+            self._epoll.register(self._alarm, select.EPOLLIN | select.EPOLLET)
             self._ready = ready
 
         def wake(self) -> None:
@@ -176,5 +180,6 @@ if sys.platform == "linux":
         def close(self) -> None:
             self._sleeping = False
             self._epoll.close()
-            os.close(self._alarm)
+            if self._alarm >= 0:
+                os.close(self._alarm)
             super().close()

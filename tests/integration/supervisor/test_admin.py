@@ -177,26 +177,6 @@ def test_a_unix_socket(servers: Servers, tmp_path: Path) -> None:
     frozen.close()
 
 
-def test_a_selector_that_tells_of_no_connection(
-    servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """As where there is no epoll."""
-    from subinterp_asgi.supervisor.pool import selector
-
-    monkeypatch.delattr(selector.select, "epoll", raising=False)
-    server = servers.start(**BESIDE)
-    path = tmp_path / "file"
-    (frozen,) = freeze_all(server, path, 1)
-    with door(server) as slow:
-        slow.send(b"GET /health HTTP")
-        assert ask(server).status == 503
-        slow.send(b"/1.0\r\n\r\n")
-        assert slow.response().status == 503
-    path.touch()
-    wait_until(lambda: ask(server).status == 200)
-    frozen.close()
-
-
 def test_who_reads_nothing_is_given_up(servers: Servers, tmp_path: Path) -> None:
     server = servers.start(**BESIDE)
     path = tmp_path / "file"
