@@ -31,10 +31,8 @@ def objection(module: str, verdict: Verdict) -> str | None:
         module: Its full name.
         verdict: What ``reader`` says of its file.
     """
-    if sys.platform != "linux" or sys.maxsize < 2**32:
-        return "that needs 64-bit Linux"
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        return "that needs a build of CPython with a GIL"
+    if (reason := _unsupported()) is not None:
+        return reason
     wants = set(verdict.imports)
     if "Py_AddPendingCall" in wants:
         return "it has the main interpreter run code (Py_AddPendingCall)"
@@ -45,6 +43,26 @@ def objection(module: str, verdict: Verdict) -> str | None:
             return f"copies would share {os.path.basename(library)}, which uses Python"
     if "PyGILState_Ensure" in wants and wants & _THREADS and not _is_vetted(module):
         return "threads of its own may run Python code, in the main interpreter (PyGILState_Ensure)"
+    return None
+
+
+def stands_in(module: str) -> bool:
+    """Whether threads can stand in for a module that can't be copied: for that of greenlet."""
+    return module == "greenlet._greenlet" and _unsupported() is None
+
+
+def cure_by_private(module: str, against: str | None) -> str | None:
+    """Say what ``extensions="private"`` does about a module, if it does anything."""
+    if stands_in(module):
+        return "has threads stand in for it (experimental)"
+    return "loads it from a copy (experimental)" if against is None else None
+
+
+def _unsupported() -> str | None:
+    if sys.platform != "linux" or sys.maxsize < 2**32:
+        return "that needs 64-bit Linux"
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return "that needs a build of CPython with a GIL"
     return None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ..errors import AppModuleNotFoundError, AppPathError, ExtensionFileError
 from ..types import TYPE_CHECKING
 from . import reader
-from .copying import objection
+from .copying import cure_by_private, objection, stands_in
 from .environment import Environment
 from .imports import Need, imports_of
 from .remedies import DAEMON_THREADS, cures, normalised
@@ -241,6 +241,8 @@ class _Walk:
                     outcome = "pure twin"
                 elif against is None and self._extensions == "private":
                     outcome = "private copy"
+                elif stands_in(module.name) and self._extensions == "private":
+                    outcome, reason = "private copy", f"{reason}; threads stand in for it"
                 else:
                     outcome = ("refused", "refused when used", "speed-up lost")[need]
                     if self._extensions == "private":
@@ -249,8 +251,11 @@ class _Walk:
             reason = str(exc)
         would_do: tuple[str, ...] = ()
         if outcome in OUTCOMES[:2]:
-            helps = against is None and self._extensions != "private"
-            would_do = cures(self._distributions(chain), copy_helps=helps)
+            private = cure_by_private(module.name, against)
+            would_do = cures(
+                self._distributions(chain),
+                private=None if self._extensions == "private" else private,
+            )
         return Finding(module.name, None, None, outcome, reason, chain, would_do, twin, module.path)
 
     def _distributions(self, chain: tuple[str, ...]) -> Iterator[str]:

@@ -53,17 +53,17 @@ DAEMON_THREADS = {
 """Distributions that start threads which ask to be daemons, and which those are."""
 
 
-def cures(names: Iterable[str], *, copy_helps: bool) -> tuple[str, ...]:
+def cures(names: Iterable[str], *, private: str | None) -> tuple[str, ...]:
     """Say what would do about a module that is refused, the best first.
 
     Args:
         names: Distributions, or packages, that lead to it, from the application on; its own too.
-        copy_helps: It could be loaded from a private copy.
+        private: What ``extensions="private"`` would do about it.
     """
     known = list(dict.fromkeys(map(normalised, names)))
     found = []
-    if copy_helps:
-        found.append("extensions='private' loads it from a copy (experimental)")
+    if private is not None:
+        found.append(f"extensions='private' {private}")
     found += [
         f"hide_modules={hidden!r} lets {importer} go on without it"
         for hidden, importers in OPTIONAL.items()

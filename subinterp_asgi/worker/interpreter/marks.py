@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TAKES_INTERRUPTS: set[CodeType] = set()
 """Code that calls the application, and is ready for any exception to come out of it."""
+PASSES_INTERRUPTS: set[CodeType] = set()
+"""Code that an exception may go through, on its way from one greenlet's thread to another's."""
 STANDS_FOR_APPLICATION: set[CodeType] = set()
 """Code of this package that is treated as if it were the application's."""
 
@@ -22,6 +24,12 @@ STANDS_FOR_APPLICATION: set[CodeType] = set()
 def takes_interrupts[F: Callable[..., Any]](function: F) -> F:
     """Mark a function that calls the application and is ready for any exception."""
     TAKES_INTERRUPTS.add(function.__code__)
+    return function
+
+
+def passes_interrupts[F: Callable[..., Any]](function: F) -> F:
+    """Mark a function that any exception may go through, but that none may begin in."""
+    PASSES_INTERRUPTS.add(function.__code__)
     return function
 
 

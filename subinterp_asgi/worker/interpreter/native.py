@@ -3,7 +3,7 @@
 ``importer`` calls this instead of CPython, which only refuses: and that, for a module of a single
 phase, after it has run it in the main interpreter. Here the file is read first. What refuses is
 replaced by the Python source beside it, or loaded from a private copy, or refused with an error
-that says what would do.
+that says what would do. The extension module of greenlet is replaced by ``greenlets``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from importlib.util import cache_from_source
 
 from ...errors import ExtensionFileError, ExtensionRefusedError
 from ...extensions import reader
-from ...extensions.copying import objection
+from ...extensions.copying import cure_by_private, objection, stands_in
 from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("subinterp_asgi.error")
 
 _twins: list[str] = []  # modules of which the source was taken instead
+_replaced: list[str] = []  # modules that something of this package stands in for
+_REPLACED = "threads that hand over to each other are taken instead of greenlets"
 _outdated: list[str] = []  # modules of which an earlier file goes on being used
 _refusals: dict[str, ExtensionRefusedError] = {}  # the first of each module
 
@@ -66,6 +68,9 @@ def create_module(
     against = objection(spec.name, verdict)
     if mode == "private" and against is None:
         return _load_copy(loader, spec, create, verdict)
+    if mode == "private" and stands_in(spec.name):
+        _take_threads(spec, late=late)
+        return None
     error = _refusal(spec, verdict, mode, against)
     if _refusals.setdefault(spec.name, error) is error and late:
         logger.warning("%s", error)
@@ -82,6 +87,8 @@ def report(worker_id: int, mode: str) -> None:
         return
     if _twins:
         logger.info("Python source taken instead of extension modules: %s", ", ".join(_twins))
+    if _replaced:
+        logger.info(_REPLACED)
     if _outdated:
         logger.warning(
             "extension modules that were upgraded are still those of before, since a process "
@@ -105,6 +112,27 @@ def _load_copy(
     from . import private_copies
 
     return private_copies.load(loader, spec, create, verdict)
+
+
+class _Stead:
+    """Loads ``greenlets`` as the extension module of greenlet, whose Python part stays."""
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Have importlib make an empty module."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        from . import greenlets
+
+        module.__dict__.update({name: getattr(greenlets, name) for name in greenlets.OFFERED})
+
+
+def _take_threads(spec: ModuleSpec, *, late: bool) -> None:
+    spec.loader = _Stead()  # type: ignore[assignment]  # a Loader would cost an import
+    spec.origin = None
+    spec.has_location = False
+    _replaced.append(spec.name)
+    if late:  # as with SQLAlchemy, which imports greenlet when it is needed first
+        logger.info(_REPLACED)
 
 
 def _is_outdated(path: str) -> bool:
@@ -166,7 +194,7 @@ def _refusal(
         chain=chain,
         cures=cures(
             (*(name.partition(".")[0] for name in chain), (distribution or "").partition(" ")[0]),
-            copy_helps=mode != "private" and against is None,
+            private=None if mode == "private" else cure_by_private(spec.name, against),
         ),
     )
 

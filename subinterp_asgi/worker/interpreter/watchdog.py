@@ -8,6 +8,9 @@ has seen an old heartbeat. It needs no signals, which are the host's, and never 
 An exception that comes from outside can land anywhere, and must not land in the loop or in this
 package, where it would break more than the one call of the application. So the stack is looked at
 first, and the exception raised only where the application's own code will receive it.
+
+If the loop's thread waits for a greenlet, which is another thread (see ``greenlets``), the stack is
+that of both, and the exception is raised in the one that goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from ...control.scoreboard import BUSY_SINCE
 from ...control.wakeup import WatchdogLine
 from ...errors import WorkerInterrupted
 from ...types import TYPE_CHECKING
-from .marks import STANDS_FOR_APPLICATION, TAKES_INTERRUPTS
+from .marks import PASSES_INTERRUPTS, STANDS_FOR_APPLICATION, TAKES_INTERRUPTS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -99,21 +102,34 @@ class Watchdog:
             self._status_queue.put((STATUS_STUCK, text))
 
     def _describe(self) -> str:
-        frame = self._frame()
-        if frame is None:
+        frames = [frame for _, frame in self._frames()]
+        if not frames:
             return "(the stack is not available: this Python can't look at other threads safely)"
         # Line numbers first, while the thread is most likely still there.
-        stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
+        walk = [step for frame in frames for step in traceback.walk_stack(frame)]
+        stack = traceback.StackSummary.extract(iter(walk), lookup_lines=False)
         stack.reverse()
         return sendable("".join(stack.format())[-_MAX_STACK_TEXT:])
 
-    def _frame(self) -> FrameType | None:
-        """What the worker's thread executes; ``None`` if that can't be looked at."""
+    def _frames(self) -> list[tuple[int, FrameType]]:
+        """What the worker's thread executes, by its identity; nothing if that can't be looked at.
+
+        Greenlets for which it waits come first, the innermost before all others.
+        """
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
-            return None  # it would go on executing meanwhile
-        if _FRAMES_ARE_SAFE:
-            return sys._current_frames().get(self._ident)
-        return _frame_above(self._outermost)
+            return []  # it would go on executing meanwhile
+        greenlets = sys.modules.get(f"{__package__}.greenlets")
+        threads = greenlets.runners_for(self._ident) if greenlets is not None else []
+        found = []
+        for ident, outermost in (*threads, (self._ident, self._outermost)):
+            if _FRAMES_ARE_SAFE:
+                frame = sys._current_frames().get(ident)
+            else:
+                frame = _frame_above(outermost)
+            if frame is None:
+                return []
+            found.append((ident, frame))
+        return found
 
     # --- interrupt
 
@@ -122,30 +138,30 @@ class Watchdog:
         from ctypes import c_ulong, py_object, pythonapi  # half a megabyte, in need only
 
         raise_in_thread = pythonapi.PyThreadState_SetAsyncExc
-        ident, exception = c_ulong(self._ident), py_object(WorkerInterrupted)
+        exception = py_object(WorkerInterrupted)
         deadline = monotonic() + _AIMING_TIME
         while self._held_up(busy_since) and not self._quitting:
             # The thread stands still while this one has the lock of the interpreter, which nobody
             # takes away before the switch interval is over. A look takes some 20 microseconds; if
             # this thread was held up in between it looks again.
             until = monotonic() + sys.getswitchinterval() / 2
-            frame = self._frame()
+            frames = self._frames()
             # Between looking at the heartbeat and the call, nothing gives the lock away at all.
             if (
-                frame is not None
-                and _would_hit_application(frame)
+                frames
+                and _would_hit_application([frame for _, frame in frames])
                 and monotonic() < until
                 and self._slot[BUSY_SINCE] == busy_since
             ):
-                raise_in_thread(ident, exception)
+                raise_in_thread(c_ulong(frames[0][0]), exception)
                 return
-            del frame
+            del frames
             if monotonic() > deadline:
                 return
             time.sleep(_AIMING_INTERVAL)
 
 
-def _would_hit_application(frame: FrameType | None) -> bool:
+def _would_hit_application(frames: list[FrameType]) -> bool:
     """Whether an exception raised in a frame leaves only code of the application's.
 
     It must not be raised in asyncio, which may be in the middle of something that concerns others,
@@ -153,19 +169,25 @@ def _would_hit_application(frame: FrameType | None) -> bool:
 
     The thread sees it when it next calls a function, returns or jumps back: in this frame, at the
     entrance of a function where nothing is done yet, or just after the return to an outer frame.
+
+    Args:
+        frames: The innermost of each thread; the exception goes on in the next one's.
     """
-    assert frame is not None
-    if _is_ours(frame) or _module_of(frame).startswith("asyncio."):
+    if _is_ours(frames[0]) or _module_of(frames[0]).startswith("asyncio."):
         return False
-    while frame is not None:
-        module = _module_of(frame)
-        if module == "asyncio.events" and frame.f_code.co_qualname == "Handle._run":
-            return True  # a task or a callback of the application's; asyncio logs what leaves it
-        if module == "asyncio.base_events":
-            return False  # the loop: it logs, for example
-        if _is_ours(frame):
-            return frame.f_code in TAKES_INTERRUPTS
-        frame = frame.f_back
+    for innermost in frames:
+        frame: FrameType | None = innermost
+        while frame is not None:
+            module = _module_of(frame)
+            if module == "asyncio.events" and frame.f_code.co_qualname == "Handle._run":
+                return (
+                    True  # a task or a callback of the application's; asyncio logs what leaves it
+                )
+            if module == "asyncio.base_events":
+                return False  # the loop: it logs, for example
+            if _is_ours(frame) and frame.f_code not in PASSES_INTERRUPTS:
+                return frame.f_code in TAKES_INTERRUPTS
+            frame = frame.f_back
     return False
 
 
