@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _THREADS = {"pthread_create", "thrd_create", "std::thread"}
 
+_BUILT_ON_GREENLET = {"gevent"}
+"""They use the C part of greenlet, which nothing can stand in for."""
+
 VETTED = {"cryptography": "50.0", "uvloop": "0.23"}
 """Packages that show something against them and were run all the same, under load and on debug
 builds, up to these versions: they start threads and attach threads, but not the same ones."""
@@ -34,6 +37,8 @@ def objection(module: str, verdict: Verdict) -> str | None:
     if (reason := _unsupported()) is not None:
         return reason
     wants = set(verdict.imports)
+    if module.partition(".")[0] in _BUILT_ON_GREENLET:
+        return "it uses the extension module of greenlet"
     if "Py_AddPendingCall" in wants:
         return "it has the main interpreter run code (Py_AddPendingCall)"
     if verdict.static_tls:

@@ -146,6 +146,7 @@ class _Turn:
             contexts.append(context)
         return contexts, ambience
 
+    @passes_interrupts
     def sleep(self) -> Any:
         self.lock.acquire()
         given, self.given = self.given, None

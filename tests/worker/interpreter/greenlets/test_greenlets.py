@@ -10,12 +10,19 @@ import pytest
 
 from tests.support import run_script
 
-from .greenlet_scenarios import SCENARIOS
+from . import on_loops, surroundings, switching
+from .scenarios import SCENARIOS
 
 pytest.importorskip("greenlet")
 
 THREADS = "subinterp_asgi.worker.interpreter.greenlets"
-SCRIPT = (Path(__file__).parent / "greenlet_scenarios.py").read_text()
+HERE = __package__
+SCRIPT = f"""
+    import sys
+    from {HERE} import on_loops, scenarios, surroundings, switching
+    scenarios.run_all(sys.argv[1])
+"""
+assert all((on_loops, surroundings, switching)), "they have filled SCENARIOS"
 
 
 def run(folder: Path, module: str) -> dict[str, Any]:
