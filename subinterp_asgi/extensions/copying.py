@@ -59,7 +59,7 @@ def stands_in(module: str) -> bool:
 def cure_by_private(module: str, against: str | None) -> str | None:
     """Say what ``extensions="private"`` does about a module, if it does anything."""
     if stands_in(module):
-        return "has threads stand in for it (experimental)"
+        return "takes threads instead (experimental)"
     return "loads it from a copy (experimental)" if against is None else None
 
 
