@@ -73,6 +73,7 @@ def bootstrap(
     listeners = [(sock_fd, sock_family)]
     metrics_listeners: list[tuple[int, int]] = []
     log_forwarder: LogForwarder | None = None
+    reusable = False
     try:
         sys.path[:] = parent_sys_path
         config_text, runtime = Runtime.split(config_json)
@@ -85,6 +86,9 @@ def bootstrap(
         output.go_without(runtime.missing)
         output.unblock_stderr()
         config = Config.from_json(config_text)
+        if runtime.reusable:
+            _prepare_reuse(app_import_path)
+            reusable = True
         counters = output.stderr.counters = Counters(*scoreboard.attached())
         log_forwarder = _forward_logs(runtime.log_fd, config, counters)
         _ignore_fork_callbacks()
@@ -94,7 +98,9 @@ def bootstrap(
             daemon_threads.demote()
         judge_extensions(config.extensions, config.hide_modules)
         WorkerRun(
-            load_app=partial(_load_app, app_import_path, config, log_forwarder, worker_id),
+            load_app=partial(
+                _load_app, app_import_path, config, log_forwarder, worker_id, runtime.reusable
+            ),
             config=config,
             listeners=listeners,
             ctrl_queue=ctrl_queue,
@@ -114,9 +120,10 @@ def bootstrap(
         if log_forwarder is not None:
             log_forwarder.end()
         output.end_streams()
-        from .worker.interpreter import closing  # not before it is needed
+        if not reusable:  # else it is decided later whether the interpreter is closed
+            from .worker.interpreter import closing  # not before it is needed
 
-        closing.let_go()
+            closing.let_go()
 
 
 def _ignore_fork_callbacks() -> None:
@@ -126,6 +133,12 @@ def _ignore_fork_callbacks() -> None:
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork = lambda **callbacks: None  # type: ignore[attr-defined, unused-ignore]
+
+
+def _prepare_reuse(app_path: str) -> None:
+    from .worker.interpreter import reuse
+
+    reuse.prepare(app_path)
 
 
 def _with_wakeup(queue: Any, numbers: tuple[int, int] | None) -> Any:
@@ -142,12 +155,22 @@ def _forward_logs(fd: int | None, config: Config, counters: Counters) -> LogForw
     return forwarder
 
 
-def _load_app(path: str, config: Config, log_forwarder: LogForwarder | None, worker_id: int) -> Any:
+def _load_app(
+    path: str,
+    config: Config,
+    log_forwarder: LogForwarder | None,
+    worker_id: int,
+    reusable: bool,
+) -> Any:
     app = import_app(path, factory=True) if config.factory else _import_app(path)
     if log_forwarder is not None:
         log_forwarder.attach()  # which the application may have taken off
     access_log.configure_interpreter(config)
     report_extensions(worker_id, config.extensions)
+    if reusable:
+        from .worker.interpreter import reuse
+
+        reuse.note_files()
     return app
 
 

@@ -117,6 +117,12 @@ class Config:
         "Modules that workers are to take for not installed, such as optional ones that refuse.",
         module_names,
     )
+    reuse_interpreters: bool = option(
+        False,
+        "A reload uses the interpreters of workers that have retired again: it imports the "
+        "application's own modules anew, and keeps all libraries as they are, which may keep what "
+        "the application has set in them. Where that is known to happen it takes new ones.",
+    )
     factory: bool = option(False, "The import path names a callable that returns the application.")
 
     # --- life cycle

@@ -51,6 +51,11 @@ From a worker come **statuses**, in this order:
     The last message of a worker that ended as it was told to.
 ``("error", text)``
     The last message of one that did not: what happened in the first line, then a traceback.
+``("rejected", text)``
+    Instead of that, only with ``Runtime.reused``: the application could not be loaded, which may be
+    because another one was loaded there before. The listeners are still open.
+``("reusable", reason)``
+    The interpreter, in which a worker has stopped, is ready for another one, or not for a reason.
 
 At any time between these may come, from a thread beside the one that serves:
 

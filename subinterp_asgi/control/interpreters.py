@@ -76,12 +76,16 @@ class Interpreter:
 
     def has_threads(self) -> bool:
         """Whether threads are left that forbid closing."""
+        return not self.confirms("import _thread", "_thread._count() == 0")
+
+    def confirms(self, preparation: str, condition: str) -> bool:
+        """Whether a condition holds there: a constant expression, and what it needs executed."""
         try:
             # (No assert: there is none under -O.)
-            self.execute("import _thread\nif _thread._count(): raise RuntimeError")
+            self.execute(f"{preparation}\nif not ({condition}): raise RuntimeError")
         except InterpreterFailed:
-            return True
-        return False
+            return False
+        return True
 
     def close(self) -> None:
         """End the interpreter and free what it holds, where CPython can (not on 3.13)."""

@@ -45,6 +45,8 @@ class Runtime:
         log_fd: Pipe to which log records are forwarded (see ``log_receiver``), borrowed.
         start_delay: Seconds to wait before it serves; for tests (see ``testing.faults``).
         start_failure: What to fail with instead of serving, or ``None``; for tests.
+        reusable: The interpreter may have to serve again after this worker.
+        reused: It has served before.
     """
 
     listeners: tuple[tuple[int, int], ...] = ()
@@ -59,6 +61,8 @@ class Runtime:
     log_fd: int | None = None
     start_delay: float = 0.0
     start_failure: str | None = None
+    reusable: bool = False
+    reused: bool = False
 
     def join(self, config: Config) -> str:
         """Make the ``config_json`` that ``bootstrap`` is given."""

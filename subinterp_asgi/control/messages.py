@@ -26,6 +26,8 @@ __all__ = [
     "STATUS_ERROR",
     "STATUS_EXHAUSTED",
     "STATUS_IDLE",
+    "STATUS_REJECTED",
+    "STATUS_REUSABLE",
     "STATUS_SERVING",
     "STATUS_SPARE",
     "STATUS_STARTED",
@@ -69,6 +71,8 @@ STATUS_LEFT = "left"
 STATUS_LIFESPAN_FAILED = "lifespan_failed"
 STATUS_SHUTDOWN_FAILED = "shutdown_failed"
 STATUS_STOPPED = "stopped"
+STATUS_REUSABLE = "reusable"
+STATUS_REJECTED = "rejected"
 STATUS_ERROR = "error"
 STATUS_STUCK = "stuck"
 

@@ -89,6 +89,10 @@ class Output:
         with self._lock:
             self._queue_up(data)
 
+    def begin(self) -> None:
+        """Have threads see to what waits, again after ``end()``."""
+        self._ending = False
+
     def end(self) -> None:
         """Write what waits if that is possible soon; no thread sees to that from now on."""
         deadline = monotonic() + (0.0 if self._ending else _END_TIMEOUT)
@@ -293,6 +297,7 @@ class _Raw(io.RawIOBase):
 
 def unblock_stderr() -> None:
     """Have ``sys.stderr`` of this interpreter neither wait nor fail."""
+    stderr.begin()
     if not _CAN_BLOCK or sys.stderr is None or sys.stderr is not sys.__stderr__:
         return
     stream: Any = sys.stderr

@@ -99,19 +99,19 @@ def warn_of_shared_modules(config: Config) -> None:
 def warn_of_memory(config: Config) -> None:
     """Say, once in a process, what reloading costs on CPython 3.13, or with private copies."""
     global _warned_of_memory
-    if _warned_of_memory:
+    if _warned_of_memory or config.reuse_interpreters:  # (which says it if that is not possible)
         return
     if config.extensions == "private":
         why = (
             "extensions='private': copies of extension modules keep the memory of an interpreter "
             "that is closed, so that each reload costs 20 to 30 MB for each worker. Restart the "
-            "process instead"
+            "process instead, or use reuse_interpreters"
         )
     elif sys.version_info < (3, 14):
         why = (
             "CPython 3.13 does not give back the memory of an interpreter that is closed: each "
             "reload costs 6 to 20 MB for each worker, by what the application imports. Restart the "
-            "process instead, or use CPython 3.14"
+            "process instead, or use reuse_interpreters, or CPython 3.14"
         )
     else:
         return

@@ -678,6 +678,8 @@ class Supervisor:
             self._wake()
             if self._monitor is not None:
                 self._monitor.join()
+            if self._pool is not None:
+                self._pool.reserve.close()
             with self._changed:
                 self._release()
             if self._reconciler is not None:

@@ -51,6 +51,10 @@ class _NotNeeded(Exception):
     """A spare was told to end."""
 
 
+class _Rejected(Exception):
+    """The application can't be loaded in an interpreter that has served before."""
+
+
 class WorkerRun:
     """What a worker is to do, and the steps in which that is done.
 
@@ -114,7 +118,7 @@ class WorkerRun:
                 except RuntimeError as exc:
                     text = "worker %d has no watchdog, and can't be interrupted: %s"
                     logger.warning(text, self.worker_id, exc)
-            app = self.load_app()
+            app = self._load_app()
             self.counters.flush()
             inbox = self._wait_for_turn() if self.runtime.spare else self.runtime.inbox
             _take_all(self.listeners, sockets)
@@ -124,6 +128,8 @@ class WorkerRun:
             main = loop.create_task(self._run_to_end(worker))
             loop.run_until_complete(main)
             ended_as_told = True
+        except _Rejected:
+            pass  # that was told
         except _NotNeeded:
             ended_as_told = True
         except BaseException as exc:
@@ -148,6 +154,18 @@ class WorkerRun:
                 loop.close()
         if ended_as_told:
             self.status_queue.put((messages.STATUS_STOPPED,))
+
+    def _load_app(self) -> Any:
+        try:
+            return self.load_app()
+        except Exception as exc:
+            if not self.runtime.reused:
+                raise
+            # The listeners stay open for another interpreter, where it may do.
+            self.listeners.clear()
+            self.metrics_listeners.clear()
+            self.status_queue.put((messages.STATUS_REJECTED, text_of(exc)))
+            raise _Rejected from None
 
     def _wait_for_turn(self) -> int:
         """Be a spare until a command says whose place to take; return the inbox.

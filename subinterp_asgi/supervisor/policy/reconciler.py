@@ -292,7 +292,7 @@ class Reconciler:
         spares = self._pool.spares
         for spare in tuple(spares):
             if spare.generation != self._pool.generation:  # it knows the old code
-                self._pool.retire(spare)
+                self._pool.retire(spare, keep=True)
                 spares.remove(spare)
             elif self._start_deadline(spare) <= now:
                 self._give_up_start(spare, None, now)

@@ -94,6 +94,7 @@ class Rollout:
                 self._retire(slot.incoming)
                 slot.vacate(slot.incoming)
         self.candidates.clear()
+        self._pool.reserve.distrust()  # what is wrong may be what they have kept
 
     def reload_error(self, reason: str) -> ReloadError:
         """Say what serves after a reload that was given up."""
@@ -135,7 +136,7 @@ class Rollout:
         """Start new workers and wait until all of them serve."""
         for slot in slots:
             try:
-                handle = self._pool.start(slot, self._generation)
+                handle = self._pool.start(slot, self._generation, reuse=True)
             except (OSError, RuntimeError, MemoryError) as exc:
                 text = f"worker {slot.index} could not be started: {exc}"
                 raise StartupError(text, slot.index) from exc
@@ -211,10 +212,10 @@ class Rollout:
             if slot.current is not None:
                 self.candidates.discard(slot.current)
             if old is not None and not old.exited:
-                self._retire(old)
+                self._retire(old, keep=True)
 
-    def _retire(self, handle: WorkerHandle) -> None:
-        self._pool.retire(handle)
+    def _retire(self, handle: WorkerHandle, *, keep: bool = False) -> None:
+        self._pool.retire(handle, keep=keep)
         self.retired.append(handle)
         if self._timeout is not None:
             handle.break_off_at = monotonic() + self._timeout

@@ -153,6 +153,7 @@ class WorkerHandle:
 
     def interrupt(self, busy_since: int) -> None:
         """Break off what has held it up since then, if that is Python code."""
+        self.job.reserve = None  # nobody knows what was left half-done
         if self.job.watchdog is not None:
             self.job.watchdog.interrupt(busy_since)
 
@@ -180,9 +181,14 @@ class WorkerHandle:
             self.stack = status[1]
         elif status[0] == messages.STATUS_LEFT:
             self.job.left = status[1:]
+        elif status[0] == messages.STATUS_REUSABLE:
+            self.job.unfit = status[1]
+        elif status[0] == messages.STATUS_REJECTED:
+            self.job.rejected = status[1]
         elif status[0] in _STATES:
             if status[0] == messages.STATUS_ERROR:
                 self.error = status[1]
+            self.job.ended_well = status[0] == messages.STATUS_STOPPED
             self.become(_STATES[status[0]])  # last: who sees it may ask for the error
 
     def become(self, state: WorkerState) -> None:

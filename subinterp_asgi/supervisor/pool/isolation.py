@@ -18,7 +18,9 @@ from ...control.launch import Runtime
 from ...control.scoreboard import Slot
 from ...control.wakeup import Wakeup, WatchdogLine
 from ...types import TYPE_CHECKING
+from .. import host_log
 from ..kept import Kept, keep
+from .reserve import Reserve, end, let_go
 
 if TYPE_CHECKING:
     from typing import Any
@@ -50,6 +52,12 @@ class Job:
         before_close: Called before the interpreter is closed, which empties its queues.
         left: What the worker has told of threads that are left: whether all are daemons, names.
         kept: Its interpreter, if that could not be closed.
+        reserve: Where its interpreter may come from and go to, if it is to be used again.
+        reuse: It may come from there.
+        keep: It may go there: others have taken the worker's place.
+        ended_well: The worker has told that it has stopped as it was told to.
+        unfit: Why its interpreter can't be used again; empty if it can, ``None`` if nobody knows.
+        rejected: Why the application could not be loaded in one that was used before.
     """
 
     app: Any
@@ -71,6 +79,12 @@ class Job:
     before_close: Callable[[], None] = field(default=lambda: None)
     left: tuple[int, *tuple[str, ...]] | None = None
     kept: Kept | None = None
+    reserve: Reserve | None = None
+    reuse: bool = False
+    keep: bool = False
+    ended_well: bool = False
+    unfit: str | None = None
+    rejected: str | None = None
 
     def close_listeners(self) -> None:
         """Close the duplicates that no worker has taken."""
@@ -83,29 +97,64 @@ _ATTACH_SLOT = "from subinterp_asgi.control import scoreboard\nscoreboard.attach
 _MAKE_SSL_LAZY = "from subinterp_asgi.worker.interpreter import lazy_ssl\nlazy_ssl.make_ssl_lazy()"
 
 
+_RETIRE = "from subinterp_asgi.worker.interpreter import reuse\nreuse.retire(status_queue)"
+
+
 def run_in_interpreter(job: Job) -> None:
-    """Run a worker in a new interpreter and close that, unless threads are left in it.
+    """Run a worker in an interpreter and close that, unless it is to be used again.
+
+    If it was used before and the application can't be loaded there, a new one is taken.
 
     ``InterpreterFailed``: the worker could not even be begun.
     """
-    interpreter = Interpreter()
+    interpreter = job.reserve.take() if job.reserve is not None and job.reuse else None
+    if interpreter is not None:
+        listeners, metrics_listeners = job.listeners[:], job.metrics_listeners[:]
+        _run_in(interpreter, job, reused=True)
+        if job.rejected is None:
+            return
+        reason = job.rejected.partition("\n")[0]
+        host_log.log("warning", f"worker {job.worker_id} takes a new interpreter: {reason}")
+        job.listeners[:], job.metrics_listeners[:] = listeners, metrics_listeners
+        job.rejected = job.left = None
+    _run_in(Interpreter(), job, reused=False)
+
+
+def _run_in(interpreter: Interpreter, job: Job, *, reused: bool) -> None:
     try:
-        _bootstrap_in(interpreter, job)
+        _bootstrap_in(interpreter, job, reused)
     finally:
-        # Items of a closed interpreter vanish from its queues.
-        job.before_close()
-        while job.left is None and interpreter.has_threads():
-            time.sleep(_THREAD_POLL_INTERVAL)
-        job.before_close()
-        if job.left is None:
-            interpreter.close()
-        else:
+        _wait_for_threads(interpreter, job)
+        if job.left is not None:
+            let_go(interpreter)
             name = threading.current_thread().name
             job.kept = Kept(interpreter, name, daemons_only=bool(job.left[0]))
             keep(job.kept)
+        elif not _put_by(interpreter, job):
+            end(interpreter)
 
 
-def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
+def _wait_for_threads(interpreter: Interpreter, job: Job) -> None:
+    """Wait until an interpreter can be closed, or it is told that it can't."""
+    job.before_close()  # items of a closed interpreter vanish from its queues
+    while job.left is None and interpreter.has_threads():
+        time.sleep(_THREAD_POLL_INTERVAL)
+    job.before_close()
+
+
+def _put_by(interpreter: Interpreter, job: Job) -> bool:
+    """Have an interpreter made ready to be used again; return whether that is so."""
+    reserve = job.reserve
+    if reserve is None or not (job.keep and job.ended_well):
+        return False
+    interpreter.execute(_RETIRE)
+    _wait_for_threads(interpreter, job)  # which objects may have started at their end
+    if job.unfit:
+        reserve.say_once(f"interpreters are not used again: {job.unfit}")
+    return job.unfit == "" and reserve.put(interpreter)
+
+
+def _bootstrap_in(interpreter: Interpreter, job: Job, reused: bool) -> None:
     interpreter.adopt_path(job.path)
     interpreter.prepare({"board": job.board, "slot": job.slot})
     interpreter.execute(_ATTACH_SLOT)
@@ -118,6 +167,8 @@ def _bootstrap_in(interpreter: Interpreter, job: Job) -> None:
         metrics_listeners=tuple(job.metrics_listeners),
         command_wakeup=job.command_wakeup.numbers,
         status_wakeup=job.status_wakeup.numbers,
+        reusable=job.reserve is not None,
+        reused=reused,
     )
     arguments = {
         "ctrl_queue": job.ctrl_queue,

@@ -25,6 +25,7 @@ from ..listeners import Listeners
 from ..states import WorkerState
 from . import isolation
 from .handle import WorkerHandle
+from .reserve import Reserve
 from .slot import Slot
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Pool:
         spares: Workers that wait to be needed.
         handles: All workers that were not released, retiring ones too.
         kept: Interpreters of workers that have ended, which could not be closed at that time.
+        reserve: Interpreters of workers that have retired, to be used again.
         generation: Number of the newest generation that serves; 0: none has served yet.
         start_delay: Seconds that workers wait before they serve; for tests.
         start_failure: Generation whose workers fail to start, and why, or ``None``; for tests.
@@ -84,6 +86,7 @@ class Pool:
         self.spares: list[WorkerHandle] = []
         self.handles: list[WorkerHandle] = []
         self.kept: list[Kept] = []
+        self.reserve = Reserve()
         self.generation = 0
         self.start_delay = 0.0
         self.start_failure: tuple[int, str] | None = None
@@ -118,13 +121,19 @@ class Pool:
             raise
         while len(self.slots) < count:
             self.slots.append(self.removed.pop() if self.removed else made.pop(0))
+        self._limit_reserve()
         return self.slots[before:]
 
     def shrink(self, count: int) -> list[Slot]:
         """Remove slots until there are so many; return them."""
         gone, self.slots = self.slots[count:], self.slots[:count]
         self.removed += reversed(gone)
+        self._limit_reserve()
         return gone
+
+    def _limit_reserve(self) -> None:
+        if self._config.reuse_interpreters:
+            self.reserve.limit = len(self.slots) + self._config.spares
 
     def slot_of(self, handle: WorkerHandle) -> Slot | None:
         """Return the slot that a worker fills or will, if there is one."""
@@ -132,8 +141,10 @@ class Pool:
 
     # --- workers
 
-    def start(self, slot: Slot, generation: int) -> WorkerHandle:
+    def start(self, slot: Slot, generation: int, *, reuse: bool = False) -> WorkerHandle:
         """Start a worker for a slot, or let a spare become it.
+
+        ``reuse``: in the interpreter of one that has retired, if there is one.
 
         ``OSError``: descriptors have run out; ``StateError``: there are too many workers.
         """
@@ -147,18 +158,23 @@ class Pool:
                 if self._logs is not None and spare.job.runtime.log_fd is not None:
                     self._logs.became(spare.job.runtime.log_fd, slot.index)
                 return spare
-        handle = self._start(generation, listeners, slot)
+        handle = self._start(generation, listeners, slot, reuse=reuse)
         self._mark(handle, slot)
         return handle
 
     def start_spare(self) -> WorkerHandle:
         """Start a worker that imports the application and waits; errors as ``start()``."""
-        handle = self._start(self.generation, [], None)
+        handle = self._start(self.generation, [], None, reuse=True)
         self.spares.append(handle)
         return handle
 
     def _start(
-        self, generation: int, listeners: list[tuple[int, int]], slot: Slot | None
+        self,
+        generation: int,
+        listeners: list[tuple[int, int]],
+        slot: Slot | None,
+        *,
+        reuse: bool,
     ) -> WorkerHandle:
         with contextlib.ExitStack() as cleanup:
             for fd, _ in listeners:
@@ -166,6 +182,8 @@ class Pool:
             index = self._take_place()
             cleanup.callback(self._free.append, index)
             job = self._make_job(generation, index, listeners, slot, cleanup)
+            if self._config.reuse_interpreters:
+                job.reserve, job.reuse = self.reserve, reuse
             cleanup.pop_all()  # from here on they are the job's
         scoreboard.slot_of(self.board, index)[GENERATION] = generation
         runner = isolation.run_in_thread if self._in_threads else isolation.run_in_interpreter
@@ -256,10 +274,11 @@ class Pool:
     def _new_queue(self) -> interpreters.Queue:
         return queue.Queue() if self._in_threads else interpreters.create_queue(messages.QUEUE_SIZE)
 
-    def retire(self, handle: WorkerHandle) -> None:
-        """Tell a worker to finish what it has, and to end."""
+    def retire(self, handle: WorkerHandle, *, keep: bool = False) -> None:
+        """Tell a worker to finish what it has, and to end; perhaps keep its interpreter."""
         if not handle.retiring:
             handle.retiring = True
+            handle.job.keep = keep and not handle.exhausted  # whose memory may be why
             handle.command(messages.CMD_DRAIN, messages.DRAIN_RESTART)
             handle.command(messages.CMD_SHUTDOWN)
 

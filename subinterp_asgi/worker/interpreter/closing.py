@@ -32,7 +32,7 @@ def let_go() -> None:
     # So does a class that is its own class, as h11's sentinels are.
     for metaclass in tuple(_subclasses(type)):
         if type(metaclass) is metaclass and metaclass is not type:
-            metaclass.__class__ = type
+            metaclass.__class__ = metaclass.__base__  # type: ignore[assignment]  # as it was made
 
 
 def _subclasses(cls: Any) -> Iterator[Any]:

@@ -26,6 +26,7 @@ _STDLIB = (
 )
 """Where extension modules lie that need not be judged."""
 
+_create_module = ExtensionFileLoader.create_module  # as it was
 _imported = False  # the application is
 
 
@@ -36,8 +37,12 @@ def judge_extensions(mode: str, hidden: tuple[str, ...]) -> None:
         mode: The option ``extensions``.
         hidden: Modules that are taken for not installed.
     """
+    global _imported
+    _imported = False
+    if (earlier := sys.modules.get(f"{__package__}.native")) is not None:
+        earlier.forget()
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: not found
-    create = ExtensionFileLoader.create_module
+    create = _create_module
 
     def create_module(self: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:
         if (spec.origin or "").startswith(_STDLIB):

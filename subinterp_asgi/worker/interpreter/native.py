@@ -77,6 +77,14 @@ def create_module(
     raise error
 
 
+def forget() -> None:
+    """Begin again: another application will be imported, perhaps after packages were upgraded."""
+    _twins.clear()
+    _outdated.clear()
+    _refusals.clear()
+    _mapped_libraries.cache_clear()
+
+
 def report(worker_id: int, mode: str) -> None:
     """Log what became of modules while the application was imported.
 

@@ -82,9 +82,12 @@ def load(
         spec.origin = copy
         try:
             with _Unchecked():
-                return create(loader, spec)
+                module = create(loader, spec)
         finally:
             spec.origin = path
+        if module is not None and module.__dict__.get("__file__") == copy:
+            module.__file__ = path  # Cython's modules have taken it from the spec
+        return module
     finally:
         os.close(fd)
 

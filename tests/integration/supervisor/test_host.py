@@ -169,9 +169,9 @@ def test_stop_in_a_signal_handler_that_interrupts_reload(tmp_path: Path, locked:
         wait_until(reached.exists)
         interrupt(signal.SIGTERM)
 
-    def start(*arguments):
+    def start(*arguments, **options):
         signal.raise_signal(signal.SIGTERM)
-        return Pool.real_start(*arguments)
+        return Pool.real_start(*arguments, **options)
 
     gate.touch()
     signal.signal(signal.SIGTERM, lambda *_: server.stop())

@@ -43,13 +43,20 @@ CAUSES = {
         kept = ballast
     warnings.simplefilter("ignore", OwnWarning)
     """,
+    "a class that is its own class": """
+    class Meta(type):
+        kept = ballast
+    class Sentinel(Meta, metaclass=Meta):
+        pass
+    Sentinel.__class__ = Sentinel
+    """,
 }
 
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_memory_is_flat_over_reloads(cause: str, tmp_path: Path) -> None:
     done = run_script(tmp_path, HOST, files={"served.py": APP + CAUSES[cause]})
-    assert (done.returncode, done.stdout) == (0, "flat\n"), done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (0, "flat\n", "")
 
 
 def test_nothing_is_said_that_would_not_be_said_otherwise(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes  # noqa: F401  (from its first use on, libffi keeps a descriptor)
 import importlib.machinery
+import importlib.util
 import json
 import logging
 import os
@@ -157,6 +158,35 @@ def test_modules_of_several_phases_are_copied_too(serve: Serve, folder: Path, na
     """
     path = str(folder / f"{name}{SUFFIX}")
     assert ask(serve(source, workers=2, extensions="private")) == [path, path]
+
+
+def test_a_copy_of_cythons_knows_its_file(serve: Serve) -> None:
+    spec = importlib.util.find_spec("yarl._quoting_c")
+    if spec is None:
+        pytest.skip("needs the extension module of yarl")
+    source = """
+        import yarl._quoting_c as module
+        def answer(scope):
+            return [module.__file__, module.__spec__.origin]
+    """
+    assert ask(serve(source, extensions="private")) == [spec.origin] * 2
+
+
+def test_the_applications_own_are_not_loaded_twice_by_an_interpreter(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = f"""
+        import {SINGLE}, sys
+        sys.used = getattr(sys, "used", 0) + 1
+        def answer(scope):
+            return sys.used
+    """
+    server = serve(source, extensions="private", reuse_interpreters=True)
+    for _ in range(3):
+        server.reload()
+        assert ask(server) == 1
+    (said,) = [record.message for record in caplog.records if "not used again" in record.message]
+    assert f"{SINGLE} is an extension module of the application's own" in said
 
 
 def test_nothing_of_a_copy_stays(serve: Serve, folder: Path) -> None:
