@@ -101,6 +101,7 @@ def _ask(
         if name.lower() not in NOT_COMPARED
     )
     body: Any = answer.content
-    if answer.content and "json" in answer.headers.get("content-type", ""):
-        body = json.loads(answer.content)
+    if "json" in answer.headers.get("content-type", ""):
+        with contextlib.suppress(ValueError):  # some say so of what is none
+            body = json.loads(answer.content)
     return f"{method} {target}", answer.status_code, fields, body

@@ -1,0 +1,1 @@
+"""Libraries whose extension modules refuse, from two interpreters with a private copy each."""
