@@ -15,7 +15,7 @@ With sockets, interpreters and processes:
   misbehave (``rawclient``, ``wsclient``). ``supervisor`` is about many workers and their lives
   (``supervising``), ``process`` about the command line and what else needs a process of its own.
   What they serve is in ``apps``.
-- ``frameworks`` has each framework keep the same contract.
+- ``frameworks`` has each framework keep the same contract, and FastAPI answer as under uvicorn.
 - ``conformance`` checks the suite of that name, and this server by it.
 - ``fuzz`` and ``soak`` run as long as they are told to (``make fuzz``); here briefly.
 

@@ -2,20 +2,21 @@
 
 The imports are followed from the application's module through the environment by their source, and
 each extension module that is met is read. Nothing is executed, so what only shows when it runs is
-missed: names that are put together, plug-ins, settings that name modules.
+missed: names that are put together, plug-ins, settings that name modules. ``rehearsal`` sees those.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..errors import AppModuleNotFoundError, AppPathError, ExtensionFileError
 from ..types import TYPE_CHECKING
 from . import reader
 from .copying import cure_by_private, objection, stands_in
 from .environment import Environment
+from .findings import OUTCOMES, Finding, Report
 from .imports import Need, imports_of
 from .remedies import DAEMON_THREADS, cures, normalised
 
@@ -24,62 +25,9 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from .environment import Module
+    from .findings import Outcome
 
     type Extensions = Literal["pure", "private", "refuse"]
-    type Outcome = Literal[
-        "refused",
-        "refused when used",
-        "speed-up lost",
-        "unknown",
-        "daemon threads",
-        "private copy",
-        "pure twin",
-        "native",
-    ]
-
-OUTCOMES: tuple[Outcome, ...] = (
-    "refused",
-    "refused when used",
-    "speed-up lost",
-    "unknown",
-    "daemon threads",
-    "private copy",
-    "pure twin",
-    "native",
-)
-"""From the worst on. The first two end in an ImportError, the others work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What becomes of one module in a worker."""
-
-    module: str
-    distribution: str | None
-    version: str | None
-    outcome: Outcome
-    reason: str
-    chain: tuple[str, ...]
-    """The modules that lead to it, from the application's on; each imports the next."""
-    cures: tuple[str, ...] = ()
-    twin: str | None = None
-    """The ``.py`` beside a refused module: source that does the same."""
-    path: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was found of an application; the worst comes first."""
-
-    app: str
-    python: str
-    modules: int
-    findings: tuple[Finding, ...]
-
-    @property
-    def refused(self) -> bool:
-        """Whether a worker can't start with it, or fails later."""
-        return any(finding.outcome in OUTCOMES[:2] for finding in self.findings)
 
 
 def doctor(
@@ -88,6 +36,7 @@ def doctor(
     path: Sequence[str] | None = None,
     extensions: Extensions = "pure",
     hide_modules: Sequence[str] = (),
+    run: bool = False,
 ) -> Report:
     """Look through the imports of an application.
 
@@ -96,6 +45,7 @@ def doctor(
         path: Where modules are looked for; by default ``sys.path``.
         extensions: The option of that name, with which it is to be served.
         hide_modules: Likewise.
+        run: Import it too, as a worker does, but in a process of its own, and compare.
 
     Raises:
         AppPathError: The path is malformed.
@@ -104,7 +54,8 @@ def doctor(
     name = app.partition(":")[0]
     if not all(map(str.isidentifier, name.split("."))):
         raise AppPathError(f"Invalid app path {app!r}: expected 'package.module:attribute'")
-    environment = Environment(sys.path if path is None else path, hide_modules)
+    path = sys.path if path is None else path
+    environment = Environment(path, hide_modules)
     if environment.find(name) is None:
         raise AppModuleNotFoundError(
             f"no module named {name!r}, looking for the application; "
@@ -113,11 +64,17 @@ def doctor(
         )
     walk = _Walk(environment, name, extensions)
     walk.run()
-    findings = sorted(
-        walk.findings(), key=lambda found: (OUTCOMES.index(found.outcome), found.module)
-    )
+    findings = [*walk.findings()]
+    outcome = None
+    if run:
+        from .rehearsal import compare, rehearse
+
+        happened = rehearse(app, path, extensions, hide_modules)
+        findings = [*compare(findings, happened, environment, app)]
+        outcome = happened.outcome
+    findings.sort(key=lambda found: (OUTCOMES.index(found.outcome), found.module))
     version = ".".join(map(str, sys.version_info[:3]))
-    return Report(app, version, walk.count, tuple(findings))
+    return Report(app, version, walk.count, tuple(findings), outcome)
 
 
 def _top(name: str) -> str:
@@ -250,7 +207,7 @@ class _Walk:
         except ExtensionFileError as exc:
             reason = str(exc)
         would_do: tuple[str, ...] = ()
-        if outcome in OUTCOMES[:2]:
+        if outcome in ("refused", "refused when used"):
             private = cure_by_private(module.name, against)
             would_do = cures(
                 self._distributions(chain),

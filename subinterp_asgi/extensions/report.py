@@ -10,12 +10,13 @@ from dataclasses import asdict
 
 from ..errors import AppImportError
 from ..types import TYPE_CHECKING
-from .doctor import OUTCOMES, doctor
+from .doctor import doctor
+from .findings import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .doctor import Finding, Report
+    from .findings import Finding, Report
 
 EXIT_FINE = 0
 EXIT_REFUSED = 1
@@ -27,7 +28,8 @@ def main(argv: Sequence[str], in_flags: Callable[[str], str] = str) -> int:
     parser = argparse.ArgumentParser(
         prog="subinterp-asgi doctor",
         description="Say which extension modules that an application imports would be refused in "
-        "a worker, without importing it. The status is 0 if none is, 1 if one is, 2 on misuse.",
+        "a worker, without importing it unless --run is given. The status is 0 if none is, 1 if "
+        "one is or the import fails, 2 on misuse.",
     )
     parser.add_argument("app", metavar="APP", help="Import path: package.module:attribute")
     parser.add_argument(
@@ -46,6 +48,11 @@ def main(argv: Sequence[str], in_flags: Callable[[str], str] = str) -> int:
         metavar="NAME",
         help="As for serving; may be given more than once.",
     )
+    parser.add_argument(
+        "--run",
+        action="store_true",
+        help="Import it too, as a worker does, in a process of its own, and compare.",
+    )
     parser.add_argument("--json", action="store_true", help="For machines, with every detail.")
     arguments = parser.parse_args(argv)
     try:
@@ -54,6 +61,7 @@ def main(argv: Sequence[str], in_flags: Callable[[str], str] = str) -> int:
             path=[os.path.abspath(arguments.app_dir), *sys.path],
             extensions=arguments.extensions,
             hide_modules=arguments.hide_modules,
+            run=arguments.run,
         )
     except AppImportError as exc:
         parser.error(str(exc))
@@ -91,10 +99,17 @@ def as_lines(report: Report) -> Iterator[str]:
     yield ""
     native = len(report.findings) - len(told)
     yield f"{native} extension module{'s' * (native != 1)} will load."
+    if report.run == "imported":
+        how = "otherwise than" if any(map(_is_otherwise, told)) else "as"
+        yield f"It was imported in an interpreter, {how} foreseen."
     if report.refused:
         yield "The application will not work in workers that are interpreters."
     else:
         yield "Nothing was found that would be refused."
+
+
+def _is_otherwise(finding: Finding) -> bool:
+    return finding.outcome == "foreseen otherwise"
 
 
 def _name(finding: Finding) -> str:

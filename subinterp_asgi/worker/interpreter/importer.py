@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # CPython's words when an extension module does not allow subinterpreters.
 _REFUSAL = "does not support loading in subinterpreters"
 
-_STDLIB = (
+STDLIB = (
     os.path.join(os.path.dirname(os.__file__), "lib-dynload", ""),
     os.path.join(sys.base_exec_prefix, "DLLs", ""),
 )
@@ -45,7 +45,7 @@ def judge_extensions(mode: str, hidden: tuple[str, ...]) -> None:
     create = _create_module
 
     def create_module(self: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:
-        if (spec.origin or "").startswith(_STDLIB):
+        if (spec.origin or "").startswith(STDLIB):
             return create(self, spec)
         from . import native  # not before it is needed
 
