@@ -97,7 +97,10 @@ class WorkerRun:
         self.log_forwarder = log_forwarder
 
     def run(self) -> None:
-        """Run the worker in this thread until it has ended."""
+        """Run the worker in this thread until it has ended.
+
+        (In one piece, for what it makes is what it has to end, however far it came.)
+        """
         self.status_queue.put((messages.STATUS_STARTED,))
         sockets: list[socket.socket] = []
         metrics_sockets: list[socket.socket] = []

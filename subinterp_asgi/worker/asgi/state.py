@@ -91,11 +91,8 @@ class ServerState:
         self.trusted = TrustedProxies(config.forwarded_allow_ips)
         self.proxies: ProxyHeaders | None = None
         if config.proxy_headers:
-            self.proxies = ProxyHeaders(
-                self.trusted,
-                header=config.forwarded_header,
-                host=config.forwarded_host,
-            )
+            header, host = config.forwarded_header, config.forwarded_host
+            self.proxies = ProxyHeaders(self.trusted, header=header, host=host)
         self.unix_unheard = not (
             config.proxy_protocol or self.proxies is None or self.proxies.believes(None)
         )
