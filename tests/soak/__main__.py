@@ -1,5 +1,6 @@
 """``python -m tests.soak [chaos] [--seconds 60] [--seed S] [--kind interpreter|thread|command]``
-or ``python -m tests.soak reloads [--count 500] [--warm-up 20] [--app django|bare]``."""
+or ``python -m tests.soak reloads [--count 500] [--warm-up 20] [--app django|bare]``
+or ``python -m tests.soak copies [--seconds 60]``."""
 
 from __future__ import annotations
 
@@ -14,8 +15,10 @@ HANGING = 300.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("chaos", "reloads"), default="chaos")
-    parser.add_argument("--seconds", type=float, default=60.0, help="chaos: how long, in all")
+    parser.add_argument("what", nargs="?", choices=("chaos", "reloads", "copies"), default="chaos")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="chaos, copies: how long, in all"
+    )
     parser.add_argument("--seed", type=int, help="chaos: default: another one each time")
     parser.add_argument("--kind", choices=("interpreter", "thread", "command"), action="append")
     parser.add_argument("--count", type=int, default=500, help="reloads: how many")
@@ -27,6 +30,10 @@ def main() -> int:
 
         good = reloads.run(options.app, options.count, say, warm_up=options.warm_up)
         return 0 if good else 1
+    if options.what == "copies":
+        from . import copies
+
+        return 0 if copies.run(options.seconds, say) else 1
     from . import chaos
 
     seed = int.from_bytes(os.urandom(4)) if options.seed is None else options.seed

@@ -9,6 +9,7 @@ import logging
 from ...config import LifespanMode
 from ...errors import ASGIProtocolError, LifespanError
 from ...types import TYPE_CHECKING, ASGIApp, Message
+from ..interpreter.importer import refusal
 from ..interpreter.marks import takes_interrupts
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ class Lifespan:
         error = None if self._task.cancelled() else self._task.exception()
         self._task = None
         if error is not None and (self._mode == "on" or not isinstance(error, Exception)):
-            raise LifespanError("the application raised during lifespan startup") from error
+            refused = refusal(error)
+            raise LifespanError(
+                "the application raised during lifespan startup"
+                + (f": {refused}" if refused else "")
+            ) from error
         if self._mode == "on":
             raise LifespanError("the application left its lifespan before startup was complete")
         if self._received and error is not None:

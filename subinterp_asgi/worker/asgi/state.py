@@ -20,6 +20,7 @@ from ...errors import WorkerInterrupted
 from ...http1.heads import HeadParser, Limits, Request
 from ...http1.response import DefaultFields
 from ...types import TYPE_CHECKING, Address, ASGIApp, Fields
+from ..interpreter.importer import refusal
 from ..proxies.headers import ProxyHeaders
 from . import extensions
 
@@ -195,7 +196,10 @@ class ServerState:
         else:
             self.counters.errors += 1
             text = "exception in the ASGI application: %s %s"
-            logger.error(text, *what.values(), exc_info=exc, extra=what)
+            refused = refusal(exc)
+            more = () if refused is None else (refused,)
+            text += "; %s" * len(more)
+            logger.error(text, *what.values(), *more, exc_info=exc, extra=what)
 
     def log_request(
         self, request: Request, client: Address | None, status: int, started: float

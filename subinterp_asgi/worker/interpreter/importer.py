@@ -90,7 +90,9 @@ def import_app(app_path: str, *, factory: bool = False) -> Any:
         try:
             found = found()
         except (Exception, SystemExit) as exc:
-            raise errors.AppFactoryError(f"app factory {path}() raised: {exc}") from exc
+            raise errors.AppFactoryError(
+                f"app factory {path}() raised: {refusal(exc) or exc}"
+            ) from exc
     if not callable(found):
         raise errors.AppTypeError(
             f"{app_path!r} is not an ASGI application: "
@@ -126,10 +128,10 @@ def _import_module(name: str) -> Any:
         reason = f"it imports {missing!r}, which is not installed" if missing else str(exc)
         raise errors.AppModuleFailedError(f"importing {name!r} failed: {reason}") from exc
     except (Exception, SystemExit) as exc:
-        refusal = _refusal(exc)
-        if refusal is not None:
+        refused = refusal(exc)
+        if refused is not None:
             raise errors.AppModuleFailedError(
-                f"importing {name!r} failed: {refusal}; run `subinterp-asgi doctor {name}` to see "
+                f"importing {name!r} failed: {refused}; run `subinterp-asgi doctor {name}` to see "
                 "what else would be refused"
             ) from exc
         raise errors.AppModuleFailedError(
@@ -137,10 +139,13 @@ def _import_module(name: str) -> Any:
         ) from exc
 
 
-def _refusal(exc: BaseException | None) -> str | None:
-    """Say which extension module was refused in a subinterpreter, if that is what happened."""
-    seen: set[int] = set()
-    while exc is not None and id(exc) not in seen:
+def refusal(exc: BaseException) -> str | None:
+    """Say which extension module was refused in a subinterpreter, if that led to an exception."""
+    waiting, seen = [exc], set[int]()
+    while waiting:
+        exc = waiting.pop(0)
+        if id(exc) in seen:
+            continue
         seen.add(id(exc))
         if isinstance(exc, errors.ExtensionRefusedError):
             return str(exc)
@@ -150,7 +155,9 @@ def _refusal(exc: BaseException | None) -> str | None:
                 f"it needs the extension module {module!r}, which does not support "
                 "subinterpreters; isolation='thread' serves from threads"
             )
-        exc = exc.__cause__ or exc.__context__
+        if isinstance(exc, BaseExceptionGroup):
+            waiting += exc.exceptions
+        waiting += filter(None, (exc.__cause__, exc.__context__))
     return None
 
 
