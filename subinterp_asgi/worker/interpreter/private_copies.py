@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import _imp
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -128,8 +127,6 @@ def _copy(path: str) -> tuple[str, int]:
 
     That is memory if the kernel lets memory be executed, else a file without a name.
     """
-    if sys.platform != "linux":  # (copying.objection() has said so)
-        raise NotImplementedError
     fd = _memory_file(os.path.basename(path))
     if fd is None:
         fd = os.open(tempfile.gettempdir(), _linux.O_TMPFILE | os.O_RDWR | _linux.O_CLOEXEC, 0o700)
@@ -149,8 +146,6 @@ def _copy(path: str) -> tuple[str, int]:
 
 
 def _memory_file(name: str) -> int | None:
-    if sys.platform != "linux":
-        raise NotImplementedError
     for flags in (_MFD_CLOEXEC | _MFD_EXEC, _MFD_CLOEXEC):
         try:
             fd: int = _linux.memfd_create(name, flags)
