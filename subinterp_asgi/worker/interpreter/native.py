@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import sys
+import typing  # noqa: F401  (dataclasses take it from sys.modules, half imported by another thread)
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
 from importlib.util import cache_from_source

@@ -240,6 +240,41 @@ def test_a_refusal_that_comes_late_is_told(serve: Serve, caplog: pytest.LogCaptu
     assert f"imported by shop_0 → {SINGLE};" in told[0].message
 
 
+def test_modules_are_judged_while_another_thread_imports_typing(serve: Serve) -> None:
+    source = f"""
+        import sys, threading
+        from importlib.machinery import PathFinder
+        tried, begun = threading.Event(), threading.Event()
+        sys.modules.pop("typing", None)
+
+        class HoldUp:
+            def find_spec(name, path, target=None):
+                if name == "typing":
+                    spec = PathFinder.find_spec(name, path)
+                    execute = spec.loader.exec_module
+                    def exec_module(module):
+                        begun.set()
+                        tried.wait(0.5)
+                        execute(module)
+                    spec.loader.exec_module = exec_module
+                    return spec
+
+        sys.meta_path.insert(0, HoldUp)
+        thread = threading.Thread(target=__import__, args=("typing",))
+        thread.start()
+        begun.wait()
+        try:
+            import {SINGLE}
+        except Exception as exc:
+            said = type(exc).__name__
+        tried.set()
+        thread.join()
+        def answer(scope):
+            return said
+    """
+    assert ask(serve(source)) == "ExtensionRefusedError"
+
+
 def test_modules_can_be_hidden(serve: Serve) -> None:
     source = """
         try:
