@@ -56,13 +56,21 @@ def create_module(
         verdict = reader.examine(path)
     except ExtensionFileError:
         return create(loader, spec)  # the linker will say what is wrong with it
-    outdated = _is_outdated(path)
+    # By a path through links, which a deployment changes, the process would take what it has loaded
+    # by that path before. (A link to the file itself stays: libraries are sought beside it.)
+    folder, name = os.path.split(path)
+    real = os.path.join(os.path.realpath(folder), name)
+    outdated = _is_outdated(real)
     if not verdict.refused:
         if outdated and mode == "private" and objection(spec.name, verdict) is None:
             return _load_copy(loader, spec, create, verdict)
         if outdated:
             _outdated.append(spec.name)
-        return create(loader, spec)
+        spec.origin = real
+        try:
+            return create(loader, spec)
+        finally:
+            spec.origin = path
     if mode != "refuse" and (twin := _twin(path)):
         _take_source(spec, twin)
         return None

@@ -240,6 +240,47 @@ def test_a_refusal_that_comes_late_is_told(serve: Serve, caplog: pytest.LogCaptu
     assert f"imported by shop_0 → {SINGLE};" in told[0].message
 
 
+LINKED = """
+    import _zoneinfo
+    from pathlib import Path
+    def answer(scope):
+        maps = Path("/proc/self/maps").read_text()
+        return [_zoneinfo.__file__, [line.split()[5] for line in maps.splitlines() if NAME in line]]
+""".replace("NAME", repr(f"_zoneinfo{SUFFIX}"))
+
+
+def test_a_reload_after_a_link_was_changed_takes_the_new_file(serve: Serve, folder: Path) -> None:
+    for release in ("1", "2"):
+        (folder / release).mkdir()
+        shutil.copy(STDLIB / f"_zoneinfo{SUFFIX}", folder / release)
+    link = folder / "current"
+    link.symlink_to("1")
+    sys.path.insert(0, str(link))
+    server = serve(LINKED)
+    link.unlink()
+    link.symlink_to("2")
+    server.reload()
+    file, loaded = ask(server)
+    assert file == str(link / f"_zoneinfo{SUFFIX}")
+    assert str(folder / "2" / f"_zoneinfo{SUFFIX}") in loaded
+
+
+def test_an_upgrade_in_place_is_told_behind_a_link_too(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "1").mkdir()
+    file = Path(shutil.copy(STDLIB / f"_zoneinfo{SUFFIX}", folder / "1"))
+    (folder / "current").symlink_to("1")
+    sys.path.insert(0, str(folder / "current"))
+    server = serve(LINKED, log_forwarding=True)
+    shutil.copy(file, folder / "new")
+    os.replace(folder / "new", file)
+    server.reload()
+    server.stop()
+    (told,) = [record.message for record in caplog.records if "upgraded" in record.message]
+    assert "_zoneinfo" in told
+
+
 def test_modules_are_judged_while_another_thread_imports_typing(serve: Serve) -> None:
     source = f"""
         import sys, threading
