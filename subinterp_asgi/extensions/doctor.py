@@ -89,6 +89,7 @@ class _Walk:
         self._extensions = extensions
         self._from: dict[str, str | None] = {}
         self._need: dict[str, Need] = {}
+        self._unread: dict[str, str] = {}
         self._waiting: tuple[deque[tuple[str, str | None]], ...] = tuple(deque() for _ in Need)
         self._conditional: list[tuple[str, str, Need]] = []
         self._optional: set[tuple[str, str]] = set()  # by which package, and what
@@ -135,7 +136,12 @@ class _Walk:
             self._waiting[need].append((".".join(parts[:count]), origin))
 
     def _follow(self, module: Module, need: Need) -> None:
-        for found in imports_of(module.source(), module.name, module.is_package):
+        try:
+            imports = imports_of(module.source(), module.name, module.is_package)
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as exc:
+            self._unread[module.name] = f"its source can't be read: {exc or type(exc).__name__}"
+            return
+        for found in imports:
             if found.need == Need.LATER and module.installed:
                 continue  # libraries import much in functions that an application never calls
             whole = max(need, found.need)
@@ -164,7 +170,8 @@ class _Walk:
         told: set[str] = set()
         for name, need in self._need.items():
             module = self._environment.find(name)
-            if module is None or not (module.installed or module.is_extension):
+            unread = self._unread.get(name)
+            if module is None or not (module.installed or module.is_extension or unread):
                 continue
             distribution, version = self._environment.distribution(module) or (None, None)
             known = normalised(distribution or "")
@@ -182,6 +189,10 @@ class _Walk:
             if module.is_extension:
                 finding = self._judge(module, need)
                 yield replace(finding, distribution=distribution, version=version)
+            elif unread and need != Need.OPTIONAL:
+                yield Finding(
+                    name, distribution, version, "unknown", unread, self._chain(name), path=module.path
+                )
 
     def _judge(self, module: Module, need: Need) -> Finding:
         chain = self._chain(module.name)

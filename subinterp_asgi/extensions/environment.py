@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES
 from pathlib import Path
 
 from ..types import TYPE_CHECKING
@@ -35,15 +35,21 @@ class Module:
     """It is in a site-packages folder, so not of the application itself."""
 
     def source(self) -> bytes:
-        """Return the source, also that of the twin; nothing if there is none."""
+        """Return the source, also that of the twin; nothing of what needs none.
+
+        Raises:
+            OSError: It can't be read.
+            ValueError: There is only byte code, or too much of it.
+        """
         path = self.twin if self.is_extension else self.path
-        try:
-            if path is None or os.path.getsize(path) > _LARGEST_SOURCE:
-                return b""
-            with open(path, "rb") as file:
-                return file.read()
-        except OSError:
+        if path is None or os.path.isdir(path):
             return b""
+        if path.endswith(BYTECODE_SUFFIXES[0]):
+            raise ValueError("there is only byte code")
+        if os.path.getsize(path) > _LARGEST_SOURCE:
+            raise ValueError("it is too large")
+        with open(path, "rb") as file:
+            return file.read()
 
 
 class Environment:
@@ -75,7 +81,8 @@ class Environment:
                     filter(os.path.isfile, map(stem.__add__, EXTENSION_SUFFIXES)), None
                 )
                 source = stem + ".py" if os.path.isfile(stem + ".py") else None
-                path = extension or source
+                bytecode = stem + BYTECODE_SUFFIXES[0]
+                path = extension or source or (bytecode if os.path.isfile(bytecode) else None)
                 if path is not None:
                     is_extension = extension is not None
                     twin = source if is_extension else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import operator
 import sys
+import warnings
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -47,11 +48,17 @@ _CALLS = {"import_module", "__import__"}
 
 
 def imports_of(source: bytes, module: str, is_package: bool) -> list[Import]:
-    """Return the imports of a module; none if it isn't Python's."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
+    """Return the imports of a module.
+
+    Raises:
+        SyntaxError: It isn't Python.
+        ValueError: Likewise.
+        RecursionError: It is nested too deeply.
+        MemoryError: Likewise.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its escape sequences, say
+        tree = ast.parse(source, module)
     package = module if is_package else module.rpartition(".")[0]
     return list(_in_body(tree.body, package, Need.NOW))
 

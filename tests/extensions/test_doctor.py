@@ -209,6 +209,33 @@ def test_damaged_and_foreign_files_are_unknown(site: Site) -> None:
     assert not site.examine().refused
 
 
+NESTED = "if x == 0:\n  pass\n" + "".join(f"elif x == {i}:\n  pass\n" for i in range(1200))
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "reason"),
+    [
+        ("torn.py", "def app(:", "torn, line 1"),
+        ("torn.py", "\0", "null bytes"),
+        ("torn.py", NESTED, "recursion"),
+        ("torn.py", "#" * (17 << 20), "too large"),
+        ("torn.pyc", "", "only byte code"),
+        ("torn/__init__.pyc", "", "only byte code"),
+    ],
+    ids=["syntax", "null", "nested", "large", "byte code", "package"],
+)
+def test_source_that_cant_be_read_is_told(site: Site, file: str, source: str, reason: str) -> None:
+    site.write({"shop.py": "import torn, fine", "fine.py": ""})
+    (site.packages / file).parent.mkdir(exist_ok=True)
+    (site.packages / file).write_text(source)
+    found = only(site.examine())
+    assert (found.module, found.outcome) == ("torn", "unknown")
+    assert reason in found.reason
+    (site.app / "shop.py").write_text("(")
+    found = only(site.examine())
+    assert (found.module, found.outcome) == ("shop", "unknown")
+
+
 def test_nothing_is_executed(site: Site) -> None:
     site.write({"shop.py": "import lib\n1 / 0", "lib.py": "raise SystemExit"})
     before = set(sys.modules)

@@ -76,8 +76,14 @@ def test_above_the_top() -> None:
 @pytest.mark.parametrize(
     "source", [b"import", b"\0", b"\xff\xfe", b"(" * 5000, b"x = " + b"-" * 100_000 + b"1"]
 )
-def test_what_is_not_python_imports_nothing(source: bytes) -> None:
-    assert imports_of(source, "mod", False) == []
+def test_what_is_not_python(source: bytes) -> None:
+    with pytest.raises((SyntaxError, ValueError, RecursionError, MemoryError)):
+        imports_of(source, "mod", False)
+
+
+def test_no_warnings_come_of_it(recwarn: pytest.WarningsRecorder) -> None:
+    assert imports_of(rb"import a; a.b('\d')", "mod", False)
+    assert not recwarn.list
 
 
 def test_conditions_that_are_not_known() -> None:
