@@ -109,7 +109,7 @@ def test_the_package_is_the_real_one(serve: Serve, caplog: pytest.LogCaptureFixt
         server.stop()
     assert caplog.text.count("threads that hand over to each other are taken") == 1
     assert "without which the application goes on" not in caplog.text
-    assert not any(name.endswith("interpreter.greenlets") for name in sys.modules)
+    assert "subinterp_asgi.worker.interpreter.greenlets" not in sys.modules
 
 
 SPINNING = """
