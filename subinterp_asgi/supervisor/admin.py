@@ -205,16 +205,17 @@ class Admin:
         fields = [(b"content-type", b"text/plain; charset=utf-8")]
         status, body = 404, b"Not Found\n"
         if request.path in (self._health_path, self._metrics_path):
-            health = request.path == self._health_path
-            if request.method not in ("GET", "HEAD", "OPTIONS")[: 2 + health]:
+            known = request.method in ("GET", "HEAD", "OPTIONS")
+            if not known:
                 status, body = 405, b"Method Not Allowed\n"
-                fields.append((b"allow", b"GET, HEAD"))
-            elif health:
+            elif request.path == self._health_path:
                 status, body = 503, self._reason()
                 fields.append((b"cache-control", b"no-store"))
             else:
                 status, body = 200, render(self._board)
                 fields = [(b"content-type", CONTENT_TYPE)]
+            if not known or request.method == "OPTIONS":
+                fields.append((b"allow", b"GET, HEAD, OPTIONS"))
         writer = ResponseWriter(
             self._defaults,
             head_request=request.method == "HEAD",
