@@ -139,7 +139,9 @@ class _Walk:
         try:
             imports = imports_of(module.source(), module.name, module.is_package)
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as exc:
-            self._unread[module.name] = f"its source can't be read: {exc or type(exc).__name__}"
+            self._unread[module.name] = (
+                f"its source can't be read: {str(exc) or type(exc).__name__}"
+            )
             return
         for found in imports:
             if found.need == Need.LATER and module.installed:
@@ -191,7 +193,13 @@ class _Walk:
                 yield replace(finding, distribution=distribution, version=version)
             elif unread and need != Need.OPTIONAL:
                 yield Finding(
-                    name, distribution, version, "unknown", unread, self._chain(name), path=module.path
+                    name,
+                    distribution,
+                    version,
+                    "unknown",
+                    unread,
+                    self._chain(name),
+                    path=module.path,
                 )
 
     def _judge(self, module: Module, need: Need) -> Finding:
