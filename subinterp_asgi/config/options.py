@@ -42,14 +42,14 @@ type ForwardedHeader = Literal["x-forwarded", "forwarded"]
 type LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 
-def option[T](default: T, doc: str, check: Check | None = None) -> T:
+def option[T](default: T, doc: str, check: Check | None = None, *, secret: bool = False) -> T:
     """Declare an option with its default, its line of documentation and its check.
 
     Without a check it is a flag or a time, as its default is. ``None`` is allowed where its
-    annotation says so.
+    annotation says so. What is secret is not shown by ``repr()``.
     """
     metadata = {"doc": doc, "check": check or BY_DEFAULT[type(default)]}
-    declared: T = field(default=default, metadata=metadata)
+    declared: T = field(default=default, metadata=metadata, repr=not secret)
     return declared
 
 
@@ -320,7 +320,7 @@ class Config:
         None, "Private key, PEM; None: it is in the file of the certificate.", text("a path")
     )
     ssl_keyfile_password: str | None = option(
-        None, "Password of the private key.", text("a string")
+        None, "Password of the private key.", text("a string"), secret=True
     )
     ssl_ca_certs: str | None = option(
         None, "CA certificates to verify clients by, PEM.", text("a path")

@@ -65,7 +65,7 @@ class _Methods:
 
     def __repr__(self) -> str:
         pairs = zip(fields(self), _values(self), strict=True)  # type: ignore[arg-type]
-        shown = ", ".join(f"{field.name}={value!r}" for field, value in pairs)
+        shown = ", ".join(f"{field.name}={value!r}" for field, value in pairs if field.repr)
         return f"{type(self).__qualname__}({shown})"
 
     def __eq__(self, other: object) -> bool:

@@ -233,6 +233,13 @@ def test_usable_as_a_key() -> None:
     assert {Config(): 1}[Config(port=8000)] == 1
 
 
+def test_a_password_is_not_shown() -> None:
+    config = Config(ssl_certfile="cert.pem", ssl_keyfile_password="hush")
+    assert "cert.pem" in repr(config)
+    assert "hush" not in repr(config)
+    assert Config.from_json(config.to_json()) == config
+
+
 def test_options_by_keyword_only() -> None:
     with pytest.raises(TypeError):
         Config("0.0.0.0")  # type: ignore[misc]

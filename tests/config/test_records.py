@@ -19,6 +19,7 @@ def _make(decorator: Callable[..., Any], *, kw_only: bool) -> Any:
         name: str
         size: int = 3
         tags: list[str] = dataclasses.field(default_factory=list)
+        secret: str = dataclasses.field(default="hush", repr=False)
 
         def __post_init__(self) -> None:
             if self.size < 0:
@@ -37,7 +38,7 @@ CALLS: list[Callable[[Any], object]] = [
     lambda cls: repr(cls(name="a", size=1, tags=["x"])),
     lambda cls: repr(cls("a")),
     lambda cls: repr(cls("a", 1, ["x"])),
-    lambda cls: cls("a", 1, [], 4),
+    lambda cls: cls("a", 1, [], "b", 4),
     lambda cls: cls("a", name="b"),
     lambda cls: cls(),
     lambda cls: cls(name="a", colour="red"),
