@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
+from errno import EADDRINUSE
 from time import monotonic, perf_counter
 
 from . import __version__
@@ -309,7 +310,12 @@ def _say(line: str) -> None:
 
 def _say_error(exc: BaseException) -> None:
     kind = "" if isinstance(exc, SubinterpASGIError) else f"{type(exc).__name__}: "
-    hint = "; --port chooses another" if isinstance(exc, BindError) else ""
+    taken = (
+        isinstance(exc, BindError)
+        and exc.errno == EADDRINUSE
+        and not exc.address.startswith("unix:")
+    )
+    hint = "; --port chooses another" if taken else ""
     _say(f"Error: {kind}{_in_flags(str(exc))}{hint}")
 
 

@@ -312,6 +312,7 @@ def test_failure_to_start(app: str, options: tuple[str, ...], told: str) -> None
         assert command.wait() == STARTUP
         command.wait_for(told)
     assert "Listening" not in command.stderr
+    assert "--port" not in command.stderr  # which would change nothing
 
 
 def test_failed_import_shows_its_own_traceback() -> None:
