@@ -72,7 +72,8 @@ class Config:
     )
     bind: tuple[str, ...] = option(
         (),
-        "Addresses instead of host and port: 'HOST:PORT', '[IPV6]:PORT', 'unix:PATH', 'fd://N'.",
+        "Addresses instead of host and port: 'HOST:PORT', '[IPV6]:PORT', 'unix:PATH', "
+        "'unix:@NAME', 'fd://N'.",
         addresses,
     )
     uds: str | None = option(
