@@ -156,6 +156,7 @@ class _Command:
         try:
             return self._serve()
         finally:
+            output.end_streams()  # here, since who presses Ctrl+C still means what goes on
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
