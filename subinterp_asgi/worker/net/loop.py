@@ -11,6 +11,7 @@ whether the loop sleeps: other threads, which return each result of a thread poo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import selectors
@@ -143,7 +144,8 @@ if sys.platform == "linux":
             """
             if self._sleeping:
                 self._sleeping = False
-                os.eventfd_write(self._alarm, 1)
+                with contextlib.suppress(OSError):  # the loop has ended meanwhile
+                    os.eventfd_write(self._alarm, 1)
 
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             if timeout is None:
@@ -180,6 +182,7 @@ if sys.platform == "linux":
         def close(self) -> None:
             self._sleeping = False
             self._epoll.close()
-            if self._alarm >= 0:
-                os.close(self._alarm)
+            alarm, self._alarm = self._alarm, -1  # its number may be another's at once
+            if alarm >= 0:
+                os.close(alarm)
             super().close()
