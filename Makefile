@@ -71,7 +71,7 @@ autobahn: ## run all of Autobahn's WebSocket cases, for some minutes (ARGS='--ca
 fuzz: ## feed the parsers generated input (tests/fuzz)
 	$(with_tools) -m tests.fuzz $(ARGS)
 
-soak: ## crash, freeze, reload and scale under load for a minute (ARGS='--seconds 600', or 'reloads')
+soak: ## crash, freeze, reload and scale under load for a minute (ARGS='--seconds 600', 'reloads', 'copies')
 	$(with_tools) -m tests.soak $(ARGS)
 
 clean: ## remove the virtual environments, caches and builds

@@ -104,7 +104,7 @@ def warn_of_memory(config: Config) -> None:
     if config.extensions == "private":
         why = (
             "extensions='private': copies of extension modules keep the memory of an interpreter "
-            "that is closed, so that each reload costs 20 to 30 MB for each worker. Restart the "
+            "that is closed, so that each reload costs 20 to 50 MB for each worker. Restart the "
             "process instead, or use reuse_interpreters"
         )
     elif sys.version_info < (3, 14):

@@ -1,6 +1,6 @@
 """``python -m tests.soak [chaos] [--seconds 60] [--seed S] [--kind interpreter|thread|command]``
 or ``python -m tests.soak reloads [--count 500] [--warm-up 20] [--app django|bare]``
-or ``python -m tests.soak copies [--seconds 60]``."""
+or ``python -m tests.soak copies [--seconds 60] [--count 12]``."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, help="chaos: default: another one each time")
     parser.add_argument("--kind", choices=("interpreter", "thread", "command"), action="append")
-    parser.add_argument("--count", type=int, default=500, help="reloads: how many")
+    parser.add_argument("--count", type=int, help="how many reloads; default: 500, with copies 12")
     parser.add_argument("--warm-up", type=int, default=20, help="reloads: how many before those")
     parser.add_argument("--app", choices=("django", "bare"), default="django")
     options = parser.parse_args()
     if options.what == "reloads":
         from . import reloads
 
-        good = reloads.run(options.app, options.count, say, warm_up=options.warm_up)
+        good = reloads.run(options.app, options.count or 500, say, warm_up=options.warm_up)
         return 0 if good else 1
     if options.what == "copies":
         from . import copies
 
-        return 0 if copies.run(options.seconds, say) else 1
+        return 0 if copies.run(options.seconds, options.count or 12, say) else 1
     from . import chaos
 
     seed = int.from_bytes(os.urandom(4)) if options.seed is None else options.seed

@@ -28,31 +28,29 @@ APP = "tests.frameworks.apps.fastapi_shop.app:app"
 WORKERS = 4
 CLIENTS = 8
 TIMEOUT = 60.0
-RELOADS = 12
-"""In all: each leaves tens of megabytes for each worker."""
 
 
-def main(seconds: float) -> int:
-    """Serve and ask for so long; return the exit status."""
+def main(seconds: float, reloads: int) -> int:
+    """Serve and ask for so long, and reload so often meanwhile; return the exit status."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TEST_DATABASE"] = os.path.join(folder, "db.sqlite3")
         with Supervisor(
             APP, workers=WORKERS, port=0, access_log=False, extensions="private"
         ) as server:
-            return _run(server, seconds)
+            return _run(server, seconds, reloads)
 
 
-def _run(server: Supervisor, seconds: float) -> int:
+def _run(server: Supervisor, seconds: float, reloads: int) -> int:
     until = time.monotonic() + seconds
     ended = threading.Event()
     clients = [_Client(server.url, seed, until, ended) for seed in range(CLIENTS)]
     for client in clients:
         client.start()
     memory = []
-    for _ in range(RELOADS):
+    for _ in range(reloads):
         server.reload()
         memory.append(resident_memory() or 0)
-        pause = max(0.0, until - time.monotonic()) / (RELOADS + 1 - len(memory))
+        pause = max(0.0, until - time.monotonic()) / (reloads + 1 - len(memory))
         if ended.wait(pause):
             break
     for client in clients:
@@ -146,9 +144,12 @@ class _Client(threading.Thread):
         self._ask("GET", "/accounts/me", None, 401, lambda found: found["detail"] != "")
 
 
-def run(seconds: float, report: Callable[[str], None]) -> bool:
-    """Have it run in a process of its own; return whether all was well."""
-    source = f"from tests.soak import copies; raise SystemExit(copies.main({seconds}))"
+def run(seconds: float, reloads: int, report: Callable[[str], None]) -> bool:
+    """Have it run in a process of its own; return whether all was well.
+
+    Each reload leaves tens of megabytes for each worker.
+    """
+    source = f"from tests.soak import copies; raise SystemExit(copies.main({seconds}, {reloads}))"
     done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", source], check=False)
     if done.returncode:
         report(f"  it ended with status {done.returncode}")

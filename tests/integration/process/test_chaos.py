@@ -24,6 +24,14 @@ def test_a_few_seconds(kind: str) -> None:
     assert " 0 requests" not in done.stdout
 
 
+def test_a_few_seconds_of_private_copies() -> None:
+    for name in ("fastapi", "pydantic_settings", "sqlmodel", "orjson", "jwt", "cryptography"):
+        pytest.importorskip(name)
+    done = run("copies", "--seconds", "3", "--count", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 reloads of 4 workers" in done.stdout
+
+
 BREAK_AND_RUN = """
 import sys
 from subinterp_asgi.supervisor.pool import pool
