@@ -40,7 +40,8 @@ class Failover:
         next_look = NEVER
         able = [handle for handle in pool.serving() if handle.worker_id not in self._frozen]
         for slot in (*pool.slots, *pool.removed):
-            if len(pool.slots) > 1 or slot in pool.removed:
+            # (Alone it has no neighbours; but one that was found frozen before has to come round.)
+            if len(pool.slots) > 1 or slot in pool.removed or slot.index in self._frozen:
                 next_look = min(next_look, self._probe(slot, ready, now))
             handles = [h for h in slot.handles if h.state is WorkerState.SERVING]
             served = bool(handles) and slot.index not in self._frozen

@@ -296,6 +296,30 @@ def test_a_neighbour_that_has_adopted_a_queue_may_retire(servers: Servers, tmp_p
         assert len(server.workers) == 4
 
 
+def test_one_that_was_frozen_when_it_became_the_last_serves_all_queues(
+    servers: Servers, tmp_path: Path
+) -> None:
+    server, path = servers.start(workers=2), tmp_path / "file"
+    frozen = freeze_all(server, path, 2)
+    assert server._reconciler is not None
+    assert server._pool is not None
+    failover, pool = server._reconciler._failover, server._pool
+    with contextlib.ExitStack() as waiting:
+        for _ in range(16):
+            waiting.enter_context(connect(server)).send(request(b"GET", b"/"))
+        wait_until(lambda: failover._frozen == {0, 1}, "both to be found frozen")
+        scaling = Background(lambda: server.scale(1))
+        wait_until(lambda: len(pool.slots) == 1)
+        path.touch()
+        assert scaling.outcome() is None
+    wait_until(lambda: all(slot.lent_to for slot in pool.removed), "somebody to serve each queue")
+    for _ in range(2):
+        with connections(server, 20, at_once=True):
+            assert len(server.workers) == 1
+    for client in frozen:
+        client.close()
+
+
 def test_no_descriptor_for_a_neighbour(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
