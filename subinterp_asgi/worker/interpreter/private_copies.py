@@ -6,8 +6,8 @@ of interpreters otherwise:
 
 * The check of CPython is off while a copy is loaded and executed, since modules inside of modules
   are checked as well; what else is imported meanwhile is judged by its file.
-* A module of a single phase is initialised by a call in this interpreter. CPython would do that in
-  the main one, whose the module's objects then were.
+* A module is initialised by a call in this interpreter. CPython would do that in the main one, and
+  the module's objects, or what it imports, were that one's.
 * No two copies in a process have the same name, for by name the linker finds what it has.
 * No lock is held while a module executes: it may import others, whose locks other threads hold.
 """
@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from importlib.machinery import ExtensionFileLoader
+from types import ModuleType
 
 from ...extensions import reader
 from ...extensions.copying import bundled_libraries
@@ -28,7 +29,6 @@ from ...types import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
     from typing import Any
 
     type Create = Callable[[ExtensionFileLoader, ModuleSpec], ModuleType | None]
@@ -37,6 +37,7 @@ _linux: Any = os  # of which type checkers do not know everywhere
 
 _OFF, _AS_CONFIGURED = -1, 0
 _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
+_API_VERSION = 1013  # PYTHON_API_VERSION
 
 _libraries: list[Any] = []  # what was loaded for them, which must stay
 
@@ -70,56 +71,61 @@ class _Loader(ExtensionFileLoader):
 def load(
     loader: ExtensionFileLoader, spec: ModuleSpec, create: Create, verdict: reader.Verdict
 ) -> ModuleType | None:
-    """Create a module from a private copy."""
+    """Create a module from a private copy.
+
+    Raises:
+        ImportError: The linker can't load it.
+    """
+    import ctypes
+
     path = spec.origin or ""
     spec.loader = _Loader(spec.name, path)  # which importlib has execute it
-    for library in bundled_libraries(verdict):
-        _load_library(library)
     copy, fd = _copy(path)
     try:
-        if verdict.phase == "single":
-            return _initialise(copy, spec)
-        spec.origin = copy
-        try:
-            with _Unchecked():
-                module = create(loader, spec)
-        finally:
-            spec.origin = path
-        if module is not None and module.__dict__.get("__file__") == copy:
-            module.__file__ = path  # Cython's modules have taken it from the spec
-        return module
+        _libraries.extend(map(ctypes.CDLL, bundled_libraries(verdict)))
+        library = ctypes.PyDLL(copy)
+        _libraries.append(library)
+        initialise = getattr(library, reader.init_symbol(spec.name), None)
+        with _Unchecked():
+            if initialise is not None:
+                return _initialise(initialise, spec)
+            spec.origin = copy  # (only 3.15 knows others, which do nothing but describe the module)
+            return create(loader, spec)
+    except OSError as exc:
+        raise ImportError(str(exc), name=spec.name, path=path) from None
     finally:
+        spec.origin = path
         os.close(fd)
 
 
-def _load_library(path: str) -> None:
-    import ctypes
+def _initialise(initialise: Any, spec: ModuleSpec) -> ModuleType:
+    """Call what initialises a module, in this interpreter.
 
-    _libraries.append(ctypes.CDLL(path))
+    CPython calls it in the main one, whatever its phases are. Of several it should only describe
+    the module, but pandas, for one, imports numpy there and keeps what it finds.
+    """
+    from ctypes import c_int, c_void_p, cast, py_object, pythonapi
 
-
-def _initialise(copy: str, spec: ModuleSpec) -> ModuleType:
-    """Call what initialises a module of a single phase."""
-    import ctypes
-
-    library = ctypes.PyDLL(copy)
-    _libraries.append(library)
-    initialise = getattr(library, reader.init_symbol(spec.name))
-    initialise.restype = ctypes.py_object
-    with _Unchecked():
-        module: ModuleType = initialise()
-    api = ctypes.pythonapi
-    api.PyModule_GetDef.argtypes = [ctypes.py_object]
-    api.PyModule_GetDef.restype = ctypes.c_void_p
-    api.PyState_FindModule.argtypes = [ctypes.c_void_p]
-    api.PyState_FindModule.restype = ctypes.c_void_p
-    api.PyState_AddModule.argtypes = [ctypes.py_object, ctypes.c_void_p]
-    definition = api.PyModule_GetDef(module)
-    if definition and not api.PyState_FindModule(definition):
-        api.PyState_AddModule(module, definition)  # where the module looks for itself
-    module.__name__ = spec.name  # it knows its last part only
-    module.__file__ = spec.origin
-    return module
+    initialise.restype = c_void_p
+    address = initialise()
+    found = cast(address, py_object).value
+    if not isinstance(found, ModuleType):
+        make = pythonapi.PyModule_FromDefAndSpec2
+        make.argtypes, make.restype = [c_void_p, py_object, c_int], py_object
+        module: ModuleType = make(address, spec, _API_VERSION)
+        return module
+    pythonapi.Py_DecRef(py_object(found))  # the reference that was returned
+    pythonapi.PyModule_GetDef.argtypes = [py_object]
+    pythonapi.PyModule_GetDef.restype = c_void_p
+    pythonapi.PyState_FindModule.argtypes = [c_void_p]
+    pythonapi.PyState_FindModule.restype = c_void_p
+    pythonapi.PyState_AddModule.argtypes = [py_object, c_void_p]
+    definition = pythonapi.PyModule_GetDef(found)
+    if definition and not pythonapi.PyState_FindModule(definition):
+        pythonapi.PyState_AddModule(found, definition)  # where the module looks for itself
+    found.__name__ = spec.name  # it knows its last part only
+    found.__file__ = spec.origin
+    return found
 
 
 def _copy(path: str) -> tuple[str, int]:
