@@ -23,8 +23,13 @@ class Sink:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                if self.headers.get("content-encoding") == "gzip":
+                coding = self.headers.get("content-encoding")
+                if coding == "gzip":
                     body = gzip.decompress(body)
+                elif coding == "br":  # which Sentry's takes where it is installed
+                    import brotli
+
+                    body = brotli.decompress(body)
                 sink.bodies.append(body)
                 self.send_response(200)
                 self.send_header("content-length", "2")
