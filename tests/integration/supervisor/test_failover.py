@@ -422,13 +422,16 @@ def test_some_neighbours_adopt_a_queue_and_others_take_their_place(
     pool = server._pool
     assert pool is not None
     dead: set[int] = set()
+
+    def adopters_are_alive(index: int) -> bool:
+        adopters = [handle.worker_id for handle in tuple(pool.slots[index].lent_to)]
+        return len(adopters) == min(MOST_ADOPTERS, 12 - len(dead)) and not dead & {*adopters}
+
     for number in range(1, 6):
         with connect(server) as client:
             client.get(b"/die")
         dead.add(heard.wait_for(WorkerDied, number)[-1].worker_id)
         for index in dead:
-            adopters = pool.slots[index].lent_to
-            wait_until(lambda: len(adopters) == min(MOST_ADOPTERS, 12 - len(dead)))  # noqa: B023
-            assert not dead.intersection(handle.worker_id for handle in adopters)
+            wait_until(lambda: adopters_are_alive(index))  # noqa: B023
         for _ in range(30):
             assert get(server.url, timeout=5).status == 200
