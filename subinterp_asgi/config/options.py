@@ -42,6 +42,10 @@ type ForwardedHeader = Literal["x-forwarded", "forwarded"]
 type LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 
+DEFAULT_METRICS_PATH = "/metrics"
+"""Where metrics are on ``metrics_bind`` if ``metrics_path`` does not say."""
+
+
 def option[T](default: T, doc: str, check: Check | None = None, *, secret: bool = False) -> T:
     """Declare an option with its default, its line of documentation and its check.
 
@@ -393,7 +397,7 @@ class Config:
                 raise ConfigError(name, f"must be {wanted}{or_none}, not {value!r}")
         if sum((bool(self.bind), self.uds is not None, self.fd is not None)) > 1:
             raise ConfigError("bind", "give only one of bind, uds and fd")
-        metrics_path = self.metrics_path or (self.metrics_bind and "/metrics")
+        metrics_path = self.metrics_path or (self.metrics_bind and DEFAULT_METRICS_PATH)
         if self.health_path is not None and self.health_path == metrics_path:
             raise ConfigError("metrics_path", f"is health_path too: {metrics_path!r}")
 

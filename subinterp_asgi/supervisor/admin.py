@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic_ns
 
 from ..config import Config
+from ..config.options import DEFAULT_METRICS_PATH
 from ..control.prometheus import CONTENT_TYPE, render
 from ..control.scoreboard import Slot
 from ..http1 import (
@@ -73,7 +74,7 @@ class Admin:
         self._board = board
         self._handles = handles
         self._health_path = config.health_path
-        self._metrics_path = config.metrics_path or "/metrics"
+        self._metrics_path = config.metrics_path or DEFAULT_METRICS_PATH
         self._defaults = DefaultFields(server=config.server_header, date=config.date_header)
         self._limits = Limits(
             limit_request_line=config.limit_request_line,

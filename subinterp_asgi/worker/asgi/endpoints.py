@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...config import Config
+from ...config.options import DEFAULT_METRICS_PATH
 from ...control.counters import Counters
 from ...control.scoreboard import BUSY_SINCE
 from ...http1.heads import Request
 
 type Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, fields and body of a response."""
-
-DEFAULT_METRICS_PATH = "/metrics"
 
 _METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 """The last is what HAProxy probes with where nobody says otherwise."""
