@@ -230,9 +230,9 @@ class Reconciler:
             self._failed = True
             self._on_failure(text)
         elif slot is None:
-            self._spare_at = now + delay
+            self._spare_at = died.at + delay  # as the event says, however late it is
         else:
-            slot.restart_later(now + delay)
+            slot.restart_later(died.at + delay)
 
     # --- slots
 
