@@ -18,13 +18,21 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
 from errno import EADDRINUSE
+from functools import partial
 from time import monotonic, perf_counter
 
 from . import __version__
 from .config import Config, option_names
 from .control import output
-from .errors import BindError, ConfigError, ShutdownIncompleteError, SubinterpASGIError
-from .supervisor import exit_guard, kept
+from .errors import (
+    BindError,
+    ConfigError,
+    ShutdownIncompleteError,
+    StartupError,
+    SubinterpASGIError,
+)
+from .supervisor import events, exit_guard, kept
+from .supervisor.states import GenerationState
 from .supervisor.supervisor import Supervisor
 from .types import TYPE_CHECKING
 
@@ -69,7 +77,9 @@ def _run(argv: Sequence[str] | None) -> int:
             options.setdefault("workers", int(workers))
         if trusted := os.environ.get("FORWARDED_ALLOW_IPS"):
             options.setdefault("forwarded_allow_ips", trusted)
-        server = Supervisor(app, Config().with_options(**options))
+        config = Config().with_options(**options)
+        changes = _Changes() if config.reload else None
+        server = Supervisor(app, config, on_event=changes)
     except ConfigError as exc:
         parser.error(str(exc))
     sys.path.insert(0, os.path.abspath(app_dir))
@@ -79,7 +89,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
         access_log.configure_interpreter(server.config)
     with _Inbox() as inbox:
-        return _Command(server, inbox).run()
+        return _Command(server, inbox, lambda: Supervisor(app, config, on_event=changes)).run()
 
 
 def _open_missing() -> None:
@@ -136,8 +146,11 @@ class _Inbox:
 class _Command:
     """Runs a supervisor until a signal comes. All that happens arrives in one inbox."""
 
-    def __init__(self, server: Supervisor, inbox: _Inbox) -> None:
+    def __init__(
+        self, server: Supervisor, inbox: _Inbox, make_server: Callable[[], Supervisor]
+    ) -> None:
         self._server = server
+        self._make_server = make_server
         self._inbox = inbox
         self._workers = server.config.workers
         self._began = perf_counter()
@@ -148,6 +161,7 @@ class _Command:
             queue.SimpleQueue()
         )
         self._callers = 0
+        self._ending = threading.Event()
 
     def run(self) -> int:
         names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU")
@@ -221,8 +235,19 @@ class _Command:
             self._call("ended", self._server.wait)
         elif self._stopping_since is None:
             _say_error(failure)
+            if self._server.watcher is not None and isinstance(failure, StartupError):
+                _say("Waiting for a file to change")
+                self._call("mended", partial(self._server.watcher.wait, self._ending))
+                return None
             return self._exit(EXIT_USAGE if isinstance(failure, ConfigError) else EXIT_STARTUP)
         return None
+
+    def _on_mended(self, failure: BaseException | None) -> None:
+        """Try to start again; a supervisor starts once."""
+        if self._stopping_since is None:
+            self._server = self._make_server()
+            self._began = perf_counter()
+            self._call("started", self._server.start)
 
     def _on_changed(self, failure: BaseException | None) -> None:
         """Do what else was asked for meanwhile."""
@@ -250,6 +275,7 @@ class _Command:
     def _stop(self, name: str) -> None:
         if self._stopping_since is None:
             self._stopping_since = monotonic()
+            self._ending.set()
             _say(f"{name}: stopping; once more to break off what is in flight")
             self._call("stopped", self._server.stop)
         elif monotonic() - self._stopping_since > _SAME_SIGNAL:
@@ -302,6 +328,30 @@ class _Command:
             f"{count} worker{'s' * (count > 1)} ({kind}{'s' * (count > 1)}) "
             f"in {seconds * 1000:.0f} ms; Ctrl+C stops"
         )
+
+
+class _Changes:
+    """Says what becomes of changed files."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def __call__(self, event: events.Event) -> None:
+        if isinstance(event, events.FilesChanged):
+            names = ", ".join(map(os.path.relpath, event.files[:3]))
+            more = len(event.files) - 3
+            _say(f"{names}{f' and {more} more' if more > 0 else ''}: reloading")
+            self._since = event.at
+        elif self._since is not None and isinstance(event, events.ReloadFailed):
+            self._since = None
+        elif (
+            self._since is not None
+            and isinstance(event, events.GenerationChanged)
+            and event.state is GenerationState.SERVING
+        ):
+            took = (event.at - self._since) * 1000
+            _say(f"Generation {event.generation} serves; that took {took:.0f} ms")
+            self._since = None
 
 
 def _say(line: str) -> None:

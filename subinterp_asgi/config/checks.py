@@ -68,6 +68,13 @@ def addresses(value: object) -> str | None:
     return "a list of addresses"
 
 
+def paths(value: object) -> str | None:
+    """Paths, or patterns of them."""
+    if isinstance(value, tuple) and all(isinstance(item, str) and item for item in value):
+        return None
+    return "a list of paths"
+
+
 def trusted_peers(value: object) -> str | None:
     """A trust list."""
     if value == ("127.0.0.1", "::1"):

@@ -23,6 +23,7 @@ from .checks import (
     module_names,
     mount_path,
     number,
+    paths,
     text,
     trusted_peers,
     url_path,
@@ -185,6 +186,23 @@ class Config:
     )
     worker_interrupt: bool = option(
         True, "Interrupt a stuck worker that runs Python code; the request that holds it up fails."
+    )
+    reload: bool = option(
+        False,
+        "For developing: reload when a file has changed that the application has imported, "
+        "installed packages aside. Requests of old workers are broken off after a second.",
+    )
+    reload_dir: tuple[str, ...] = option(
+        (), "Folders whose Python files are watched too, imported or not.", paths
+    )
+    reload_include: tuple[str, ...] = option(
+        (),
+        "Patterns of other files to watch there, such as '*.html'; without folders, below the "
+        "current one.",
+        paths,
+    )
+    reload_exclude: tuple[str, ...] = option(
+        (), "Patterns of names of files and folders, or paths, that are not watched.", paths
     )
     reload_strategy: ReloadStrategy = option(
         "all",

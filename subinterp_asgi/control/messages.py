@@ -25,6 +25,7 @@ __all__ = [
     "STATUS_DRAINING",
     "STATUS_ERROR",
     "STATUS_EXHAUSTED",
+    "STATUS_FILES",
     "STATUS_IDLE",
     "STATUS_REJECTED",
     "STATUS_REUSABLE",
@@ -68,6 +69,7 @@ STATUS_EXHAUSTED = "exhausted"
 STATUS_DRAINING = "draining"
 STATUS_IDLE = "idle"
 STATUS_LEFT = "left"
+STATUS_FILES = "files"
 STATUS_LIFESPAN_FAILED = "lifespan_failed"
 STATUS_SHUTDOWN_FAILED = "shutdown_failed"
 STATUS_STOPPED = "stopped"

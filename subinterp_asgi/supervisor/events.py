@@ -115,6 +115,13 @@ class Scaled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FilesChanged(Event):
+    """Files of the application's have changed, so that it is reloaded."""
+
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadFailed(Event):
     """A reload was given up; the workers that were there go on."""
 

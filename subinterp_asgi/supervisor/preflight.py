@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 
@@ -41,6 +42,23 @@ def check_tls(config: Config) -> None:
             raise ConfigError(f"ssl_{name}", "has no effect: TLS is off without ssl_certfile")
     if config.ssl_cert_reqs and not (config.ssl_ca_certs or config.ssl_context_factory):
         raise ConfigError("ssl_cert_reqs", "needs ssl_ca_certs to verify clients by")
+
+
+def check_reload(config: Config, *, in_threads: bool) -> None:
+    """Refuse to watch what could not be reloaded, or is not there."""
+    if not config.reload:
+        for name in ("reload_dir", "reload_include", "reload_exclude"):
+            if getattr(config, name):
+                raise ConfigError(name, "has no effect without reload")
+    elif in_threads:
+        raise ConfigError(
+            "reload",
+            "can't import changed code anew in workers that are threads; it takes "
+            "isolation='interpreter'",
+        )
+    for folder in config.reload_dir:
+        if not os.path.isdir(folder):
+            raise ConfigError("reload_dir", f"{folder!r} is no folder")
 
 
 def encode_state(state: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ interpreter that was not there before.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from ..errors import (
     ShutdownIncompleteError,
     StartupError,
     StateError,
+    SubinterpASGIError,
     WorkerDiedError,
 )
 from ..types import TYPE_CHECKING, Address, ASGIApp
@@ -37,6 +39,7 @@ from .pool.handle import WorkerHandle, WorkerInfo
 from .pool.pool import Pool
 from .pool.selector import NEVER, Selector
 from .preflight import (
+    check_reload,
     check_tls,
     choose_isolation,
     encode_state,
@@ -53,10 +56,15 @@ if TYPE_CHECKING:
     from .admin import Admin
     from .log_receiver import LogReceiver
     from .pool.thread_records import ThreadRecords
+    from .watch import Watcher, WatchThread
+
+    type Path = str | os.PathLike[str]
 
 
 _AFTER_DEFECT = 0.5
 """Seconds to wait after an exception that nobody has thought of."""
+_OLD_REQUESTS = 1.0
+"""Seconds that requests have once a file has changed: streams are not to keep old code."""
 _ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)
 
 
@@ -79,11 +87,14 @@ class Supervisor:
             caller's, who also closes them.
         state: Initial content of each worker's lifespan ``scope["state"]``, as JSON can carry it.
         on_event: Called with each ``Event``, in a thread of the supervisor's.
+        watch: Reload when a file has changed that the application has imported (``reload``), or
+            that is in one of these folders (``reload_dir``).
         options: Options by name, over those of ``config``.
 
     Attributes:
         config: The options in effect.
         in_threads: Workers are threads of this interpreter rather than interpreters.
+        watcher: What watches the files, with ``reload``.
 
     Raises:
         ConfigError: An option is unknown or its value is bad, or ``state`` can't be carried.
@@ -97,14 +108,21 @@ class Supervisor:
         sockets: Sequence[socket.socket] = (),
         state: Mapping[str, Any] | None = None,
         on_event: Callable[[Event], object] | None = None,
+        watch: bool | Path | Sequence[Path] = False,
         **options: Any,
     ) -> None:
+        if watch:
+            options["reload"] = True
+            if watch is not True:
+                folders = (watch,) if isinstance(watch, (str, os.PathLike)) else watch
+                options["reload_dir"] = tuple(map(os.fspath, folders))
         self.config = (config or Config()).with_options(**options)
         self._app = app
         self.in_threads = choose_isolation(app, self.config)
         if not self.in_threads:
             warn_if_untested()
         check_tls(self.config)
+        check_reload(self.config, in_threads=self.in_threads)
         self._sockets = tuple(sockets)
         self._state_json = encode_state(state or {})
         self._state = SupervisorState.NEW
@@ -119,6 +137,12 @@ class Supervisor:
         self._wakeup: Wakeup | None = None
         self._selector: Selector | None = None
         self._admin: Admin | None = None  # answers on metrics_bind when no worker does
+        self.watcher: Watcher | None = None
+        if self.config.reload:
+            from .watch import Watcher
+
+            self.watcher = Watcher(self.config)
+        self._watch_thread: WatchThread | None = None
         self._monitor: threading.Thread | None = None
         self._monitor_done = False
         self._failing: threading.Thread | None = None
@@ -263,6 +287,7 @@ class Supervisor:
                 logs=self._logs,
                 wakeup=self._wakeup,
                 on_change=self._on_worker_change,
+                on_files=None if self.watcher is None else self.watcher.add,
             )
             self._reconciler = Reconciler(
                 self.config, pool, self._selector, self._hub.emit, self._fail
@@ -279,7 +304,11 @@ class Supervisor:
             monitor = threading.Thread(target=self._keep, name="asgi-supervisor", daemon=True)
             with _threads_needed():
                 monitor.start()
-            self._monitor = monitor
+                self._monitor = monitor
+                if self.watcher is not None:
+                    from .watch import WatchThread
+
+                    self._watch_thread = WatchThread(self.watcher, self._on_files_changed)
         return rollout
 
     @property
@@ -488,6 +517,17 @@ class Supervisor:
                 self._generations.enter(old, GenerationState.ENDED)
         return number
 
+    def _on_files_changed(self, files: tuple[str, ...]) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._state is not SupervisorState.STARTING)
+        self._hub.emit(events.FilesChanged(files=files))
+        try:
+            self.reload(strategy="all", canary=0.0, timeout=_OLD_REQUESTS, wait=False)
+        except StateError:
+            pass  # it is ending
+        except SubinterpASGIError as exc:
+            host_log.log("error", str(exc))
+
     def scale(self, workers: int) -> None:
         """Change the number of workers; returns when new ones serve, and superfluous have ended.
 
@@ -678,6 +718,8 @@ class Supervisor:
             self._wake()
             if self._monitor is not None:
                 self._monitor.join()
+            if self._watch_thread is not None:
+                self._watch_thread.close()
             if self._pool is not None:
                 self._pool.reserve.close()
             with self._changed:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..control.messages import Listener
     from .interpreter.watchdog import Watchdog
     from .log_forwarder import LogForwarder
+    from .sources import Sources
 else:
     Any = object  # for those who ask for type hints
 
@@ -95,6 +96,11 @@ class WorkerRun:
         self.runtime = runtime or Runtime()
         self.metrics_listeners = [] if metrics_listeners is None else metrics_listeners
         self.log_forwarder = log_forwarder
+        self._sources: Sources | None = None
+        if config.reload:
+            from .sources import Sources  # nobody else needs it
+
+            self._sources = Sources(status_queue)
 
     def run(self) -> None:
         """Run the worker in this thread until it has ended.
@@ -138,6 +144,8 @@ class WorkerRun:
         except BaseException as exc:
             if worker is not None and worker.shutdown_failed:
                 self.status_queue.put((messages.STATUS_SHUTDOWN_FAILED,))
+            if self._sources is not None:
+                self._sources.tell(exc)
             report_error(self.status_queue, exc)  # at once: what follows may take its time
             if loop and worker and main and not main.done():
                 _end_left_loop(loop, worker, main)
@@ -224,6 +232,8 @@ class WorkerRun:
             self.log_forwarder.attach()  # which the lifespan may have taken off
         self.counters.lag = 0  # what held the loop up until now held nobody up
         self.counters.flush(monotonic_ns())
+        if self._sources is not None:
+            self._sources.keep_telling(asyncio.get_running_loop())
         self.status_queue.put((messages.STATUS_SERVING,))
 
     def _on_lifespan_failure(self, error: BaseException) -> None:

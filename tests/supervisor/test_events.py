@@ -13,6 +13,7 @@ from subinterp_asgi.supervisor import events
 from subinterp_asgi.supervisor.events import (
     Event,
     EventHub,
+    FilesChanged,
     GenerationChanged,
     LifespanFailed,
     ReloadFailed,
@@ -38,6 +39,7 @@ EVENTS: list[Event] = [
     WorkerRecycled(worker_id=0, generation=1, reason="workers_lifetime"),
     WorkerAbandoned(worker_id=0, generation=1),
     Scaled(before=1, after=2),
+    FilesChanged(files=("shop/web.py",)),
     ReloadFailed(generation=2, reason="no luck"),
 ]
 

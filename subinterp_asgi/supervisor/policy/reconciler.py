@@ -186,6 +186,8 @@ class Reconciler:
         """Say it if a worker that was told to end did not do that well."""
         if handle.error is not None and handle not in self._dead:
             self._emit(handle.event(WorkerDied, error=handle.error, restart_in=None))
+            if handle.given_up:
+                return
             hint = ""
             if handle.shutdown_failed and self._pool.shares_app and len(self._pool.slots) > 1:
                 hint = f" {SHARED_APP}"

@@ -91,6 +91,7 @@ class Rollout:
         """Retire the new workers that have not taken their places."""
         for slot in self._slots:
             if slot.incoming in self.candidates and slot.incoming is not None:
+                slot.incoming.given_up = slot.incoming.state is not WorkerState.SERVING
                 self._retire(slot.incoming)
                 slot.vacate(slot.incoming)
         self.candidates.clear()

@@ -65,6 +65,7 @@ class WorkerHandle:
         shutdown_failed: What went wrong was the application's shutdown.
         exited: The thread has nothing left to do.
         retiring: It was told to end.
+        given_up: That was before it served, and why was told.
         break_off_at: When its requests are to be broken off, in the time of ``monotonic``.
         exhausted: The option by which it has served for long enough, or ``None``.
         lifespan_errors: What its lifespan has raised, not reported yet.
@@ -86,6 +87,7 @@ class WorkerHandle:
         self.shutdown_failed = False
         self.exited = False
         self.retiring = False
+        self.given_up = False
         self.break_off_at = float("inf")
         self.exhausted: str | None = None
         self.lifespan_errors: list[str] = []
@@ -179,6 +181,8 @@ class WorkerHandle:
             self.shutdown_failed = True
         elif status[0] == messages.STATUS_STUCK:
             self.stack = status[1]
+        elif status[0] == messages.STATUS_FILES and self.job.on_files is not None:
+            self.job.on_files(status[1])
         elif status[0] == messages.STATUS_LEFT:
             self.job.left = status[1:]
         elif status[0] == messages.STATUS_REUSABLE:

@@ -69,6 +69,7 @@ class Pool:
         logs: LogReceiver | None,
         wakeup: Wakeup,
         on_change: Callable[[WorkerHandle], None],
+        on_files: Callable[[str], None] | None = None,
     ) -> None:
         self._app = app
         self._config = config
@@ -78,6 +79,7 @@ class Pool:
         self._logs = logs
         self._wakeup = wakeup
         self._on_change = on_change
+        self._on_files = on_files
         self.board = scoreboard.reserve_board(_PLACES)
         self._free: list[int] = []  # of the board's slots that were used
         self._path = tuple(entry or os.getcwd() for entry in sys.path)
@@ -262,6 +264,7 @@ class Pool:
             command_wakeup=wakeup,
             status_wakeup=self._wakeup,
             watchdog=watchdog,
+            on_files=self._on_files,
             runtime=runtime,
         )
 

@@ -226,7 +226,7 @@ def test_echo_of_a_signal_does_not_force(
     with inbox:
         inbox.put("signal", "SIGINT")
         inbox.put("signal", "SIGTERM")
-        assert cli._Command(server, inbox)._serve() == OK
+        assert cli._Command(server, inbox, lambda: server)._serve() == OK
     assert ("breaking off" in capsys.readouterr().err) is forced
 
 

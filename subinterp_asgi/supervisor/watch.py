@@ -1,0 +1,210 @@
+"""Looks at the application's files, and has it reloaded when some have changed.
+
+Watched are the files that the workers have imported, told by ``worker.sources``, and those below
+the folders that were asked for. A file has changed if its time, size or inode is another one.
+``watchfiles``, where that is installed, says when to look; else it is done every 0.1 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from fnmatch import fnmatch
+from importlib.util import cache_from_source
+from time import monotonic, thread_time
+
+from ..config import Config
+from ..types import TYPE_CHECKING
+from . import host_log
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    type Stamp = tuple[int, int, int] | None
+    type Watch = Callable[..., Generator[Any]]
+
+_INTERVAL = 0.1
+"""Seconds between looks, at least."""
+_REST = 0.05
+"""Seconds without a change after which a burst of them is over."""
+_LONGEST_BURST = 2.0
+_SHARE = 20
+"""Looking takes at most one part in so many of a core's time."""
+_SOURCES = ("*.py",)
+_IGNORED = ("__pycache__", "node_modules", ".*")
+
+
+class Watcher:
+    """Knows what the files were like, and waits until some are different.
+
+    ``add()`` may be called from any thread, all else from one at a time.
+    """
+
+    def __init__(self, config: Config) -> None:
+        folders = config.reload_dir or ((".",) if config.reload_include else ())
+        self._folders = tuple(map(os.path.abspath, folders))
+        self._include = _SOURCES + config.reload_include
+        self._exclude = config.reload_exclude
+        self._reported: queue.SimpleQueue[dict[str, Stamp]] = queue.SimpleQueue()
+        self._stamps: dict[str, Stamp] = {}
+        self._look_takes = 0.0
+        self._watch: Watch | None = _watchfiles()
+        self._watched: set[str] = set()
+        self._changes: Generator[Any] | None = None
+        self._look()  # what there is at first has not changed
+
+    def add(self, files: str) -> None:
+        """Watch files that a worker has imported, one in each line, as they are now."""
+        self._reported.put({file: _stamp(file) for file in files.split("\n")})
+
+    def wait(self, closing: threading.Event) -> tuple[str, ...]:
+        """Wait until files have changed, and come to rest; nothing if ``closing`` was set."""
+        while not closing.is_set():
+            changed = self._look()
+            if changed:
+                burst_ends = monotonic() + _LONGEST_BURST
+                while not closing.wait(_REST) and monotonic() < burst_ends:
+                    more = self._look()
+                    if not more:
+                        break
+                    changed |= more
+                for file in changed:
+                    _remove_bytecode(file)
+                return tuple(sorted(changed))
+            self._sleep(closing)
+        self._unwatch()
+        return ()
+
+    def _sleep(self, closing: threading.Event) -> None:
+        if self._watch is not None:
+            folders = {os.path.dirname(file) for file in self._stamps} | set(self._walk_folders())
+            try:
+                if folders != self._watched or self._changes is None:
+                    self._unwatch()
+                    self._watched = folders
+                    self._changes = self._watch(
+                        *filter(os.path.isdir, folders),
+                        watch_filter=None,
+                        debounce=50,
+                        step=20,
+                        stop_event=closing,
+                        rust_timeout=1000,
+                        yield_on_timeout=True,
+                        recursive=False,
+                    )
+                next(self._changes, None)
+            except (OSError, RuntimeError) as exc:  # no more watches to be had, for one
+                host_log.log("warning", f"watchfiles fails, so files are polled: {exc}")
+                self._watch = None
+            return
+        closing.wait(max(_INTERVAL, _SHARE * self._look_takes))
+
+    def _unwatch(self) -> None:
+        if self._changes is not None:
+            self._changes.close()
+        self._watched = set()
+
+    def _look(self) -> set[str]:
+        """Return the files that have changed since the last look."""
+        began = thread_time()
+        while not self._reported.empty():
+            for file, stamp in self._reported.get().items():
+                if not self._is_excluded(file):
+                    self._stamps.setdefault(file, stamp)
+        changed = set()
+        for file in {*self._walk(), *self._stamps}:
+            stamp = _stamp(file)
+            if stamp != self._stamps.get(file):
+                self._stamps[file] = stamp
+                changed.add(file)
+        self._look_takes = thread_time() - began
+        return changed
+
+    def _walk_folders(self) -> Iterator[str]:
+        for top in self._folders:
+            for folder, names, _ in os.walk(top):
+                names[:] = [
+                    name
+                    for name in names
+                    if not any(fnmatch(name, pattern) for pattern in _IGNORED)
+                    and not self._is_excluded(os.path.join(folder, name))
+                    and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+                ]
+                yield folder
+
+    def _walk(self) -> Iterator[str]:
+        """The files below the folders that match the patterns."""
+        for folder in self._walk_folders():
+            try:
+                entries = os.listdir(folder)
+            except OSError:  # it was removed meanwhile
+                continue
+            for name in entries:
+                file = os.path.join(folder, name)
+                if self._matches(file, self._include) and not self._is_excluded(file):
+                    yield file
+
+    def _is_excluded(self, path: str) -> bool:
+        return self._matches(path, self._exclude)
+
+    def _matches(self, path: str, patterns: tuple[str, ...]) -> bool:
+        """Whether a pattern fits the name, or (with a slash) the end of the path or a folder."""
+        name = os.path.basename(path)
+        return any(
+            fnmatch(path, f"*/{pattern.rstrip('/').removeprefix('./')}")
+            or os.path.abspath(pattern) == path
+            if "/" in pattern
+            else fnmatch(name, pattern)
+            for pattern in patterns
+        )
+
+
+class WatchThread:
+    """Calls ``on_change`` with the files, each time that some have changed."""
+
+    def __init__(self, watcher: Watcher, on_change: Callable[[tuple[str, ...]], None]) -> None:
+        self._watcher = watcher
+        self._on_change = on_change
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="asgi-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, and wait for that, unless this is it."""
+        self._closing.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while files := self._watcher.wait(self._closing):
+            self._on_change(files)
+
+
+def _stamp(file: str) -> Stamp:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None  # it is not there, which may change
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _remove_bytecode(file: str) -> None:
+    """Remove what CPython has kept of a source file.
+
+    It takes that for current if the source has the same size and was written in the same second.
+    """
+    if file.endswith(".py"):
+        with contextlib.suppress(OSError):
+            os.unlink(cache_from_source(file))
+
+
+def _watchfiles() -> Watch | None:
+    try:
+        from watchfiles import watch  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return None
+    watch_files: Watch = watch
+    return watch_files
