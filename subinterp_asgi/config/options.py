@@ -387,6 +387,11 @@ class Config:
         "TLS or limits. If no worker answers for a second, the supervisor does: health is 503.",
         bindable,
     )
+    status_page: bool = option(
+        False,
+        "On metrics_bind, show workers, events and the last minutes at '/', and for scripts at "
+        "'/status.json', to anybody who can connect there.",
+    )
 
     # --- logs
     access_log: bool = option(True, "Log a line for each request.")
@@ -415,6 +420,8 @@ class Config:
                 raise ConfigError(name, f"must be {wanted}{or_none}, not {value!r}")
         if sum((bool(self.bind), self.uds is not None, self.fd is not None)) > 1:
             raise ConfigError("bind", "give only one of bind, uds and fd")
+        if self.status_page and self.metrics_bind is None:
+            raise ConfigError("status_page", "needs metrics_bind, where it is to be")
         metrics_path = self.metrics_path or (self.metrics_bind and DEFAULT_METRICS_PATH)
         if self.health_path is not None and self.health_path == metrics_path:
             raise ConfigError("metrics_path", f"is health_path too: {metrics_path!r}")

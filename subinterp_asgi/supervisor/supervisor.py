@@ -283,7 +283,8 @@ class Supervisor:
                 self.config,
                 self._state_json,
                 in_threads=self.in_threads,
-                listeners=self._listeners,
+                # (With a status page the supervisor answers all that is asked beside it.)
+                listeners=self._listeners[:1] if self.config.status_page else self._listeners,
                 logs=self._logs,
                 wakeup=self._wakeup,
                 on_change=self._on_worker_change,
@@ -293,11 +294,7 @@ class Supervisor:
                 self.config, pool, self._selector, self._hub.emit, self._fail
             )
             if self.config.metrics_bind is not None:
-                from .admin import Admin
-
-                self._admin = Admin(
-                    self.config, self._listeners[1], self._selector, pool.board, self._handles
-                )
+                self._admin = self._make_admin(pool, self._selector)
             rollout = Rollout(self._all_at_once, pool, self._generations.begin(), pool.slots)
             self._reconciler.begin(rollout)
             self._wakeup.set()
@@ -310,6 +307,18 @@ class Supervisor:
 
                     self._watch_thread = WatchThread(self.watcher, self._on_files_changed)
         return rollout
+
+    def _make_admin(self, pool: Pool, selector: Selector) -> Admin:
+        from .admin import Admin
+
+        status = None
+        if self.config.status_page:
+            from .admin.status import Status
+
+            status = Status(
+                pool.board, self._handles, self._hub.stream(), lambda: self._state.value
+            )
+        return Admin(self.config, self._listeners[1], selector, pool.board, self._handles, status)
 
     @property
     def _all_at_once(self) -> Config:

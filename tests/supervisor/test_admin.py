@@ -12,7 +12,7 @@ import pytest
 from subinterp_asgi import Config
 from subinterp_asgi.control.scoreboard import new_board
 from subinterp_asgi.control.wakeup import Wakeup
-from subinterp_asgi.supervisor.admin import LATE, PATIENCE, Admin
+from subinterp_asgi.supervisor.admin.door import LATE, PATIENCE, Admin
 from subinterp_asgi.supervisor.listeners import Listeners
 from subinterp_asgi.supervisor.pool.selector import NEVER, Selector
 from subinterp_asgi.supervisor.states import WorkerState

@@ -4,6 +4,8 @@ Workers and supervisor listen on the same sockets. A connection is the workers' 
 then, if none of them has come round meanwhile or none serves, the supervisor takes it. It does so
 in the monitor's thread, which must not wait for a client: nothing here blocks, and what a client
 may send, how long it may take and how many there may be is bounded.
+
+With ``status_page`` workers don't listen there, and the supervisor answers all at once.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic_ns
 
-from ..config import Config
-from ..config.options import DEFAULT_METRICS_PATH
-from ..control.prometheus import CONTENT_TYPE, render
-from ..control.scoreboard import Slot
-from ..http1 import (
+from ...config import Config
+from ...config.options import DEFAULT_METRICS_PATH
+from ...control.prometheus import CONTENT_TYPE, render
+from ...control.scoreboard import Slot
+from ...http1 import (
     DefaultFields,
     Limits,
     ProtocolError,
@@ -26,10 +28,14 @@ from ..http1 import (
     ResponseWriter,
     simple_response,
 )
-from .listeners import Listeners
-from .pool.handle import WorkerHandle
-from .pool.selector import NEVER, Selector
-from .states import WorkerState
+from ...types import TYPE_CHECKING
+from ..listeners import Listeners
+from ..pool.handle import WorkerHandle
+from ..pool.selector import NEVER, Selector
+from ..states import WorkerState
+
+if TYPE_CHECKING:
+    from .status import Reply, Status
 
 PATIENCE = 1.0
 """Seconds that a connection waits for a worker."""
@@ -38,6 +44,7 @@ LATE = 1.0
 _CLIENT_TIME = 5.0  # seconds from a client's connection to its end
 _CLIENT_OCTETS = 256 * 1024  # most that are read of one
 _MOST_CLIENTS = 32  # at a time; beyond them the oldest is closed
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _ACCEPTING = (WorkerState.SERVING, WorkerState.STUCK)  # the latter may have come round just now
 
 
@@ -59,6 +66,7 @@ class Admin:
         listeners: Those of ``metrics_bind``.
         board: The scoreboard.
         handles: Returns all workers.
+        status: What the status page shows, if there is one.
     """
 
     def __init__(
@@ -68,11 +76,14 @@ class Admin:
         selector: Selector,
         board: Slot,
         handles: Callable[[], Sequence[WorkerHandle]],
+        status: Status | None = None,
     ) -> None:
         self._listeners = listeners
         self._selector = selector
         self._board = board
         self._handles = handles
+        self._status = status
+        self._patience = PATIENCE if status is None else 0.0
         self._health_path = config.health_path
         self._metrics_path = config.metrics_path or DEFAULT_METRICS_PATH
         self._defaults = DefaultFields(server=config.server_header, date=config.date_header)
@@ -94,17 +105,20 @@ class Admin:
             elif fd in ready:
                 self._go_on(client)
         if self._look_at is None and any(sock.fileno() in ready for sock in self._listeners):
-            self._look_at = now + PATIENCE
+            self._look_at = now + self._patience
         if self._look_at is not None and now >= self._look_at:
             # If it is late nobody ran, and the workers shall have their time.
-            again = now > self._look_at + LATE or not self._take_over(now)
+            late = self._status is None and now > self._look_at + LATE
+            again = late or not self._take_over(now)
             self._look_at = now + PATIENCE if again else None
         deadlines = [client.ends for client in self._clients.values()]
+        if self._status is not None:
+            deadlines.append(self._status.step(now))
         return min([NEVER if self._look_at is None else self._look_at, *deadlines])
 
     def _take_over(self, now: float) -> bool:
         """Take the connections that wait if no worker will; ``False``: look again later."""
-        if self._held_up() is not None:
+        if self._status is not None or self._held_up() is not None:
             try:
                 for sock in self._listeners:
                     self._accept(sock, now)
@@ -197,24 +211,19 @@ class Admin:
 
     def close(self) -> None:
         """Close the clients; the listeners are somebody else's."""
+        if self._status is not None:
+            self._status.close()
         for client in tuple(self._clients.values()):
             self._close(client)
 
     # --- answers
 
     def _answer(self, request: Request) -> bytes:
-        fields = [(b"content-type", b"text/plain; charset=utf-8")]
-        status, body = 404, b"Not Found\n"
-        if request.path in (self._health_path, self._metrics_path):
+        status, fields, body = 404, [_TEXT], b"Not Found\n"
+        make = self._find(request.path)
+        if make is not None:
             known = request.method in ("GET", "HEAD", "OPTIONS")
-            if not known:
-                status, body = 405, b"Method Not Allowed\n"
-            elif request.path == self._health_path:
-                status, body = 503, self._reason()
-                fields.append((b"cache-control", b"no-store"))
-            else:
-                status, body = 200, render(self._board)
-                fields = [(b"content-type", CONTENT_TYPE)]
+            status, fields, body = make() if known else (405, [_TEXT], b"Method Not Allowed\n")
             if not known or request.method == "OPTIONS":
                 fields.append((b"allow", b"GET, HEAD, OPTIONS"))
         writer = ResponseWriter(
@@ -225,6 +234,19 @@ class Admin:
         )
         writer.start(status, fields)
         return writer.send(body, more=False)
+
+    def _find(self, path: str) -> Callable[[], Reply] | None:
+        if path == self._health_path:
+            return self._health
+        if path == self._metrics_path:
+            return lambda: (200, [(b"content-type", CONTENT_TYPE)], render(self._board))
+        return None if self._status is None else self._status.find(path)
+
+    def _health(self) -> Reply:
+        fields = [_TEXT, (b"cache-control", b"no-store")]
+        if self._status is not None and self._held_up() is None:
+            return 200, fields, b"OK\n"
+        return 503, fields, self._reason()
 
     def _reason(self) -> bytes:
         """Why no worker answers."""
