@@ -34,11 +34,7 @@ from .errors import (
 from .supervisor import events, exit_guard, kept
 from .supervisor.states import GenerationState
 from .supervisor.supervisor import Supervisor
-from .types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any, Self
-
+from .types import Any, Self
 
 EXIT_OK = 0
 EXIT_DIED = 1

@@ -20,18 +20,14 @@ from .control import output, scoreboard
 from .control.counters import Counters
 from .control.launch import Runtime
 from .control.wakeup import Channel, Wakeup
-from .types import TYPE_CHECKING
+from .types import TYPE_CHECKING, Any
 from .worker import access_log, commands
 from .worker.interpreter import daemon_threads
 from .worker.interpreter.importer import import_app, judge_extensions, report_extensions
 from .worker.run import WorkerRun, noop_receive, noop_send, report_error
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from .worker.log_forwarder import LogForwarder
-else:
-    Any = object  # for those who ask bootstrap() for its type hints
 
 # These are documented beside bootstrap(), for frameworks that put a worker together themselves.
 _run_worker_with_iic = commands.run_with_bridge

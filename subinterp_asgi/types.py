@@ -4,12 +4,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 """As that of ``typing``, which nothing here needs when it runs: importing it would cost each
-interpreter half a megabyte. For the same reason protocols are declared where only type checkers
-see them."""
+interpreter half a megabyte. So the names below stand for its own, also for who asks for type hints,
+and protocols are declared where only type checkers see them."""
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
-    from typing import Any
+    from typing import Any as Any
+    from typing import Literal as Literal
+    from typing import Self as Self
+else:
+    Any = Literal = Self = object
 
 type Message = MutableMapping[str, Any]
 type Scope = MutableMapping[str, Any]

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from ..types import Any
 
 type Check = Callable[[Any], str | None]
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, field, fields, replace
 from functools import cache
 
 from ..errors import ConfigError
-from ..types import TYPE_CHECKING
+from ..types import Any, Literal, Self
 from .checks import (
     BY_DEFAULT,
     Check,
@@ -29,10 +29,6 @@ from .checks import (
     url_path,
 )
 from .records import dataclass
-
-if TYPE_CHECKING:
-    from typing import Any, Literal, Self
-
 
 type Isolation = Literal["interpreter", "thread", "auto"]
 type LifespanMode = Literal["auto", "on", "off"]

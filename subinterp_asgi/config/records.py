@@ -12,12 +12,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import MISSING, FrozenInstanceError, fields
 
-from ..types import TYPE_CHECKING
+from ..types import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from inspect import Signature
-    from typing import Any, Literal
 
 
 def _dataclass[T](

@@ -79,14 +79,11 @@ This vocabulary is part of the package's public interface and follows its versio
 
 from __future__ import annotations
 
-from ..types import TYPE_CHECKING
+from ..types import Any
 from . import messages
 from .launch import Runtime
 from .messages import *  # noqa: F403
 from .wakeup import Channel, Wakeup, WatchdogLine
-
-if TYPE_CHECKING:
-    from typing import Any
 
 __all__ = ["Channel", "Runtime", "Wakeup", "WatchdogLine"]
 __all__ += messages.__all__

@@ -11,11 +11,7 @@ import _interpreters
 import queue
 from types import SimpleNamespace
 
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any, Literal
-
+from ..types import Any, Literal
 
 _SHAREABLE_ONLY = 0
 _REMOVE_UNBOUND: Literal[1] = 1  # drop the items of an interpreter that is closed

@@ -16,10 +16,10 @@ import datetime  # noqa: F401  (see above)
 import sys
 from collections.abc import Mapping
 
-from ..types import TYPE_CHECKING
+from ..types import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Protocol
 
     class Queue(Protocol):
         """A bounded queue that works across interpreters."""

@@ -9,10 +9,7 @@ from functools import wraps
 from ..config import Config
 from ..config.records import dataclass
 from ..errors import ConfigError
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any, Self
+from ..types import Any, Self
 
 _OLD_NAMES = {"command_bell": "command_wakeup", "status_bell": "status_wakeup"}
 

@@ -18,15 +18,12 @@ import logging
 from functools import lru_cache
 from marshal import dumps, loads
 from time import time
+from types import CodeType
 
-from ..types import TYPE_CHECKING
+from ..types import Any
 
-if TYPE_CHECKING:
-    from types import CodeType
-    from typing import Any
-
-    type Fields = tuple[Any, ...]
-    type Arguments = tuple[Any, ...] | dict[str, Any]
+type Fields = tuple[Any, ...]
+type Arguments = tuple[Any, ...] | dict[str, Any]
 
 MAX_FRAME = 1024 * 1024
 """Octets of the largest frame. One that is larger is never sent; its record counts as dropped."""

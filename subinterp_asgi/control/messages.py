@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from ..types import Any
 
 __all__ = [
     "CMD_ADOPT",

@@ -26,16 +26,10 @@ from collections.abc import Callable
 from errno import EINVAL, ENOSYS, EOPNOTSUPP, EPERM
 from time import monotonic, sleep
 
-from ..types import TYPE_CHECKING
+from ..types import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
-
-    class Counters(Protocol):
-        """Where dropped lines are counted too."""
-
-        logs_dropped: int
-
+    from .counters import Counters
 
 MAX_WAITING = 1024 * 1024
 """Octets that wait in memory."""

@@ -32,10 +32,7 @@ from __future__ import annotations
 
 import sys
 
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from ..types import Any
 
 
 def gauge(metric: str, text: str) -> Any:

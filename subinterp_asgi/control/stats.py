@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from ..config.records import dataclass
-from ..types import TYPE_CHECKING
+from ..types import TYPE_CHECKING, Any, Self
 from .scoreboard import GENERATION, LAG, ROWS, STATUS, WORDS, WORKER, Slot, Totals, snapshot
 
-if TYPE_CHECKING:
-    from typing import Any, Self
-else:
+if not TYPE_CHECKING:
     _rows = {"__module__": __name__, "__annotations__": dict.fromkeys(ROWS, int)}
     Totals = dataclass(frozen=True, slots=True, kw_only=True)(type("Totals", (), _rows))
 

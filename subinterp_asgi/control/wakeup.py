@@ -12,10 +12,7 @@ import os
 import select
 import sys
 
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from ..types import Any
 
 
 class _Pair:

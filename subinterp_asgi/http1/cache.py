@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    _Base = dict[Any, Any]
-else:
-    _Base = dict  # a generic class would import typing
+from ..types import Any
 
 
-class Cache(_Base):
+class Cache(dict[Any, Any]):
     """A dictionary that forgets all before the sum of all sizes, ``size``, is above ``limit``.
 
     Peers choose what is remembered, hence the bound.

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from ..types import TYPE_CHECKING
+from ..types import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from .supervisor import Supervisor as Supervisor
 
 __all__ = ["Supervisor"]

@@ -15,13 +15,9 @@ from dataclasses import field, replace
 from time import monotonic
 
 from ..config.records import dataclass
-from ..types import TYPE_CHECKING
+from ..types import Self
 from . import host_log
 from .states import GenerationState, SupervisorState, WorkerState
-
-if TYPE_CHECKING:
-    from typing import Self
-
 
 _CALLBACK_TIME = 5.0  # seconds that a callback may still take once the supervisor has ended
 

@@ -9,10 +9,7 @@ from collections.abc import Mapping
 
 from ..config import Config
 from ..errors import ConfigError
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from ..types import Any
 
 _warned_of_memory = False
 

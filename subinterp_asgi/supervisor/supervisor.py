@@ -27,7 +27,7 @@ from ..errors import (
     SubinterpASGIError,
     WorkerDiedError,
 )
-from ..types import TYPE_CHECKING, Address, ASGIApp
+from ..types import TYPE_CHECKING, Address, Any, ASGIApp, Self
 from . import events, exit_guard, host_log
 from .events import Event, EventHub, EventStream
 from .listeners import Listeners
@@ -51,8 +51,6 @@ from .preflight import (
 from .states import GenerationState, SupervisorState, WorkerState, follow
 
 if TYPE_CHECKING:
-    from typing import Any, Self
-
     from .admin import Admin
     from .log_receiver import LogReceiver
     from .pool.thread_records import ThreadRecords

@@ -10,12 +10,8 @@ from __future__ import annotations
 import zlib
 from functools import partial
 
-from ..types import TYPE_CHECKING
 from .errors import ProtocolError
 from .frames import CloseCode
-
-if TYPE_CHECKING:
-    from zlib import _Compress, _Decompress
 
 TAIL = b"\x00\x00\xff\xff"
 """What ends each message of the stream and is not sent (sections 7.2.1 and 7.2.2)."""
@@ -38,7 +34,7 @@ class Inflater:
     def __init__(self, *, window_bits: int = 15, context_takeover: bool = True) -> None:
         self._window_bits = window_bits
         self._context_takeover = context_takeover
-        self._stream: _Decompress | None = None
+        self._stream: zlib._Decompress | None = None
 
     def inflate(self, data: bytes | bytearray, limit: int, *, final: bool = False) -> bytes:
         """Decompress a part of a message, perhaps an empty one, as far as its octets say.
@@ -63,7 +59,7 @@ class Inflater:
             self._stream = None
         return plain
 
-    def _inflate_rest(self, stream: _Decompress, limit: int) -> bytes:
+    def _inflate_rest(self, stream: zlib._Decompress, limit: int) -> bytes:
         """Go on after a block with BFINAL set (section 7.2.3.4).
 
         That needs a stream of its own here. Its window is empty, as that of the peer's next stream.
@@ -108,7 +104,7 @@ class Deflater:
             zlib.compressobj, level, zlib.DEFLATED, -window_bits, memory_level
         )
         self._context_takeover = context_takeover
-        self._stream: _Compress | None = None
+        self._stream: zlib._Compress | None = None
         self.threshold = threshold
 
     def deflate(self, data: bytes) -> bytes:

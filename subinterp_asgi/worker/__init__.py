@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from ..types import TYPE_CHECKING
+from ..types import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from .worker import Worker as Worker
     from .worker import WorkerState as WorkerState
     from .worker import on_drain as on_drain

@@ -11,14 +11,8 @@ from collections.abc import Callable
 
 from ..control import messages
 from ..control.wakeup import Channel
-from ..types import TYPE_CHECKING
+from ..types import Any
 from .worker import first_of
-
-if TYPE_CHECKING:
-    from typing import Any
-
-else:
-    Any = object  # for those who ask for type hints
 
 logger = logging.getLogger("subinterp_asgi.error")
 

@@ -21,7 +21,7 @@ from ..control.counters import Counters
 from ..control.launch import Runtime
 from ..control.wakeup import WatchdogLine
 from ..errors import SubinterpASGIError
-from ..types import TYPE_CHECKING
+from ..types import TYPE_CHECKING, Any
 from . import access_log, commands
 from .interpreter import daemon_threads
 from .interpreter.importer import import_app
@@ -30,14 +30,10 @@ from .net.loop import ServerLoop
 from .worker import Worker
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..control.messages import Listener
     from .interpreter.watchdog import Watchdog
     from .log_forwarder import LogForwarder
     from .sources import Sources
-else:
-    Any = object  # for those who ask for type hints
 
 logger = logging.getLogger("subinterp_asgi.error")
 

@@ -23,7 +23,7 @@ from ..control import handoff
 from ..control.counters import Counters
 from ..control.scoreboard import private_board
 from ..errors import StateError
-from ..types import TYPE_CHECKING, ASGIApp
+from ..types import TYPE_CHECKING, Any, ASGIApp
 from . import access_log
 from .asgi.http import HTTPSession
 from .asgi.lifespan import Lifespan
@@ -34,8 +34,6 @@ from .net.connections import Connections
 from .net.loop import make_poller
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from .net.poller import Poller
 
 

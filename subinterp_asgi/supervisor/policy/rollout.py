@@ -13,16 +13,14 @@ from ...config import Config
 from ...control.scoreboard import BUSY_SINCE, ERRORS, LAG, REQUESTS, slot_of
 from ...control.scoreboard import Slot as Words
 from ...errors import ReloadError, StartupError
-from ...types import TYPE_CHECKING
 from ..pool.handle import WorkerHandle
 from ..pool.pool import Pool
 from ..pool.selector import NEVER
 from ..pool.slot import Slot
 from ..states import WorkerState
 
-if TYPE_CHECKING:
-    type Course = Generator[float]
-    """What a rollout does, as far as it can at once; it yields when to look again."""
+type Course = Generator[float]
+"""What a rollout does, as far as it can at once; it yields when to look again."""
 
 START_MARGIN = 2.0
 """Seconds for a worker to report its own timeout before it is reported for it."""

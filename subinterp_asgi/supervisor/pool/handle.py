@@ -12,15 +12,10 @@ from time import monotonic
 from ...config.records import dataclass
 from ...control import messages
 from ...control.scoreboard import ACCEPTED, BUSY_SINCE, CONNECTIONS, REQUESTS, slot_of
-from ...types import TYPE_CHECKING
+from ...types import Any
 from ..events import WorkerEvent
 from ..states import WorkerState, may_follow
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from .isolation import Job, Runner
-
+from .isolation import Job, Runner
 
 _STATES = {
     messages.STATUS_STARTED: WorkerState.STARTING,

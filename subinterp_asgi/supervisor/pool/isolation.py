@@ -13,19 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ...config import Config
+from ...control import interpreters
 from ...control.interpreters import Interpreter
 from ...control.launch import Runtime
 from ...control.scoreboard import Slot
 from ...control.wakeup import Wakeup, WatchdogLine
-from ...types import TYPE_CHECKING
+from ...types import Any
 from .. import host_log
 from ..kept import Kept, keep
 from .reserve import Reserve, end, let_go
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from ...control.interpreters import Queue
 
 type Runner = Callable[[Job], None]
 """Runs a job in the calling thread until its worker has ended."""
@@ -70,8 +66,8 @@ class Job:
     path: tuple[str, ...]
     board: Slot
     slot: int
-    ctrl_queue: Queue
-    status_queue: Queue
+    ctrl_queue: interpreters.Queue
+    status_queue: interpreters.Queue
     command_wakeup: Wakeup
     status_wakeup: Wakeup
     metrics_listeners: list[tuple[int, int]] = field(default_factory=list)

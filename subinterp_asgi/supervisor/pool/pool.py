@@ -19,7 +19,7 @@ from ...control.launch import Runtime
 from ...control.scoreboard import GENERATION, INBOX, SLOTS_USED, WORKER
 from ...control.wakeup import Wakeup, WatchdogLine
 from ...errors import StateError
-from ...types import TYPE_CHECKING
+from ...types import TYPE_CHECKING, Any
 from ..kept import Kept
 from ..listeners import Listeners
 from ..states import WorkerState
@@ -29,8 +29,6 @@ from .reserve import Reserve
 from .slot import Slot
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..log_receiver import LogReceiver
 
 SPARE = -1

@@ -9,12 +9,9 @@ requests, aiohttp and boto3 leave 4 to 11 MB for each reload, h11 and so httpx 4
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+from ...types import Any
 
 
 def let_go() -> None:

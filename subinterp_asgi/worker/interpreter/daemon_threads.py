@@ -15,11 +15,7 @@ import time
 import weakref
 from collections.abc import Callable
 
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
-
+from ...types import Any
 
 _JOIN_INTERVAL = 0.01  # seconds between what is done meanwhile
 _LAST_STEPS = 0.5  # seconds for threads to be gone that ``threading`` does not know, or no more

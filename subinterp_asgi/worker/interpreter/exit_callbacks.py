@@ -11,10 +11,7 @@ import logging
 import sys
 import threading
 
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from ...types import Any
 
 logger = logging.getLogger("subinterp_asgi.error")
 

@@ -15,12 +15,11 @@ import threading
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
 
-from ...types import TYPE_CHECKING
+from ...types import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-    from typing import Any
 
 
 def make_ssl_lazy() -> None:

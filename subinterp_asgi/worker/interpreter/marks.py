@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import CodeType
 
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from ...types import Any
 
 TAKES_INTERRUPTS: set[CodeType] = set()
 """Code that calls the application, and is ready for any exception to come out of it."""

@@ -11,10 +11,7 @@ import threading
 import warnings
 import weakref
 
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from ...types import Any
 
 _SYS = ("argv", "excepthook", "unraisablehook", "displayhook", "stdin", "stdout", "stderr")
 

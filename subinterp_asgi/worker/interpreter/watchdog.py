@@ -26,12 +26,11 @@ from ...control.messages import STATUS_STUCK, sendable
 from ...control.scoreboard import BUSY_SINCE
 from ...control.wakeup import WatchdogLine
 from ...errors import WorkerInterrupted
-from ...types import TYPE_CHECKING
+from ...types import TYPE_CHECKING, Any
 from .marks import PASSES_INTERRUPTS, STANDS_FOR_APPLICATION, TAKES_INTERRUPTS
 
 if TYPE_CHECKING:
     from types import FrameType
-    from typing import Any
 
     from ...control.counters import Counters
 
