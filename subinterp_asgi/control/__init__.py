@@ -86,7 +86,7 @@ from .messages import *  # noqa: F403
 from .wakeup import Channel, Wakeup, WatchdogLine
 
 __all__ = ["Channel", "Runtime", "Wakeup", "WatchdogLine"]
-__all__ += messages.__all__
+__all__ += [name for name in vars(messages) if name.isupper()]
 
 _OLD_NAMES = {"Doorbell": "Wakeup", "RungQueue": "Channel"}
 

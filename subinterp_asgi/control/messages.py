@@ -9,30 +9,6 @@ from collections.abc import Iterable
 
 from ..types import Any
 
-__all__ = [
-    "CMD_ADOPT",
-    "CMD_DISOWN",
-    "CMD_DRAIN",
-    "CMD_FAULT",
-    "CMD_RELOAD_TLS",
-    "CMD_SERVE",
-    "CMD_SHUTDOWN",
-    "DRAIN_RESTART",
-    "QUEUE_SIZE",
-    "STATUS_DRAINING",
-    "STATUS_ERROR",
-    "STATUS_EXHAUSTED",
-    "STATUS_FILES",
-    "STATUS_IDLE",
-    "STATUS_REJECTED",
-    "STATUS_REUSABLE",
-    "STATUS_SERVING",
-    "STATUS_SPARE",
-    "STATUS_STARTED",
-    "STATUS_STOPPED",
-    "STATUS_STUCK",
-]
-
 CMD_DRAIN = "drain"
 CMD_SHUTDOWN = "shutdown"
 CMD_RELOAD_TLS = "reload_tls"
