@@ -7,7 +7,6 @@ import logging
 import queue as stdlib_queue
 import socket
 import time
-from collections.abc import Callable
 
 from ..control import messages
 from ..control.wakeup import Channel
@@ -43,7 +42,7 @@ async def bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
 
 
 class _Bridge:
-    """Obeys one command after the other."""
+    """Obeys one command after the other, each by the method of its name."""
 
     def __init__(self, worker: Any, status_queue: Any, waiter: _Waiter) -> None:
         self._worker = worker
@@ -57,11 +56,11 @@ class _Bridge:
     async def run(self, ctrl_queue: Any) -> None:
         while True:
             while (command := try_get(ctrl_queue)) is not None:
-                obey = _COMMANDS.get(command[0])
+                obey = getattr(self, f"obey_{command[0]}", None)
                 if obey is None:
                     logger.error("unknown command %r on the control queue", command)
                 else:
-                    obey(self, command)
+                    obey(command)
                 if self._over:
                     return
             if self._told and not self._idle_announced and self._worker.is_idle():
@@ -70,7 +69,7 @@ class _Bridge:
             watching = self._told and not self._idle_announced
             await self._waiter.wait(_IDLE_POLL_INTERVAL if watching else None)
 
-    def shutdown(self, command: tuple[Any, ...]) -> None:
+    def obey_shutdown(self, command: tuple[Any, ...]) -> None:
         if not self._draining:
             self._begin_drain()
         if command[1:] == (messages.SHUTDOWN_NOW,):
@@ -79,7 +78,7 @@ class _Bridge:
             self._worker.shutdown()
         self._over = True
 
-    def drain(self, command: tuple[Any, ...]) -> None:
+    def obey_drain(self, command: tuple[Any, ...]) -> None:
         if not self._draining:
             self._draining = True
             if command[1:] == (messages.DRAIN_RESTART,):
@@ -87,16 +86,16 @@ class _Bridge:
             else:
                 self._begin_drain()
 
-    def reload_tls(self, command: tuple[Any, ...]) -> None:
+    def obey_reload_tls(self, command: tuple[Any, ...]) -> None:
         self._worker.reload_tls()
 
-    def adopt(self, command: tuple[Any, ...]) -> None:
+    def obey_adopt(self, command: tuple[Any, ...]) -> None:
         self._worker.adopt(command[1], take(messages.listeners_of(command)))
 
-    def disown(self, command: tuple[Any, ...]) -> None:
+    def obey_disown(self, command: tuple[Any, ...]) -> None:
         self._worker.disown(command[1])
 
-    def fault(self, command: tuple[Any, ...]) -> None:
+    def obey_fault(self, command: tuple[Any, ...]) -> None:
         from . import faults
 
         faults.inflict(*command[1:])
@@ -112,17 +111,6 @@ class _Bridge:
         self._told = True
         self._status_queue.put((messages.STATUS_DRAINING,))
         self._waiter.wake()
-
-
-_COMMANDS: dict[Any, Callable[[_Bridge, tuple[Any, ...]], None]] = {
-    messages.CMD_SHUTDOWN: _Bridge.shutdown,
-    messages.CMD_DRAIN: _Bridge.drain,
-    messages.CMD_RELOAD_TLS: _Bridge.reload_tls,
-    messages.CMD_ADOPT: _Bridge.adopt,
-    messages.CMD_DISOWN: _Bridge.disown,
-    messages.CMD_FAULT: _Bridge.fault,
-}
-"""What a worker that serves obeys."""
 
 
 class _Waiter:
