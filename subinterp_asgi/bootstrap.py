@@ -83,7 +83,9 @@ def bootstrap(
         output.unblock_stderr()
         config = Config.from_json(config_text)
         if runtime.reusable:
-            _prepare_reuse(app_import_path)
+            from .worker.interpreter import reuse  # not before it is needed
+
+            reuse.prepare(app_import_path)
             reusable = True
         counters = output.stderr.counters = Counters(*scoreboard.attached())
         log_forwarder = _forward_logs(runtime.log_fd, config, counters)
@@ -129,12 +131,6 @@ def _ignore_fork_callbacks() -> None:
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork = lambda **callbacks: None  # type: ignore[attr-defined, unused-ignore]
-
-
-def _prepare_reuse(app_path: str) -> None:
-    from .worker.interpreter import reuse
-
-    reuse.prepare(app_path)
 
 
 def _with_wakeup(queue: Any, numbers: tuple[int, int] | None) -> Any:

@@ -53,12 +53,9 @@ _AFTER: dict[Enum, tuple[Enum, ...]] = {
     _S.STARTING: (_S.SERVING, _S.STOPPING, _S.FAILED),
     _S.SERVING: (_S.STOPPING, _S.FAILED),
     _S.STOPPING: (_S.STOPPED, _S.FAILED),
-    _S.STOPPED: (),
-    _S.FAILED: (),
     _G.STARTING: (_G.SERVING, _G.FAILED, _G.ENDED),
     _G.SERVING: (_G.RETIRING, _G.ENDED, _G.FAILED),
     _G.RETIRING: (_G.ENDED,),
-    _G.ENDED: (),
     _G.FAILED: (_G.ENDED,),
     _W.STARTING: (_W.SPARE, _W.SERVING, _W.DRAINING, _W.STOPPED, _W.FAILED),
     _W.SPARE: (_W.SERVING, _W.DRAINING, _W.STOPPED, _W.FAILED),
@@ -66,14 +63,13 @@ _AFTER: dict[Enum, tuple[Enum, ...]] = {
     _W.STUCK: (_W.SERVING, _W.DRAINING, _W.IDLE, _W.STOPPED, _W.FAILED),
     _W.DRAINING: (_W.STUCK, _W.IDLE, _W.STOPPED, _W.FAILED),
     _W.IDLE: (_W.STOPPED, _W.FAILED),
-    _W.STOPPED: (),
-    _W.FAILED: (),
 }
+"""Nothing follows those that are missing."""
 
 
 def may_follow(old: Enum, new: Enum) -> bool:
     """Whether a state may come after another one."""
-    return new in _AFTER[old]
+    return new in _AFTER.get(old, ())
 
 
 def follow[State: Enum](old: State, new: State) -> State:

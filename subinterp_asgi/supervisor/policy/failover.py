@@ -51,15 +51,13 @@ class Failover:
                 try:
                     pool.adopt(slot, able)
                 except OSError as exc:
-                    next_look = self._try_later(exc, now)
+                    # No descriptor is left to share a queue by, perhaps because it is long.
+                    text = "connections wait for a worker that can't accept them"
+                    self._log("error", f"{text}: {exc.strerror}")
+                    next_look = now + 1.0
             if not served:
                 pool.forward_inbox(slot, self._frozen)
         return next_look
-
-    def _try_later(self, exc: OSError, now: float) -> float:
-        """No descriptor is left to share a queue by, perhaps because it is long: be patient."""
-        self._log("error", f"connections wait for a worker that can't accept them: {exc.strerror}")
-        return now + 1.0
 
     def _probe(self, slot: Slot, ready: Iterable[int], now: float) -> float:
         """Find out whether a slot's worker leaves connections waiting; return when to look again.

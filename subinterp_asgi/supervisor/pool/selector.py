@@ -15,9 +15,6 @@ class Selector:
 
     Each listener is reported once and must be armed again, so that one which is busy costs nothing
     as long as it is not.
-
-    Attributes:
-        tells: There is epoll; or else only the wakeup is waited for.
     """
 
     def __init__(self, wakeup: Wakeup) -> None:
