@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from marshal import dumps, loads
+from operator import attrgetter
 from time import time
 from types import CodeType
 
@@ -38,28 +39,15 @@ _STANDARD_COUNT = len(vars(logging.makeLogRecord({})))
 _NUMBERS = frozenset({int, float, bool, type(None)})
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
-_ATTRIBUTES = [
-    "created",
-    "levelno",
-    "levelname",
-    "name",
-    "msg",
-    "args",
-    "exc_text",
-    "stack_info",
-    "thread",
-    "threadName",
-    "taskName",
-    "pathname",
-    "lineno",
-    "funcName",
-]
+_ORIGIN = ("pathname", "lineno", "funcName")
+_AS_THEY_ARE = ("created", "levelno", "levelname", "name", "thread", "taskName", *_ORIGIN)
+_ATTRIBUTES = [*_AS_THEY_ARE, "msg", "args", "exc_text", "stack_info", "threadName"]
 """What a frame's tuple has of a record; an exception, and what else was added to it, follow."""
-LEVELNO = 1
-NAME = 3
+LEVELNO, NAME = _ATTRIBUTES.index("levelno"), _ATTRIBUTES.index("name")
 """Places in it of what decides whether the host wants the record."""
 
 _formatter = logging.Formatter()
+_as_they_are = attrgetter(*_AS_THEY_ARE)
 
 
 class RemoteException(Exception):
@@ -82,21 +70,13 @@ def encode(record: logging.LogRecord, own_thread: int | None = None) -> bytes:
         except Exception as exc:
             exc_text = f"(the traceback can't be shown: {type(exc).__name__})"
     values = (
-        record.created,
-        record.levelno,
-        record.levelname,
-        record.name,
+        *_as_they_are(record),
         msg,
         args,
         # The end of a traceback says most.
         exc_text[-_MAX_TEXT:] if exc_text else None,
         record.stack_info[-_MAX_TEXT:] if record.stack_info else None,
-        record.thread,
         None if record.thread == own_thread else record.threadName,
-        record.taskName,
-        record.pathname,
-        record.lineno,
-        record.funcName,
     )
     rest = (
         _exception(record.exc_info) if record.exc_info else None,
@@ -160,10 +140,9 @@ def encode_info(
 
     It says to come from the worker's thread, which calls this, and from the code ``origin``.
     """
-    level = (logging.INFO, "INFO")
-    where = (None, None, own_thread, None, None)
     code = (origin.co_filename, origin.co_firstlineno, origin.co_name)
-    return _frame(dumps((time(), *level, name, msg, args, *where, *code, None, None)))
+    values = (time(), logging.INFO, "INFO", name, own_thread, None, *code, msg, args)
+    return _frame(dumps((*values, None, None, None, None, None)))
 
 
 def _frame(data: bytes) -> bytes:
