@@ -1,12 +1,5 @@
 """A parser for the frames that a client sends (RFC 6455 section 5): bytes in, messages out. No I/O.
 
-::
-
-    parser = MessageParser(max_size=16 * 1024 * 1024)
-    parser.feed(data)                                # whatever came, in any split
-    while (event := parser.next_event()) is not None:
-        ...                                          # a str, bytes, Ping, Pong or Close
-
 What comes of a message is unmasked, inflated, and checked to be UTF-8 at once, so that a peer which
 breaks a rule is told without the rest of a frame being waited for, and the work for an octet does
 not depend on how many came with it.
