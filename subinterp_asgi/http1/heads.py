@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from .cache import Cache
 from .errors import ProtocolError
@@ -20,6 +20,11 @@ class Limits:
     limit_request_field_size: int = 8190
     limit_header_size: int = 65536
     limit_body_size: int | None = None
+
+    @classmethod
+    def of(cls, options: object) -> Limits:
+        """Those of a ``Config``."""
+        return cls(**{limit.name: getattr(options, limit.name) for limit in fields(cls)})
 
 
 class Request:

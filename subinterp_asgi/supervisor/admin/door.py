@@ -13,11 +13,10 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from time import monotonic_ns
 
 from ...config import Config
-from ...config.options import DEFAULT_METRICS_PATH
-from ...control.prometheus import CONTENT_TYPE, render
 from ...control.scoreboard import Slot
 from ...http1 import (
     DefaultFields,
@@ -29,13 +28,14 @@ from ...http1 import (
     simple_response,
 )
 from ...types import TYPE_CHECKING
+from ...worker.asgi.endpoints import Reply, endpoints_alone, health_reply, metrics_reply
 from ..listeners import Listeners
 from ..pool.handle import WorkerHandle
 from ..pool.selector import NEVER, Selector
 from ..states import WorkerState
 
 if TYPE_CHECKING:
-    from .status import Reply, Status
+    from .status import Status
 
 PATIENCE = 1.0
 """Seconds that a connection waits for a worker."""
@@ -44,7 +44,6 @@ LATE = 1.0
 _CLIENT_TIME = 5.0  # seconds from a client's connection to its end
 _CLIENT_OCTETS = 256 * 1024  # most that are read of one
 _MOST_CLIENTS = 32  # at a time; beyond them the oldest is closed
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _ACCEPTING = (WorkerState.SERVING, WorkerState.STUCK)  # the latter may have come round just now
 
 
@@ -80,19 +79,14 @@ class Admin:
     ) -> None:
         self._listeners = listeners
         self._selector = selector
-        self._board = board
         self._handles = handles
         self._status = status
         self._patience = PATIENCE if status is None else 0.0
-        self._health_path = config.health_path
-        self._metrics_path = config.metrics_path or DEFAULT_METRICS_PATH
+        others = None if status is None else status.endpoints
+        metrics = partial(metrics_reply, board)
+        self._endpoints = endpoints_alone(config, self._health, metrics, others)
         self._defaults = DefaultFields(server=config.server_header, date=config.date_header)
-        self._limits = Limits(
-            limit_request_line=config.limit_request_line,
-            limit_request_fields=config.limit_request_fields,
-            limit_request_field_size=config.limit_request_field_size,
-            limit_header_size=config.limit_header_size,
-        )
+        self._limits = Limits.of(config)
         self._look_at: float | None = None  # when the selector tells of a connection
         self._clients: dict[int, _Client] = {}
         self._await_connections()
@@ -219,34 +213,17 @@ class Admin:
     # --- answers
 
     def _answer(self, request: Request) -> bytes:
-        status, fields, body = 404, [_TEXT], b"Not Found\n"
-        make = self._find(request.path)
-        if make is not None:
-            known = request.method in ("GET", "HEAD", "OPTIONS")
-            status, fields, body = make() if known else (405, [_TEXT], b"Method Not Allowed\n")
-            if not known or request.method == "OPTIONS":
-                fields.append((b"allow", b"GET, HEAD, OPTIONS"))
-        writer = ResponseWriter(
-            self._defaults,
-            head_request=request.method == "HEAD",
-            http10=request.http_version == "1.0",
-            keep_alive=False,
-        )
+        reply = self._endpoints.find(request)
+        assert reply is not None  # here there is no application
+        status, fields, body = reply
+        head_request = request.method == "HEAD"
+        writer = ResponseWriter(self._defaults, head_request=head_request, keep_alive=False)
         writer.start(status, fields)
         return writer.send(body, more=False)
 
-    def _find(self, path: str) -> Callable[[], Reply] | None:
-        if path == self._health_path:
-            return self._health
-        if path == self._metrics_path:
-            return lambda: (200, [(b"content-type", CONTENT_TYPE)], render(self._board))
-        return None if self._status is None else self._status.find(path)
-
     def _health(self) -> Reply:
-        fields = [_TEXT, (b"cache-control", b"no-store")]
-        if self._status is not None and self._held_up() is None:
-            return 200, fields, b"OK\n"
-        return 503, fields, self._reason()
+        well = self._status is not None and self._held_up() is None
+        return health_reply(200, b"OK\n") if well else health_reply(503, self._reason())
 
     def _reason(self) -> bytes:
         """Why no worker answers."""

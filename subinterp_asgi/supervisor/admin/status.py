@@ -16,14 +16,10 @@ from time import monotonic
 
 from ...control.scoreboard import Slot
 from ...control.stats import Stats, WorkerStats
-from ...types import TYPE_CHECKING
+from ...types import Any
+from ...worker.asgi.endpoints import Reply
 from ..events import Event, EventStream
 from ..pool.handle import WorkerHandle
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    type Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 INTERVAL = 1.0
 """Seconds between samples."""
@@ -48,6 +44,9 @@ class Status:
         handles: Returns all workers.
         events: What happens, from now on.
         state: Returns the supervisor's state.
+
+    Attributes:
+        endpoints: What is answered, by path.
     """
 
     def __init__(
@@ -68,6 +67,10 @@ class Status:
         self._counted: dict[WorkerHandle, int] = {}
         self._rates: dict[WorkerHandle, float] = {}
         self._due = self._last = self._since = monotonic()
+        self.endpoints: dict[str, Callable[[], Reply]] = {
+            "/": lambda: (200, [*_FIELDS, _HTML, _POLICY], _page()),
+            "/status.json": lambda: (200, [*_FIELDS, _JSON], self.to_json()),
+        }
 
     def step(self, now: float) -> float:
         """Take a sample if it is time for one; return when it is again."""
@@ -95,14 +98,6 @@ class Status:
                 "memory": memory(),
             }
         )
-
-    def find(self, path: str) -> Callable[[], Reply] | None:
-        """What answers on a path; ``None`` if that is nothing of this."""
-        if path == "/":
-            return lambda: (200, [*_FIELDS, _HTML, _POLICY], _page())
-        if path == "/status.json":
-            return lambda: (200, [*_FIELDS, _JSON], self.to_json())
-        return None
 
     def to_json(self) -> bytes:
         """Encode what there is to show."""

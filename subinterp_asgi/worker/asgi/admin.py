@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ...control.counters import Counters
 from ...control.scoreboard import new_board
-from .endpoints import endpoints_alone
+from .endpoints import endpoints_alone, health_of, metrics_of
 from .state import ServerState
 
 
@@ -39,5 +39,7 @@ def admin_state(
         on_task_end=on_task_end,
         context=context,
     )
-    own.endpoints = endpoints_alone(served.config, served.counters, lambda: served.leaving)
+    own.endpoints = endpoints_alone(
+        served.config, health_of(lambda: served.leaving), metrics_of(served.counters)
+    )
     return own

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ...config import Config
 from ...config.options import DEFAULT_METRICS_PATH
 from ...control.counters import Counters
-from ...control.scoreboard import BUSY_SINCE
+from ...control.scoreboard import BUSY_SINCE, Slot
 from ...http1.heads import Request
 
 type Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
@@ -60,43 +60,53 @@ def endpoints_beside_app(
 
     ``leaving()`` tells whether load balancers shall look elsewhere.
     """
-    endpoints = _health(config.health_path, leaving)
+    endpoints = {}
+    if config.health_path is not None:
+        endpoints[config.health_path] = health_of(leaving)
     if config.metrics_path is not None and config.metrics_bind is None:
-        endpoints |= _metrics(config.metrics_path, counters)
+        endpoints[config.metrics_path] = metrics_of(counters)
     return Endpoints(endpoints, otherwise=None) if endpoints else None
 
 
-def endpoints_alone(config: Config, counters: Counters, leaving: Callable[[], bool]) -> Endpoints:
-    """The endpoints on a listener where there is nothing else.
-
-    The arguments are those of ``endpoints_beside_app()``: what is served on the other listeners.
-    """
-    return Endpoints(
-        _health(config.health_path, leaving)
-        | _metrics(config.metrics_path or DEFAULT_METRICS_PATH, counters),
-        otherwise=_text(404, b"Not Found\n"),
-    )
-
-
-def _health(path: str | None, leaving: Callable[[], bool]) -> dict[str, Callable[[], Reply]]:
-    if path is None:
-        return {}
-    uncached = (b"cache-control", b"no-store")
-    healthy = _text(200, b"OK\n", uncached)
-    draining = _text(503, b"Draining\n", uncached)
-    return {path: lambda: draining if leaving() else healthy}
+def endpoints_alone(
+    config: Config,
+    health: Callable[[], Reply],
+    metrics: Callable[[], Reply],
+    others: dict[str, Callable[[], Reply]] | None = None,
+) -> Endpoints:
+    """The endpoints on a listener where there is nothing else; ``others`` by their paths."""
+    endpoints = {**(others or {}), config.metrics_path or DEFAULT_METRICS_PATH: metrics}
+    if config.health_path is not None:
+        endpoints[config.health_path] = health
+    return Endpoints(endpoints, otherwise=_text(404, b"Not Found\n"))
 
 
-def _metrics(path: str, counters: Counters) -> dict[str, Callable[[], Reply]]:
-    from ...control.prometheus import CONTENT_TYPE, render
+def health_of(leaving: Callable[[], bool]) -> Callable[[], Reply]:
+    """Make what answers whether a worker is well."""
+    healthy, draining = health_reply(200, b"OK\n"), health_reply(503, b"Draining\n")
+    return lambda: draining if leaving() else healthy
 
-    fields = [(b"content-type", CONTENT_TYPE)]
+
+def health_reply(status: int, body: bytes) -> Reply:
+    """An answer to whether all is well."""
+    return _text(status, body, (b"cache-control", b"no-store"))
+
+
+def metrics_of(counters: Counters) -> Callable[[], Reply]:
+    """Make what answers with the metrics of all workers, of which one has these counters."""
 
     def make() -> Reply:
         counters.flush(counters.slot[BUSY_SINCE])  # its own counts are exact; the heartbeat stays
-        return 200, fields, render(counters.board)
+        return metrics_reply(counters.board)
 
-    return {path: make}
+    return make
+
+
+def metrics_reply(board: Slot) -> Reply:
+    """The metrics of all workers."""
+    from ...control.prometheus import CONTENT_TYPE, render
+
+    return 200, [(b"content-type", CONTENT_TYPE)], render(board)
 
 
 def _text(status: int, body: bytes, *fields: tuple[bytes, bytes]) -> Reply:

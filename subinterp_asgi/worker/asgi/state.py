@@ -10,7 +10,6 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import fields
 from time import perf_counter
 
 from ...config import Config
@@ -82,7 +81,7 @@ class ServerState:
         self.config = config
         self.loop = loop
         self.state = state
-        self.heads = HeadParser(_limits(config))
+        self.heads = HeadParser(Limits.of(config))
         self.defaults = DefaultFields(server=config.server_header, date=config.date_header)
         self.access_log = access_log
         self.measuring = config.metrics_path is not None or config.metrics_bind is not None
@@ -223,7 +222,3 @@ class ServerState:
         """Whether as many requests are in flight as ``limit_concurrency`` allows."""
         limit = self._limit_concurrency
         return limit is not None and self.counters.in_flight >= limit
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(**{limit.name: getattr(config, limit.name) for limit in fields(Limits)})
