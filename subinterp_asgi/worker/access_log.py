@@ -8,12 +8,11 @@ package's loggers a handler unless the application has configured logging itself
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from http import HTTPStatus
 
 from ..config import Config
 from ..control import output
-from ..types import TYPE_CHECKING, Address
+from ..types import TYPE_CHECKING, Address, Any
 from .asgi.state import AccessLog, LoggedRequest
 
 if TYPE_CHECKING:
@@ -22,15 +21,7 @@ if TYPE_CHECKING:
     class Forwarder(Protocol):
         """A handler that can log a request without a record."""
 
-        level: int
-
-        @property
-        def filters(self) -> Sequence[object]:
-            """What every record has to pass."""
-
-        @property
-        def log_access(self) -> AccessLog:
-            """Logs a request."""
+        def log_access(self, *request: *LoggedRequest) -> None: ...
 
 
 package_logger = logging.getLogger("subinterp_asgi")
@@ -40,6 +31,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _FORMAT = "%(levelname)s: %(message)s"
 ACCESS_MESSAGE = '%s - "%s %s HTTP/%s" %d %s %.1fms'
 """The message of the access log, of which ``access_arguments()`` are the arguments."""
+_LINE = f"INFO: {ACCESS_MESSAGE}\n"
 
 
 class StderrHandler(logging.Handler):
@@ -102,23 +94,8 @@ def access_arguments(
 
 def log_access_directly(*request: *LoggedRequest) -> None:
     """Write the line that ``log_access()`` would come to, without a log record on the way."""
-    output.stderr.write(f"INFO: {access_text(*request)}\n".encode("utf-8", "backslashreplace"))
-
-
-def access_text(
-    client: Address | None,
-    method: str,
-    target: str,
-    http_version: str,
-    status: int,
-    duration: float,
-) -> str:
-    """The message of ``log_access()``."""
-    where = "-" if client is None else f"{client[0]}:{client[1]}"
-    return (
-        f'{where} - "{method} {target} HTTP/{http_version}" '
-        f"{status} {_PHRASES.get(status, '-')} {duration * 1000.0:.1f}ms"
-    )
+    line = _LINE % access_arguments(*request)
+    output.stderr.write(line.encode("utf-8", "backslashreplace"))
 
 
 def choose_access_log(own_interpreter: bool, log_forwarder: Forwarder | None = None) -> AccessLog:
@@ -126,15 +103,15 @@ def choose_access_log(own_interpreter: bool, log_forwarder: Forwarder | None = N
     if not own_interpreter or access_logger.handlers or access_logger.level != logging.NOTSET:
         return log_access
     if log_forwarder is not None:
-        handlers: Sequence[object] = logging.getLogger().handlers
+        handlers: list[Any] = logging.getLogger().handlers
         alone = (
             not package_logger.handlers
             and handlers == [log_forwarder]
             and package_logger.propagate
             and access_logger.propagate
             and not access_logger.filters
-            and not log_forwarder.filters
-            and log_forwarder.level <= logging.INFO
+            and not handlers[0].filters
+            and handlers[0].level <= logging.INFO
         )
         return log_forwarder.log_access if alone else log_access
     ours_only = [type(handler) for handler in package_logger.handlers] == [StderrHandler]
