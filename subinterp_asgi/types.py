@@ -21,8 +21,10 @@ type Receive = Callable[[], Awaitable[Message]]
 type Send = Callable[[Message], Awaitable[None]]
 type ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-type Fields = list[tuple[bytes, bytes]]
-"""Field lines as (lower-cased name, value), in the order in which they came."""
+type Field = tuple[bytes, bytes]
+"""A field line as (name, value)."""
+type Fields = list[Field]
+"""Field lines, their names lower-cased, in the order in which they came."""
 
 type Address = tuple[str, int | None]
 """ASGI's form of an address: host and port, or a Unix socket's path and ``None``."""

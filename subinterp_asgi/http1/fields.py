@@ -7,6 +7,7 @@ the application gets, how the body is framed (RFC 9112 section 6), whether the c
 
 from __future__ import annotations
 
+from ..types import Fields
 from .errors import ProtocolError
 from .grammar import CONTENT_LENGTH, FIELD_BLOCK, FIELD_LINE, TOKEN
 from .target import check_host
@@ -42,7 +43,7 @@ class FieldBlock:
         "upgrade",
     )
 
-    def __init__(self, items: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, items: Fields) -> None:
         self.items = tuple(items)
         self.forwarded = False
         self.length = 0
@@ -54,9 +55,7 @@ class FieldBlock:
         self.trailers_ok = False
 
 
-def split_fields(
-    block: bytes, limit_fields: int, limit_field_size: int
-) -> list[tuple[bytes, bytes]]:
+def split_fields(block: bytes, limit_fields: int, limit_field_size: int) -> Fields:
     """Split field lines, each ended by CRLF, into (lower-cased name, value) pairs.
 
     ``ProtocolError``: a line breaks the grammar (400), is too long or one too many (431).
@@ -71,7 +70,7 @@ def split_fields(
     return items
 
 
-def read_fields(items: list[tuple[bytes, bytes]]) -> FieldBlock:
+def read_fields(items: Fields) -> FieldBlock:
     """Read the fields that decide about framing and connection.
 
     (One loop over all fields, and so one long function: it is on the path of each new head.)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from ..types import Field, Fields
 from .cache import Cache
 from .errors import ProtocolError
 from .fields import CHUNKED, FieldBlock, read_fields, split_fields
@@ -98,7 +99,7 @@ class Request:
             raise ProtocolError("empty Host field")
 
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self) -> Fields:
         """``items`` as a fresh list, the caller's to keep."""
         return list(self.items)
 
@@ -167,9 +168,7 @@ def first_line_error(data: bytes | bytearray, limits: Limits, pos: int = 0) -> P
     return ProtocolError("malformed request line")
 
 
-def _replace_host(
-    items: tuple[tuple[bytes, bytes], ...], authority: bytes
-) -> tuple[tuple[bytes, bytes], ...]:
+def _replace_host(items: tuple[Field, ...], authority: bytes) -> tuple[Field, ...]:
     """RFC 9112 section 3.2.2: the authority of an absolute-form target stands over Host."""
     host = (b"host", authority)
     if any(name == b"host" for name, _ in items):  # of which there is one

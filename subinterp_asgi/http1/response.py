@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from ..errors import ASGIProtocolError
+from ..types import Field
 from .response_head import ANY_LENGTH, check_block, classify, read_start
 
 SERVER = b"subinterp-asgi"
@@ -116,9 +117,7 @@ class ResponseWriter:
         self.complete = False
         self.truncated = False
 
-    def start(
-        self, status: int, fields: Iterable[tuple[bytes, bytes]], *, trailers: bool = False
-    ) -> None:
+    def start(self, status: int, fields: Iterable[Field], *, trailers: bool = False) -> None:
         """Take status and fields of a response; nothing is rendered before the body begins.
 
         With ``trailers``, ``send_trailers()`` will be called after the body.
@@ -207,7 +206,7 @@ class ResponseWriter:
             return b"" if self._http10 else CONTINUE
         return b"0" if self._chunked and not (self.bodiless or self.body_complete) else b""
 
-    def send_trailers(self, fields: Iterable[tuple[bytes, bytes]], *, more: bool) -> bytes:
+    def send_trailers(self, fields: Iterable[Field], *, more: bool) -> bytes:
         """Return the bytes for trailer fields (RFC 9110 section 6.5), if the client wants them.
 
         Raises:
@@ -309,7 +308,7 @@ def simple_response(
     *,
     keep_alive: bool,
     head_request: bool = False,
-    fields: Iterable[tuple[bytes, bytes]] = (),
+    fields: Iterable[Field] = (),
 ) -> bytes:
     """A whole response of the server's own, with the status' phrase as its body."""
     text = HTTPStatus(status).phrase.encode("ascii") + b"\n"

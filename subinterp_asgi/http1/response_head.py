@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from ..errors import ASGIProtocolError
+from ..types import Field
 from .cache import Cache
 from .fields import split_list
 from .grammar import FIELD_NAME, TOKEN
@@ -44,7 +45,7 @@ class ResponseStart:
 
     __slots__ = ("block", "connection", "has_date", "has_server", "length", "plain")
 
-    def __init__(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(self, status: int, fields: Iterable[Field]) -> None:
         status_line = STATUS_LINES.get(status)
         if status_line is None:
             status_line = _unusual_status_line(status)
@@ -101,7 +102,7 @@ _MAX_BLOCK = 512
 _starts = Cache(_MAX_STARTS)
 
 
-def read_start(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseStart:
+def read_start(status: int, fields: Iterable[Field]) -> ResponseStart:
     """Check and render the beginning of a response; errors as ``ResponseWriter.start()``."""
     try:
         fields = tuple(fields)  # it may be an iterator, which gives them once

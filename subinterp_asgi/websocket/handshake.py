@@ -14,7 +14,7 @@ from ..http1.fields import split_list
 from ..http1.grammar import TOKEN
 from ..http1.response import DefaultFields
 from ..http1.response_head import check_block, classify
-from ..types import Fields
+from ..types import Field, Fields
 from .errors import HandshakeError
 from .extensions import DeflateAgreement, Extension, parse_extensions
 
@@ -52,7 +52,7 @@ class Handshake:
         self,
         *,
         subprotocol: str | None = None,
-        headers: Iterable[tuple[bytes, bytes]] = (),
+        headers: Iterable[Field] = (),
         deflate: DeflateAgreement | None = None,
         defaults: DefaultFields | None = None,
     ) -> bytes:
@@ -89,9 +89,7 @@ class Handshake:
         return b"".join(lines)
 
 
-def read_handshake(
-    method: str, http_version: str, headers: Sequence[tuple[bytes, bytes]]
-) -> Handshake:
+def read_handshake(method: str, http_version: str, headers: Sequence[Field]) -> Handshake:
     """Check a request to open a WebSocket (section 4.2.1).
 
     ``Host`` is for the HTTP parser to check.
@@ -153,7 +151,7 @@ def _split_protocols(value: bytes) -> list[str]:
     return [protocol.decode("ascii") for protocol in protocols]
 
 
-def _add_fields(lines: list[bytes], headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+def _add_fields(lines: list[bytes], headers: Iterable[Field]) -> set[bytes]:
     """Render the application's fields, and return their names."""
     names: set[bytes] = set()
     try:

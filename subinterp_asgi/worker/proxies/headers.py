@@ -18,8 +18,10 @@ from ...config import ForwardedHeader
 from ...config.trust import MAX_PORT, TrustedProxies, canonical_ip, read_address
 from ...http1.errors import ProtocolError
 from ...http1.target import check_host
-from ...types import Address
+from ...types import Address, Field, Fields
 
+type _Told = tuple[Address | None, str, bytes | None, int | None]
+"""Client, scheme, host and port, as proxies tell them."""
 type RequestFacts = tuple[Address | None, Address | None, str, bytes | None]
 """Client, server, scheme, and the value that takes the place of the request's ``Host`` or None."""
 
@@ -73,7 +75,7 @@ class ProxyHeaders:
 
     def apply(
         self,
-        headers: Sequence[tuple[bytes, bytes]],
+        headers: Sequence[Field],
         client: Address | None,
         server: Address | None,
         scheme: str,
@@ -100,9 +102,7 @@ class ProxyHeaders:
 
     # --- X-Forwarded-*
 
-    def _x_forwarded(
-        self, fields: list[tuple[bytes, bytes]], client: Address | None, scheme: str
-    ) -> tuple[Address | None, str, bytes | None, int | None]:
+    def _x_forwarded(self, fields: Fields, client: Address | None, scheme: str) -> _Told:
         """Read fields which no standard defines; of all but ``-For``, the last value counts.
 
         Proxies overwrite them, or else append; either way that one is of the peer's making.
@@ -155,9 +155,7 @@ class ProxyHeaders:
 
     # --- Forwarded
 
-    def _forwarded(
-        self, fields: list[tuple[bytes, bytes]], client: Address | None, scheme: str
-    ) -> tuple[Address | None, str, bytes | None, int | None]:
+    def _forwarded(self, fields: Fields, client: Address | None, scheme: str) -> _Told:
         """Read RFC 7239's field, whose elements keep together what each proxy knows.
 
         Scheme and host are taken from the element nearest to the client that has them, as long as
@@ -225,7 +223,7 @@ def _read_port(value: bytes) -> int | None:
 def _apply_authority(
     host: bytes | None,
     port: int | None,
-    headers: Sequence[tuple[bytes, bytes]],
+    headers: Sequence[Field],
     server: Address | None,
     scheme: str,
 ) -> tuple[Address | None, bytes | None]:
