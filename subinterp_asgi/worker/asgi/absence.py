@@ -17,22 +17,9 @@ from __future__ import annotations
 import asyncio
 
 from ...errors import ClientDisconnected
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    from ...types import Message
-    from . import extensions
-    from .state import ServerState
-
-    class Exchange(extensions.Exchange, Protocol):
-        """The request; see ``HTTPExchange``."""
-
-        @property
-        def heedless(self) -> bool: ...
-        def cancel(self) -> None: ...
-
+from ...types import Message
+from . import extensions
+from .state import ServerState
 
 UNHEARD_TIME = 1.0
 """Seconds for which an application may go on sending pieces to a client that is gone."""
@@ -58,7 +45,7 @@ class Absence:
         sent: Something was sent to it since this was last looked at.
     """
 
-    def __init__(self, exchange: Exchange, server_state: ServerState) -> None:
+    def __init__(self, exchange: extensions.Exchange, server_state: ServerState) -> None:
         self._exchange = exchange
         self._server_state = server_state
         self.status: int | None = None

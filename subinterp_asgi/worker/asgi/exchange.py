@@ -7,22 +7,18 @@ import logging
 from time import perf_counter
 
 from ...errors import ASGIProtocolError, ClientDisconnected
+from ...http1.heads import Request
 from ...http1.response import CONTINUE, ResponseWriter
-from ...types import TYPE_CHECKING
+from ...types import TYPE_CHECKING, Any, Message
 from ..interpreter.marks import takes_interrupts
-from ..net.connection import NEVER
+from ..net.connection import NEVER, Connection
 from . import extensions
 from .absence import Absence
 from .scope import make_scope
-from .state import APP_FAILURES
+from .state import APP_FAILURES, ServerState
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
-
-    from ...http1.heads import Request
-    from ...types import Message
-    from ..net.connection import Connection
-    from .state import ServerState
+    from typing import Protocol
 
     class Session(Protocol):
         """What an exchange calls; see ``HTTPSession``."""

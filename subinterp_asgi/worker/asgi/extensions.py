@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Exchange(Protocol):
-        """What the messages act on: a request that is being answered; see ``HTTPExchange``."""
+        """What is acted on: a request that is being answered; see ``HTTPExchange``."""
 
         request: Request
         writer: ResponseWriter
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         def announce(self, *, final: bool) -> None: ...
         def end(self) -> None: ...
         def fail(self) -> None: ...
+        @property
+        def heedless(self) -> bool: ...
+        def cancel(self) -> None: ...
 
 
 logger = logging.getLogger("subinterp_asgi.error")

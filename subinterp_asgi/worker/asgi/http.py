@@ -8,23 +8,20 @@ connection lives on, and what a client is answered that broke the protocol.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from ...errors import ClientDisconnected
 from ...http1.errors import ProtocolError
+from ...http1.heads import Request
 from ...http1.parser import RequestParser
 from ...http1.response import ResponseWriter, simple_response
 from ...types import TYPE_CHECKING
-from ..net.connection import HIGH_WATER, NEVER
+from ..net.connection import HIGH_WATER, NEVER, Connection
 from .exchange import HTTPExchange
-from .state import CLIENT_CLOSED_REQUEST
+from .state import CLIENT_CLOSED_REQUEST, ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ...http1.heads import Request
-    from ..net.connection import Connection
     from .endpoints import Reply
-    from .state import ServerState
 
 logger = logging.getLogger("subinterp_asgi.error")
 

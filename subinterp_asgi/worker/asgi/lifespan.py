@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections.abc import Callable
 
 from ...config import LifespanMode
 from ...errors import ASGIProtocolError, LifespanError
-from ...types import TYPE_CHECKING, ASGIApp, Message
+from ...types import Any, ASGIApp, Message
 from ..interpreter.importer import refusal
 from ..interpreter.marks import takes_interrupts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
 
 logger = logging.getLogger("subinterp_asgi.error")
 

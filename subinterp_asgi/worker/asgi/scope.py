@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from ...types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from ...http1.heads import Request
-    from ..net.connection import Connection
-    from .state import ServerState
+from ...http1.heads import Request
+from ...types import Any
+from ..net.connection import Connection
+from .state import ServerState
 
 HTTP_SPEC_VERSION = "2.3"
 """What uvicorn announces too. With 2.4 send() would have to raise for a client that is gone, and

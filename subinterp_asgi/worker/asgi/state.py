@@ -18,14 +18,12 @@ from ...control.counters import Counters
 from ...errors import WorkerInterrupted
 from ...http1.heads import HeadParser, Limits, Request
 from ...http1.response import DefaultFields
-from ...types import TYPE_CHECKING, Address, ASGIApp, Fields
+from ...types import TYPE_CHECKING, Address, Any, ASGIApp, Fields
 from ..interpreter.importer import refusal
 from ..proxies.headers import ProxyHeaders
 from . import extensions
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from .endpoints import Endpoints
 
 logger = logging.getLogger("subinterp_asgi.error")

@@ -13,24 +13,19 @@ from enum import Enum
 from time import perf_counter
 
 from ...errors import ASGIProtocolError, ClientDisconnected
+from ...http1.heads import Request
 from ...http1.response import ResponseWriter, simple_response
-from ...types import TYPE_CHECKING
+from ...types import Message
 from ...websocket.errors import ProtocolError
 from ...websocket.extensions import negotiate_deflate
 from ...websocket.frames import Close, CloseCode, Ping
+from ...websocket.handshake import Handshake
 from ...websocket.parser import MessageParser
 from ...websocket.writer import MessageWriter
 from ..interpreter.marks import takes_interrupts
-from ..net.connection import HIGH_WATER, NEVER
+from ..net.connection import HIGH_WATER, NEVER, Connection
 from .scope import make_scope
-from .state import APP_FAILURES, CLIENT_CLOSED_REQUEST
-
-if TYPE_CHECKING:
-    from ...http1.heads import Request
-    from ...types import Message
-    from ...websocket.handshake import Handshake
-    from ..net.connection import Connection
-    from .state import ServerState
+from .state import APP_FAILURES, CLIENT_CLOSED_REQUEST, ServerState
 
 logger = logging.getLogger("subinterp_asgi.error")
 

@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, module_from_spec
+from types import ModuleType
 
-from ...types import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
+from ...types import Any
 
 
 def make_ssl_lazy() -> None:

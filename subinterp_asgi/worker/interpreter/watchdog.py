@@ -21,18 +21,15 @@ import threading
 import time
 import traceback
 from time import monotonic
+from types import FrameType
 
+from ...control.counters import Counters
 from ...control.messages import STATUS_STUCK, sendable
 from ...control.scoreboard import BUSY_SINCE
 from ...control.wakeup import WatchdogLine
 from ...errors import WorkerInterrupted
-from ...types import TYPE_CHECKING, Any
+from ...types import Any
 from .marks import PASSES_INTERRUPTS, STANDS_FOR_APPLICATION, TAKES_INTERRUPTS
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from ...control.counters import Counters
 
 _MAX_STACK_TEXT = 20_000
 _AIMING_TIME = 1.0  # seconds to wait for the application's code to be what runs

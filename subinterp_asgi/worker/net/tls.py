@@ -10,14 +10,10 @@ import re
 import ssl
 from pathlib import Path
 
+from ...config import Config
 from ...errors import AppImportError, ConfigError
-from ...types import TYPE_CHECKING
+from ...types import Any
 from ..interpreter.importer import import_object
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from ...config import Config
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 _VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
