@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from typing import Literal as Literal
     from typing import Self as Self
 else:
-    Any = Literal = Self = object
+    Any = Self = object
+
+    class Literal:
+        def __class_getitem__(cls, values):
+            return values  # for who wants those of an alias, its ``__value__``
+
 
 type Message = MutableMapping[str, Any]
 type Scope = MutableMapping[str, Any]

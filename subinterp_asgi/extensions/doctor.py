@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..errors import AppModuleNotFoundError, AppPathError, ExtensionFileError
-from ..types import TYPE_CHECKING
+from ..types import Literal
 from . import reader
 from .copying import cure_by_private, objection, stands_in
-from .environment import Environment
-from .findings import OUTCOMES, Finding, Report
+from .environment import Environment, Module
+from .findings import OUTCOMES, Finding, Outcome, Report
 from .imports import Need, imports_of
 from .remedies import DAEMON_THREADS, cures, normalised
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Literal
-
-    from .environment import Module
-    from .findings import Outcome
-
-    type Extensions = Literal["pure", "private", "refuse"]
+type Extensions = Literal["pure", "private", "refuse"]
 
 
 def doctor(

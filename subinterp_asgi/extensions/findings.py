@@ -4,27 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..types import TYPE_CHECKING
+from ..types import Literal
 
-if TYPE_CHECKING:
-    from typing import Literal
-
-    type Outcome = Literal[
-        "crashed",
-        "import failed",
-        "refused",
-        "refused when used",
-        "foreseen otherwise",
-        "speed-up lost",
-        "unknown",
-        "daemon threads",
-        "private copy",
-        "pure twin",
-        "native",
-    ]
-    type RunOutcome = Literal["imported", "failed", "crashed"]
-
-OUTCOMES: tuple[Outcome, ...] = (
+type Outcome = Literal[
     "crashed",
     "import failed",
     "refused",
@@ -36,7 +18,10 @@ OUTCOMES: tuple[Outcome, ...] = (
     "private copy",
     "pure twin",
     "native",
-)
+]
+type RunOutcome = Literal["imported", "failed", "crashed"]
+
+OUTCOMES: tuple[Outcome, ...] = Outcome.__value__
 """From the worst on. With the first four the application does not work, or not all of it."""
 
 

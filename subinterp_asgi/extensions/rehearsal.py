@@ -11,16 +11,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..types import TYPE_CHECKING
-from .findings import Finding
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from .environment import Environment
-    from .findings import Outcome, RunOutcome
+from .environment import Environment
+from .findings import Finding, Outcome, RunOutcome
 
 MOST_SECONDS = 120.0
 """How long an import may take."""

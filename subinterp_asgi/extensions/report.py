@@ -6,17 +6,12 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from ..errors import AppImportError
-from ..types import TYPE_CHECKING
 from .doctor import doctor
-from .findings import OUTCOMES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from .findings import Finding, Report
+from .findings import OUTCOMES, Finding, Report
 
 EXIT_FINE = 0
 EXIT_REFUSED = 1
