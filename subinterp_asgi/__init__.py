@@ -29,11 +29,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from .types import TYPE_CHECKING
+from .types import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from .bootstrap import bootstrap as bootstrap
     from .config import Config as Config
     from .extensions.doctor import doctor as doctor

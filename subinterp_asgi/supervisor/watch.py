@@ -17,14 +17,11 @@ from importlib.util import cache_from_source
 from time import monotonic, thread_time
 
 from ..config import Config
-from ..types import TYPE_CHECKING
+from ..types import Any
 from . import host_log
 
-if TYPE_CHECKING:
-    from typing import Any
-
-    type Stamp = tuple[int, int, int] | None
-    type Watch = Callable[..., Generator[Any]]
+type Stamp = tuple[int, int, int] | None
+type Watch = Callable[..., Generator[Any]]
 
 _INTERVAL = 0.1
 """Seconds between looks, at least."""

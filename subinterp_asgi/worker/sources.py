@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 from ..control import messages
-from ..types import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from ..types import Any
 
 _INTERVAL = 1.0
 """Seconds between looks for modules that were imported while the worker serves."""
