@@ -33,6 +33,7 @@ from .events import Event, EventHub, EventStream
 from .listeners import Listeners
 from .policy.generations import Generations
 from .policy.reconciler import Reconciler
+from .policy.recycling import resident_memory
 from .policy.rollout import Rollout
 from .policy.shutdown import Shutdown, longest_end
 from .pool.handle import WorkerHandle, WorkerInfo
@@ -313,9 +314,8 @@ class Supervisor:
         if self.config.status_page:
             from .admin.status import Status
 
-            status = Status(
-                pool.board, self._handles, self._hub.stream(), lambda: self._state.value
-            )
+            stream, state = self._hub.stream(), lambda: self._state.value
+            status = Status(pool.board, self._handles, stream, state, resident_memory)
         return Admin(self.config, self._listeners[1], selector, pool.board, self._handles, status)
 
     @property

@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from enum import Enum
-from mmap import PAGESIZE
-from pathlib import Path
 from time import monotonic
 
 from ...control.scoreboard import Slot
@@ -44,6 +42,7 @@ class Status:
         handles: Returns all workers.
         events: What happens, from now on.
         state: Returns the supervisor's state.
+        memory: Returns the octets of memory that the process has in use, where that can be told.
 
     Attributes:
         endpoints: What is answered, by path.
@@ -55,11 +54,13 @@ class Status:
         handles: Callable[[], Sequence[WorkerHandle]],
         events: EventStream,
         state: Callable[[], str],
+        memory: Callable[[], int | None],
     ) -> None:
         self._board = board
         self._handles = handles
         self._stream = events
         self._state = state
+        self._memory = memory
         self._clock = time.time() - monotonic()  # of a monotonic time, what the clock says
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._number = 0
@@ -95,7 +96,7 @@ class Status:
                 "in_flight": stats.in_flight,
                 "connections": stats.connections,
                 "lag": round(stats.lag, 6),
-                "memory": memory(),
+                "memory": self._memory(),
             }
         )
 
@@ -108,7 +109,7 @@ class Status:
             "pid": os.getpid(),
             "python": platform.python_version(),
             "uptime": round(monotonic() - self._since, 3),
-            "memory": memory(),
+            "memory": self._memory(),
             "requests": stats.requests,
             "errors": stats.errors,
             "in_flight": stats.in_flight,
@@ -185,15 +186,6 @@ def _plain(event: Event, name: str) -> object:
     if isinstance(value, Enum):
         return value.value
     return value[:_TEXT] if isinstance(value, str) else value
-
-
-def memory() -> int | None:
-    """Octets of memory that the process has in use; ``None`` where that can't be told."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return None
-    return pages * PAGESIZE
 
 
 def _page() -> bytes:
