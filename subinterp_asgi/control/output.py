@@ -27,6 +27,7 @@ from errno import EINVAL, ENOSYS, EOPNOTSUPP, EPERM
 from time import monotonic, sleep
 
 from ..types import TYPE_CHECKING, Any
+from .wakeup import WRITE, ready
 
 if TYPE_CHECKING:
     from .counters import Counters
@@ -230,11 +231,7 @@ class Output:
 
 def has_room(fd: int, timeout: float = 0.0) -> bool:
     """Whether a descriptor takes something, or fails at once."""
-    if sys.platform == "win32":
-        return True
-    waiter = select.poll()
-    waiter.register(fd, select.POLLOUT)
-    return bool(waiter.poll(timeout * 1000))
+    return sys.platform == "win32" or bool(ready(fd, WRITE, timeout))
 
 
 def open_anew(fd: int) -> int | None:

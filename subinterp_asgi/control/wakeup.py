@@ -14,6 +14,22 @@ import sys
 
 from ..types import Any
 
+READ = 1  # POLLIN, EPOLLIN
+WRITE = 4  # POLLOUT, EPOLLOUT
+
+
+def ready(fd: int, events: int, timeout: float | None = 0.0) -> int:
+    """Return what a descriptor is ready for, now or within as many seconds."""
+    if sys.platform != "win32" and hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(fd, events)
+        found = poll.poll(None if timeout is None else timeout * 1000)
+        return found[0][1] if found else 0
+    readable, writable, _ = select.select(  # (which elsewhere refuses descriptors from 1024 on)
+        [fd] if events & READ else [], [fd] if events & WRITE else [], [], timeout
+    )
+    return (READ if readable else 0) | (WRITE if writable else 0)
+
 
 class _Pair:
     """A reading and a writing descriptor, which may be one and the same.
@@ -66,13 +82,7 @@ class Wakeup(_Pair):
 
     def wait(self, timeout: float | None = None) -> None:
         """Block this thread until it is set, or for as many seconds."""
-        # select() refuses descriptors from 1024 on.
-        if sys.platform != "win32" and hasattr(select, "poll"):
-            waiter = select.poll()
-            waiter.register(self.numbers[0], select.POLLIN)
-            waiter.poll(None if timeout is None else timeout * 1000)
-        else:
-            select.select([self.numbers[0]], [], [], timeout)
+        ready(self.numbers[0], READ, timeout)
 
     def fileno(self) -> int:
         """The reading descriptor."""

@@ -15,9 +15,10 @@ import socket
 from collections import deque
 from time import monotonic
 
+from ...control.wakeup import ready
 from ...errors import ClientDisconnected, WorkerInterrupted
 from ...types import TYPE_CHECKING, Address
-from .poller import READ, WRITE, octets_queued, ready
+from .poller import READ, WRITE, octets_queued
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,6 +14,8 @@ import select
 import sys
 from collections.abc import Callable
 
+from ...control.wakeup import READ as READ
+from ...control.wakeup import WRITE as WRITE
 from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,25 +40,9 @@ if TYPE_CHECKING:
             """Release the poller's own resources."""
 
 
-READ = 1  # EPOLLIN
-WRITE = 4  # EPOLLOUT
-
 type EventHandler = Callable[[int], None]
 
 _BATCH = 128  # events taken at once; the loop gets its turn in between
-
-
-def ready(fd: int, events: int) -> int:
-    """Return what a descriptor is ready for now, without waiting for its turn in a poller."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(fd, events)
-        found = poll.poll(0)
-        return found[0][1] if found else 0
-    readable, writable, _ = select.select(  # (on Windows, where it has no highest number)
-        [fd] if events & READ else [], [fd] if events & WRITE else [], [], 0
-    )
-    return (READ if readable else 0) | (WRITE if writable else 0)
 
 
 def octets_queued(fd: int) -> int:
