@@ -91,22 +91,11 @@ class _LazySignature:
     """Tells ``inspect.signature()`` and ``help()`` of the fields."""
 
     def __get__(self, instance: object, owner: Any) -> Signature:
-        from inspect import Parameter, Signature
+        from inspect import signature
 
-        return Signature(
-            [
-                Parameter(
-                    field.name,
-                    Parameter.KEYWORD_ONLY if field.kw_only else Parameter.POSITIONAL_OR_KEYWORD,
-                    default=next(
-                        (d for d in (field.default, field.default_factory) if d is not MISSING),
-                        Parameter.empty,
-                    ),
-                    annotation=field.type,
-                )
-                for field in fields(owner)
-            ]
-        )
+        # That of the class which the standard library would make of them.
+        its = [(field.name, field.type, field) for field in fields(owner)]
+        return signature(dataclasses.make_dataclass("Plain", its, repr=False, eq=False))
 
 
 def _values(instance: Any) -> list[Any]:
