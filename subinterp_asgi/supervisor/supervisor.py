@@ -603,19 +603,13 @@ class Supervisor:
 
     def _wait_for_end(self, retired: Sequence[WorkerHandle]) -> None:
         """Wait until workers have ended that were told so, as long as that may take."""
-        pool = self._pool
-        assert pool is not None
+
+        def is_over() -> bool:
+            there = [handle for handle in self._handles() if handle in retired]
+            return self._is_ending or all(each.state is WorkerState.STUCK for each in there)
+
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._is_ending
-                    or all(
-                        handle not in pool.handles or handle.state is WorkerState.STUCK
-                        for handle in retired
-                    )
-                ),
-                longest_end(self.config),
-            )
+            self._changed.wait_for(is_over, longest_end(self.config))
 
     @contextlib.contextmanager
     def _rolling_out(self, what: str) -> Iterator[Pool]:
