@@ -130,15 +130,30 @@ class ExtensionRefusedError(SubinterpASGIError, ImportError):
 
 
 class StartupError(SubinterpASGIError, RuntimeError):
-    """A worker could not start; the message ends with that worker's own traceback.
+    """A worker could not start; the message ends with a traceback of the application's own frames.
 
     Attributes:
         worker_id: The worker that failed first, or ``None`` if no single one did.
+        kind: ``"not_found"`` (the application), ``"not_asgi"`` (it is something else),
+            ``"import"`` (an exception left its module or factory), ``"refused_module"`` (an
+            extension module does not support interpreters), ``"lifespan"``, ``"config"``,
+            ``"timeout"``, ``"stopped"`` (by ``stop()``), ``"canary"``, or ``"other"``.
+        cause: The exception behind it in one line, such as ``"KeyError: 'DATABASE_URL'"``, or
+            ``None`` if there was none.
     """
 
-    def __init__(self, message: str, worker_id: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        worker_id: int | None = None,
+        *,
+        kind: str = "other",
+        cause: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.worker_id = worker_id
+        self.kind = kind
+        self.cause = cause
 
 
 class ReloadError(SubinterpASGIError, RuntimeError):
@@ -146,11 +161,17 @@ class ReloadError(SubinterpASGIError, RuntimeError):
 
     Attributes:
         generation: Number of the generation that did not come to serve.
+        kind: As of ``StartupError``.
+        cause: As of ``StartupError``.
     """
 
-    def __init__(self, message: str, generation: int) -> None:
+    def __init__(
+        self, message: str, generation: int, *, kind: str = "other", cause: str | None = None
+    ) -> None:
         super().__init__(message)
         self.generation = generation
+        self.kind = kind
+        self.cause = cause
 
 
 class WorkerDiedError(SubinterpASGIError, RuntimeError):
@@ -205,6 +226,10 @@ class StateError(SubinterpASGIError, RuntimeError):
 
 class LifespanError(SubinterpASGIError, RuntimeError):
     """The application's lifespan failed or ran out of time."""
+
+
+class LifespanTimeoutError(LifespanError, TimeoutError):
+    """It ran out of time."""
 
 
 # --- ASGI ----------------------------------------------------------------------------------------

@@ -60,9 +60,14 @@ BY_DEFAULT: dict[type, Check] = {bool: flag, float: number(0)}
 
 def addresses(value: object) -> str | None:
     """Addresses to listen on, in any form; what they mean is found out when they are bound."""
-    if isinstance(value, tuple) and all(isinstance(item, str) and item for item in value):
-        return None
-    return "a list of addresses"
+    if not isinstance(value, tuple) or not all(isinstance(item, str) and item for item in value):
+        return "a list of addresses"
+    for item in value:
+        if item.isdecimal():
+            return f"an address with its host: '127.0.0.1:{item}', or ':{item}' for all interfaces"
+        if item.startswith(("@", "/", "./")):
+            return f"an address: 'unix:{item}' for a Unix socket"
+    return None
 
 
 def paths(value: object) -> str | None:

@@ -458,6 +458,16 @@ class Config:
         return cls().with_options(**values)
 
 
+def as_config(config: object) -> Config:
+    """What was given for a config, or the defaults; ``ConfigError``: it is something else."""
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        given = type(config).__name__
+        raise ConfigError("config", f"must be a Config, not {given}; Config(**options) makes one")
+    return config
+
+
 @cache
 def option_names() -> frozenset[str]:
     """The names of all options."""

@@ -52,6 +52,8 @@ From a worker come **statuses**, in this order:
     daemons, else 0. The interpreter can't be closed, but the worker is at its end.
 ``("stopped",)``
     The last message of a worker that ended as it was told to.
+``("failure", kind, cause)``
+    Of one that did not, before its last message: what ``StartupError`` has by these names.
 ``("error", text)``
     The last message of one that did not: what happened in the first line, then a traceback.
 ``("rejected", text)``

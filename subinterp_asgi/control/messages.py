@@ -48,6 +48,7 @@ STATUS_SHUTDOWN_FAILED = "shutdown_failed"
 STATUS_STOPPED = "stopped"
 STATUS_REUSABLE = "reusable"
 STATUS_REJECTED = "rejected"
+STATUS_FAILURE = "failure"
 STATUS_ERROR = "error"
 STATUS_STUCK = "stuck"
 

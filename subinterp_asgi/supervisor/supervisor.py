@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 
-from ..config import Config
+from ..config.options import Config, as_config
 from ..control.messages import CMD_RELOAD_TLS
 from ..control.stats import Stats
 from ..control.wakeup import Wakeup
@@ -115,7 +115,7 @@ class Supervisor:
             if watch is not True:
                 folders = (watch,) if isinstance(watch, (str, os.PathLike)) else watch
                 options["reload_dir"] = tuple(map(os.fspath, folders))
-        self.config = (config or Config()).with_options(**options)
+        self.config = as_config(config).with_options(**options)
         self._app = app
         self.in_threads = choose_isolation(app, self.config)
         if not self.in_threads:
@@ -228,6 +228,7 @@ class Supervisor:
 
         Raises:
             BindError: An address could not be bound.
+            ConfigError: The TLS files can't be used.
             StartupError: A worker could not start; its own traceback is in the message. Or there
                 is no thread to be had.
             StateError: The supervisor was started before.
@@ -242,6 +243,7 @@ class Supervisor:
             self._busy = threading.current_thread()
             self._enter(SupervisorState.STARTING)
         try:
+            self._check_tls_files()
             self._listeners.append(Listeners(self.config, self._sockets))
             if self.config.metrics_bind is not None:
                 options = {"bind": self.config.metrics_bind, "uds": None, "fd": None, "workers": 1}
@@ -328,7 +330,7 @@ class Supervisor:
         if rollout.failure is not None:
             raise rollout.failure
         if not rollout.done:
-            raise StartupError("stop() was called before the workers served")
+            raise StartupError("stop() was called before the workers served", kind="stopped")
 
     # --- serving
 
@@ -460,13 +462,17 @@ class Supervisor:
         """
         if not self.config.tls:
             raise StateError("can't reload TLS: it is not on")
-        if self.config.ssl_context_factory is None:
-            from ..worker.net.tls import TLSContext  # ssl is imported only where it is needed
-
-            TLSContext(self.config)
+        self._check_tls_files()
         with self._changed:  # stop() closes what a command goes through
             for handle in self._serving_pool("reload TLS").handles:
                 handle.command(CMD_RELOAD_TLS)
+
+    def _check_tls_files(self) -> None:
+        """``ConfigError``: workers could not use them."""
+        if self.config.tls and self.config.ssl_context_factory is None:
+            from ..worker.net.tls import TLSContext  # ssl is imported only where it is needed
+
+            TLSContext(self.config)
 
     def _serving_pool(self, what: str) -> Pool:
         """Return the pool; ``StateError``: the supervisor does not serve."""
@@ -570,7 +576,7 @@ class Supervisor:
             try:
                 self._roll_out(rollout)
             except StartupError as exc:
-                raise rollout.reload_error(str(exc)) from None
+                raise rollout.reload_error(exc) from None
         except BaseException as exc:
             # One by one, it may have got somewhere.
             got_somewhere = pool.generation == number

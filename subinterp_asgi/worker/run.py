@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
+import os
 import socket
 import traceback
 from collections.abc import Callable
 from time import monotonic, monotonic_ns
 
+from .. import errors
 from ..config import Config
 from ..control import messages, output
 from ..control.counters import Counters
@@ -24,7 +27,7 @@ from ..errors import SubinterpASGIError
 from ..types import TYPE_CHECKING, Any
 from . import access_log, commands
 from .interpreter import daemon_threads
-from .interpreter.importer import import_app
+from .interpreter.importer import call_factory, import_app, refusal
 from .interpreter.marks import takes_interrupts
 from .net.loop import ServerLoop
 from .worker import Worker
@@ -38,6 +41,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("subinterp_asgi.error")
 
 _MAX_ERROR_TEXT = 20_000
+_OUR_FOLDERS = tuple(
+    os.path.join(os.path.dirname(file), "")
+    for file in (os.path.dirname(__file__), asyncio.__file__, importlib.__file__)
+)
+"""Where the frames lie that lead to the application's: this package, asyncio, importlib."""
 _EXITS = 100  # that may get in the way of a worker's end
 _CANCEL_INTERVAL = 1.0  # seconds after which a task that goes on is cancelled once more
 _LEAST_TIME = 0.05  # seconds that each step of the end is given, however late it is
@@ -310,11 +318,10 @@ def app_loader(app: Any, *, factory: bool) -> Callable[[], Any]:
     ``app`` is the application, or its import path; a ``factory`` is to be called first.
     """
 
-    @takes_interrupts
     def load_app() -> Any:
         if isinstance(app, str):
             return import_app(app, factory=factory)
-        return app() if factory else app
+        return call_factory(app, getattr(app, "__name__", repr(app))) if factory else app
 
     return load_app
 
@@ -365,6 +372,10 @@ def _hooks(app: Any, worker_id: int, state: dict[str, Any]) -> dict[str, Any]:
 
 def report_error(status_queue: Any, exc: BaseException) -> None:
     """Send an exception as an error status, whatever its own methods do."""
+    with contextlib.suppress(BaseException):  # its methods may raise; then this is not told
+        cause = exc.__cause__ if isinstance(exc, SubinterpASGIError) else None
+        line = messages.sendable(_summary(cause or exc))
+        status_queue.put((messages.STATUS_FAILURE, _kind(exc), line))
     try:
         status_queue.put((messages.STATUS_ERROR, text_of(exc)))
     except BaseException:
@@ -373,20 +384,67 @@ def report_error(status_queue: Any, exc: BaseException) -> None:
         return
 
 
+_KINDS: tuple[tuple[type[BaseException], str], ...] = (
+    (errors.LifespanTimeoutError, "timeout"),
+    (errors.LifespanError, "lifespan"),
+    (errors.ConfigError, "config"),
+    (errors.AppModuleFailedError, "import"),
+    (errors.AppFactoryError, "import"),
+    (errors.AppTypeError, "not_asgi"),
+    (errors.AppImportError, "not_found"),
+)
+
+
+def _kind(exc: BaseException) -> str:
+    """What ``StartupError`` calls it."""
+    if refusal(exc) is not None:
+        return "refused_module"
+    return next((name for kind, name in _KINDS if isinstance(exc, kind)), "other")
+
+
 def text_of(exc: BaseException) -> str:
     """Describe an exception in a text that can be sent anywhere."""
     return messages.sendable(_describe(exc))
 
 
-def _describe(exc: BaseException) -> str:
+def _summary(exc: BaseException) -> str:
     try:
-        summary = f"{type(exc).__name__}: {exc}"
+        return f"{type(exc).__name__}: {exc}"[:2000]
     except BaseException:
-        summary = f"{type(exc).__name__} (its message can't be shown)"
-    if isinstance(exc, SubinterpASGIError) and exc.__cause__ is None:
-        return summary  # it says all; a traceback would only show how this package found out
+        return f"{type(exc).__name__} (its message can't be shown)"
+
+
+def _describe(exc: BaseException) -> str:
+    """A line, and the traceback of the application's frames: from the first of them on, once."""
+    summary = _summary(exc)
+    known = isinstance(exc, SubinterpASGIError)  # its line says all that is to be said of it
+    shown = exc.__cause__ if known else exc
+    if shown is None:
+        return summary
     try:
-        details = "".join(traceback.format_exception(exc))
+        trace = traceback.TracebackException.from_exception(shown)
+        _begin_at_user_code(trace, known)
+        details = "".join(trace.format()).rstrip()
     except BaseException:
         details = "(its traceback can't be shown)"
-    return f"{summary[:2000]}\n{details[-_MAX_ERROR_TEXT:]}"
+    return f"{summary}\n{details[-_MAX_ERROR_TEXT:]}"
+
+
+def _begin_at_user_code(trace: traceback.TracebackException, known: bool) -> None:
+    """Leave out the frames of this package, and of importing, that led to the application's.
+
+    Where there are no others all stay, for it may be a defect of this package, unless that is
+    ``known``. (A syntax error has a place of its own, ``lineno``.)
+    """
+    theirs = next((i for i, frame in enumerate(trace.stack) if _is_theirs(frame.filename)), None)
+    if theirs is not None:
+        del trace.stack[:theirs]
+    elif known or hasattr(trace, "lineno"):
+        trace.stack = None  # type: ignore[assignment]  # which leaves out its heading, too
+    for other in (trace.__cause__, trace.__context__, *(trace.exceptions or ())):
+        if other is not None:
+            _begin_at_user_code(other, known)
+
+
+def _is_theirs(filename: str) -> bool:
+    return not filename.startswith((*_OUR_FOLDERS, "<frozen importlib"))

@@ -18,16 +18,17 @@ from enum import Enum
 from functools import partial
 from time import monotonic
 
-from ..config import Config
+from ..config.options import Config, as_config
 from ..control import handoff
 from ..control.counters import Counters
 from ..control.scoreboard import private_board
-from ..errors import StateError
+from ..errors import BindError, ConfigError, StateError
 from ..types import TYPE_CHECKING, Any, ASGIApp
 from . import access_log
 from .asgi.http import HTTPSession
 from .asgi.lifespan import Lifespan
 from .asgi.state import APP_FAILURES, AccessLog, ServerState
+from .interpreter.importer import check_application
 from .interpreter.marks import takes_interrupts
 from .net.acceptor import Acceptor
 from .net.connections import Connections
@@ -136,8 +137,9 @@ class Worker:
         on_end: Callable[[], Awaitable[None]] | None = None,
         on_lifespan_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
+        check_application(app, repr(app))
         self.app = app
-        self.config = config or Config()
+        self.config = as_config(config)
         self.worker_id = worker_id
         self.state = WorkerState.NEW
         self.shutdown_failed = False
@@ -323,10 +325,12 @@ class Worker:
 
         Raises:
             LifespanError: The lifespan's startup or shutdown failed.
+            BindError, ConfigError: A socket does not listen, or there is none.
             StateError: The worker has served before.
         """
         if self.state is not WorkerState.NEW:
             raise StateError("a worker can serve only once")
+        self._check_listeners()
         self.state = WorkerState.STARTING
         self._loop = asyncio.get_running_loop()
         context = _current.set(self)
@@ -346,6 +350,15 @@ class Worker:
                 await self._end(lifespan)
             finally:
                 _current.reset(context)
+
+    def _check_listeners(self) -> None:
+        if not self._listeners:
+            raise ConfigError("sock", "the worker needs a listening socket, or several")
+        for sock in (*self._listeners, *self._metrics_listeners):
+            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise BindError(
+                    str(sock.getsockname()), "the socket does not listen: listen() first"
+                )
 
     async def _start(self, lifespan: Lifespan) -> bool:
         """Run what comes before the first connection; ``False`` if ``shutdown()`` came first."""

@@ -169,6 +169,9 @@ def test_all_defaults_are_themselves_valid() -> None:
         ({"access_log": 1}, "True or False, not 1"),
         ({"uds": 1}, "a path or None"),
         ({"bind": [1]}, "a list of addresses"),
+        ({"bind": "9590"}, "with its host: '127.0.0.1:9590', or ':9590' for all interfaces"),
+        ({"bind": "@name"}, "'unix:@name' for a Unix socket"),
+        ({"bind": ["a:1", "/run/socket"]}, "'unix:/run/socket' for a Unix socket"),
         ({"root_path": "a"}, "start with a slash"),
     ],
 )
@@ -288,7 +291,7 @@ def test_an_unknown_option_like_no_other_gets_no_suggestion() -> None:
 _STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "host": st.text(),
     "port": st.integers(0, 65535),
-    "bind": st.lists(st.text(min_size=1), max_size=3).map(tuple),
+    "bind": st.lists(st.text(min_size=1).map("host{}".format), max_size=3).map(tuple),
     "uds_permissions": st.integers(0, 0o777),
     "backlog": st.integers(1, 2**31 - 1),
     "workers": st.integers(1, 1024),

@@ -95,9 +95,9 @@ class Rollout:
         self.candidates.clear()
         self._pool.reserve.distrust()  # what is wrong may be what they have kept
 
-    def reload_error(self, reason: str) -> ReloadError:
+    def reload_error(self, exc: StartupError) -> ReloadError:
         """Say what serves after a reload that was given up."""
-        number, before = self._generation, self._before
+        number, before, reason = self._generation, self._before, str(exc)
         if self._promoted:
             reason = (
                 f"generation {number} serves in {self._promoted} of {len(self._pool.slots)} "
@@ -105,7 +105,7 @@ class Rollout:
             )
         else:
             reason = f"generation {number} does not serve, generation {before} goes on: {reason}"
-        return ReloadError(reason, number)
+        return ReloadError(reason, number, kind=exc.kind, cause=exc.cause)
 
     # --- its course
 
@@ -150,7 +150,9 @@ class Rollout:
                 yield from self._await_verdict(new)
                 reason = f", but another could {SHARED_APP}" if self._only_once() else ""
                 text = f"worker {failed.worker_id} could not start{reason}: {failed.error}"
-                raise StartupError(text, failed.worker_id)
+                raise StartupError(
+                    text, failed.worker_id, kind=failed.error_kind, cause=failed.error_cause
+                )
             late = [handle for handle in new if handle.state is not WorkerState.SERVING]
             if not late:
                 return
@@ -159,6 +161,7 @@ class Rollout:
                     f"worker {late[0].worker_id} did not start within "
                     f"startup_timeout={self._config.startup_timeout:g} s",
                     late[0].worker_id,
+                    kind="timeout",
                 )
             yield deadline
 
@@ -188,7 +191,9 @@ class Rollout:
         ends = monotonic() + seconds
         while (now := monotonic()) < ends:
             if canary.state is not WorkerState.SERVING:
-                raise StartupError(f"the canary is {canary.state.value}: {canary.error}")
+                raise StartupError(
+                    f"the canary is {canary.state.value}: {canary.error}", kind="canary"
+                )
             yield min(ends, now + _CANARY_INTERVAL)
             errors, requests, lag = _totals([canary])
             # (Of one that has ended nothing is left to read.)
@@ -198,9 +203,11 @@ class Rollout:
             other_requests -= sum(before[other][1] for other in others)
             usual = other_errors / max(1, other_requests)
             if errors / max(1, requests) > 2 * usual + CANARY_ERRORS:
-                raise StartupError(f"the canary failed {errors} of {requests} requests")
+                raise StartupError(
+                    f"the canary failed {errors} of {requests} requests", kind="canary"
+                )
             if lag > max(CANARY_LAG, 3 * other_lag):
-                raise StartupError(f"the canary's loop was held up for {lag:.2f} s")
+                raise StartupError(f"the canary's loop was held up for {lag:.2f} s", kind="canary")
 
     def _promote(self, slots: Sequence[Slot]) -> None:
         """Let the new workers take the places of the old ones, which retire."""

@@ -57,6 +57,8 @@ class WorkerHandle:
         worker_id: Number of the worker; -1: it is a spare.
         state: What the worker was last known to do.
         error: What went wrong, if something did: a line, then a traceback.
+        error_kind: What kind of thing that is, as ``StartupError`` names it.
+        error_cause: The exception behind it in one line, if it was one.
         shutdown_failed: What went wrong was the application's shutdown.
         exited: The thread has nothing left to do.
         retiring: It was told to end.
@@ -79,6 +81,8 @@ class WorkerHandle:
         self.generation = generation
         self.state = WorkerState.STARTING
         self.error: str | None = None
+        self.error_kind = "other"
+        self.error_cause: str | None = None
         self.shutdown_failed = False
         self.exited = False
         self.retiring = False
@@ -184,6 +188,8 @@ class WorkerHandle:
             self.job.unfit = status[1]
         elif status[0] == messages.STATUS_REJECTED:
             self.job.rejected = status[1]
+        elif status[0] == messages.STATUS_FAILURE:
+            self.error_kind, self.error_cause = status[1:]
         elif status[0] in _STATES:
             if status[0] == messages.STATUS_ERROR:
                 self.error = status[1]

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from ...config import LifespanMode
-from ...errors import ASGIProtocolError, LifespanError
+from ...errors import AppTypeError, ASGIProtocolError, LifespanError, LifespanTimeoutError
 from ...types import Any, ASGIApp, Message
 from ..interpreter.importer import refusal
 from ..interpreter.marks import takes_interrupts
@@ -75,9 +75,13 @@ class Lifespan:
         if not self._task.done():
             await self.cancel()
             self._task = None
-            raise LifespanError(f"lifespan startup took more than startup_timeout={timeout:g} s")
+            raise LifespanTimeoutError(
+                f"lifespan startup took more than startup_timeout={timeout:g} s"
+            )
         error = None if self._task.cancelled() else self._task.exception()
         self._task = None
+        if isinstance(error, AppTypeError):
+            raise error  # whatever the mode: it can't serve requests either
         if error is not None and (self._mode == "on" or not isinstance(error, Exception)):
             refused = refusal(error)
             raise LifespanError(
@@ -121,7 +125,9 @@ class Lifespan:
         if not self._task.done():
             await self.cancel()
             option = timeout if option is None else option
-            raise LifespanError(f"lifespan shutdown took more than shutdown_timeout={option:g} s")
+            raise LifespanTimeoutError(
+                f"lifespan shutdown took more than shutdown_timeout={option:g} s"
+            )
         error = None if self._task.cancelled() else self._task.exception()
         if error is not None:
             raise LifespanError("the application raised in its lifespan") from error
@@ -157,7 +163,13 @@ class Lifespan:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self._state,
         }
-        await self._app(scope, self._receive, self._send)
+        call: Any = self._app(scope, self._receive, self._send)
+        if not hasattr(call, "__await__"):
+            raise AppTypeError(
+                f"the application is not an ASGI application: its call returned {call!r:.100}, "
+                "which can't be awaited; is it a factory (--factory, factory=True)?"
+            )
+        await call
 
     async def _receive(self) -> Message:
         self._received = True

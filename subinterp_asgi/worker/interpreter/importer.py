@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from importlib.machinery import ExtensionFileLoader
+from types import CodeType
 
 from ... import errors
 from ...types import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+
+CO_VARARGS = 4
+"""A flag of code: it takes any number of arguments (``inspect`` has it too)."""
 
 # CPython's words when an extension module does not allow subinterpreters.
 _REFUSAL = "does not support loading in subinterpreters"
@@ -63,13 +67,12 @@ def report_extensions(worker_id: int, mode: str) -> None:
         native.report(worker_id, mode)
 
 
-@takes_interrupts
 def import_app(app_path: str, *, factory: bool = False) -> Any:
     """Import an ASGI application by path.
 
     Args:
-        app_path: ``"package.module:attribute"``; the attribute may be dotted, and followed by
-            ``()`` if it is a factory to be called.
+        app_path: ``"package.module:attribute"``; the attribute may be dotted, and followed by the
+            call of a factory, ``()`` or with literals, as in ``('dev', debug=True)``.
         factory: Call what the path names, as if ``()`` followed it.
 
     Raises:
@@ -78,27 +81,91 @@ def import_app(app_path: str, *, factory: bool = False) -> Any:
         AppModuleFailedError: The module raised while it was imported; the cause is chained.
         AppAttributeError: The module has no such attribute; close matches are named.
         AppFactoryError: The factory raised; the cause is chained.
-        AppTypeError: The result is not callable.
+        AppTypeError: The result is no ASGI application, as far as can be told without calling it.
     """
-    path = app_path
-    if path.endswith("()"):
-        path, factory = path[:-2], True
+    path, called, arguments = app_path.partition("(")
+    args, kwargs = _literals(app_path, arguments) if called else ([], {})
     found = import_object(path)
-    if factory:
-        if not callable(found):
-            raise errors.AppTypeError(f"{path} is not a factory: it can't be called")
-        try:
-            found = found()
-        except (Exception, SystemExit) as exc:
-            raise errors.AppFactoryError(
-                f"app factory {path}() raised: {refusal(exc) or exc}"
-            ) from exc
-    if not callable(found):
-        raise errors.AppTypeError(
-            f"{app_path!r} is not an ASGI application: "
-            f"{type(found).__name__} objects can't be called"
-        )
+    if factory or called:
+        found = call_factory(found, path, *args, **kwargs)
+    check_application(found, repr(app_path))
     return found
+
+
+@takes_interrupts
+def call_factory(factory: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Return what a factory makes; errors as ``import_app()``."""
+    if not callable(factory):
+        raise errors.AppTypeError(f"{name} is not a factory: it can't be called")
+    try:
+        return factory(*args, **kwargs)
+    except (Exception, SystemExit) as exc:
+        hint = "; is it the application itself, and no factory?"
+        hint *= _arguments(factory) == (3, 3)
+        raise errors.AppFactoryError(
+            f"app factory {name}() raised: {refusal(exc) or exc}{hint}"
+        ) from exc
+
+
+def _literals(app_path: str, call: str) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a factory, of which ``call`` is what follows the opening parenthesis."""
+    if call == ")":
+        return [], {}
+    import ast  # rarely needed, and not cheap
+
+    try:
+        tree = ast.parse(f"f({call}", mode="eval").body
+        if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)):
+            raise ValueError
+        args = [ast.literal_eval(value) for value in tree.args]
+        named = {item.arg: ast.literal_eval(item.value) for item in tree.keywords}
+        kwargs = {name: value for name, value in named.items() if name is not None}
+        if len(kwargs) < len(tree.keywords):
+            raise ValueError
+    except (ValueError, SyntaxError):
+        raise errors.AppPathError(
+            f"Invalid app path {app_path!r}: the arguments of a factory must be literals, as in "
+            "'module:factory(\"dev\", debug=True)'"
+        ) from None
+    return args, kwargs
+
+
+def check_application(app: Any, name: str) -> None:
+    """Raise ``AppTypeError``, with the cure, if something can't be an ASGI application."""
+    problem = f"{name} is not an ASGI application: "
+    if not callable(app):
+        raise errors.AppTypeError(f"{problem}{type(app).__name__} objects can't be called")
+    bounds = _arguments(app)
+    if bounds is None or bounds[0] <= 3 <= bounds[1]:
+        return
+    fewest, most = bounds
+    if fewest <= 0:
+        cure = "it seems to be a factory; --factory (factory=True) calls it"
+    elif fewest == 2 == most:
+        cure = "it seems to be a WSGI application; a2wsgi.WSGIMiddleware(app) makes one of it"
+    elif fewest == 1 == most:
+        cure = "it takes one argument; if that is the scope, as in ASGI 2, "
+        cure += "asgiref.compatibility.guarantee_single_callable(app) makes one of it"
+    else:
+        cure = f"it takes {fewest} arguments, and not scope, receive and send"
+    raise errors.AppTypeError(problem + cure)
+
+
+def _arguments(app: Any) -> tuple[int, int] | None:
+    """Fewest and most positional arguments of a call; ``None``: that can't be told.
+
+    (Without ``inspect``, whose signatures cost a start more than all else that is here.)
+    """
+    call: Any = vars(app).get("__init__") if isinstance(app, type) else app
+    if not isinstance(getattr(call, "__code__", None), CodeType):
+        call = getattr(call, "__call__", None)  # noqa: B004  # the bound method
+    code = getattr(call, "__code__", None)
+    if not isinstance(code, CodeType):
+        return None
+    bound = isinstance(app, type) or hasattr(call, "__self__")
+    most = code.co_argcount - bound
+    fewest = most - len(getattr(call, "__defaults__", None) or ())
+    return fewest, 1000 if code.co_flags & CO_VARARGS else most
 
 
 def import_object(path: str) -> Any:
@@ -106,11 +173,22 @@ def import_object(path: str) -> Any:
     module_name, colon, attribute = path.partition(":")
     names = attribute.split(".")
     if not (colon and all(map(str.isidentifier, module_name.split(".") + names))):
-        raise errors.AppPathError(f"Invalid app path {path!r}: expected 'package.module:attribute'")
+        raise errors.AppPathError(
+            f"Invalid app path {path!r}: expected 'package.module:attribute'{_suggestion(path)}"
+        )
     found: Any = _import_module(module_name)
     for name in names:
         found = _get_attribute(found, name, path)
     return found
+
+
+def _suggestion(path: str) -> str:
+    file, _, attribute = path.partition(":")
+    folder, _, name = file.removesuffix(".py").rpartition("/")
+    if not name.isidentifier():
+        return ""
+    where = f" --app-dir {folder}" if folder else ""
+    return f"; did you mean{where} {name}:{attribute or 'app'}?"
 
 
 @takes_interrupts
@@ -121,8 +199,12 @@ def _import_module(name: str) -> Any:
         missing = exc.name or ""
         if name == missing or name.startswith(missing + "."):
             raise errors.AppModuleNotFoundError(
-                f"no module named {missing!r}, looking for the application in {name!r}; "
-                "is its directory on sys.path (--app-dir on the command line)?",
+                f"no module named {missing!r}, looking for the application in {name!r}"
+                + (
+                    "; an import path is written without .py"
+                    if name.endswith(".py")
+                    else "; is its directory on sys.path (--app-dir on the command line)?"
+                ),
                 name=missing,
             ) from None
         reason = f"it imports {missing!r}, which is not installed" if missing else str(exc)
@@ -170,6 +252,8 @@ def _get_attribute(owner: Any, name: str, app_path: str) -> Any:
         where = getattr(owner, "__name__", type(owner).__name__)
         close = get_close_matches(name, dir(owner), n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        if where == "__main__":
+            hint = "; __main__ is another one in each interpreter: name the module by its file"
         raise errors.AppAttributeError(
             f"{where!r} has no attribute {name!r}, named by {app_path!r}{hint}", name=name
         ) from None

@@ -326,7 +326,7 @@ def test_statuses_are_taken_before_the_interpreter_is_closed() -> None:
     before = interpreters.alive()
     isolation.run_in_interpreter(job)  # nobody else looks at the queue meanwhile
     assert interpreters.alive() == before
-    assert [status[0] for status in taken] == ["started", "error"]
+    assert [status[0] for status in taken] == ["started", "failure", "error"]
     assert "Invalid app path" in taken[-1][1]
     command_wakeup.close()
     status_wakeup.close()

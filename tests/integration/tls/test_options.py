@@ -27,12 +27,22 @@ def assert_serves(context: ssl.SSLContext, **options: Any) -> None:
 
 
 def refusal(**options: Any) -> str:
-    """Start a server that can't start; return why."""
+    """Start a server that can't start; return why. No worker is started."""
+    server = Supervisor(APP, **QUIET, **options)
+    with nothing_left(), pytest.raises(ConfigError) as raised:
+        server.start()
+    assert not server.workers
+    return str(raised.value)
+
+
+def workers_refusal(**options: Any) -> str:
+    """The same where only workers can know."""
     with nothing_left(), pytest.raises(StartupError) as raised:
         Supervisor(APP, **QUIET, **options).start()
     first_line = str(raised.value).partition("\n")[0]
     prefix = "worker 0 could not start: ConfigError: "
     assert first_line.startswith(prefix)
+    assert raised.value.kind == "config"
     return first_line.removeprefix(prefix)
 
 
@@ -89,14 +99,14 @@ def test_nobody_is_asked_for_the_password(pki: Pki, tmp_path: Path) -> None:
     serve = """
         import sys
         from subinterp_asgi import Supervisor
-        from subinterp_asgi.errors import StartupError
+        from subinterp_asgi.errors import ConfigError
 
         try:
             Supervisor(
                 "tests.integration.apps.tls:app",
                 port=0, ssl_certfile=sys.argv[1], ssl_keyfile=sys.argv[2],
             ).start()
-        except StartupError as exc:
+        except ConfigError as exc:
             sys.exit(str(exc))
     """
     arguments = (pki.certificate, pki.encrypted_key)
@@ -160,7 +170,7 @@ def test_what_is_wrong_is_named(pki: Pki, tmp_path: Path, case: str) -> None:
     junk = tmp_path / "junk.pem"
     junk.write_text("no PEM\n")
     options, expected = BAD_FILES[case](pki, str(tmp_path / "missing.pem"), str(junk))
-    why = refusal(**options, isolation="thread")  # (which is quicker, and says the same)
+    why = refusal(**options)
     assert why.startswith(expected)
     assert len(why) > len("ssl_ciphers: ")
 
@@ -332,11 +342,11 @@ def test_a_factory_may_allow_what_the_default_does_not(pki: Pki, factories: str)
 )
 def test_a_factory_that_fails(pki: Pki, factories: str, attribute: str, expected: str) -> None:
     path = factories + attribute
-    why = refusal(ssl_certfile=pki.server, ssl_context_factory=path)
+    why = workers_refusal(ssl_certfile=pki.server, ssl_context_factory=path)
     assert why.startswith(expected)
     assert path.partition(":")[0] in why or attribute == ":nothing"
 
 
 def test_a_factory_that_has_no_certificate(factories: str) -> None:
-    why = refusal(ssl_context_factory=f"{factories}:own")
+    why = workers_refusal(ssl_context_factory=f"{factories}:own")
     assert why == "ssl_certfile: is needed for the default context"

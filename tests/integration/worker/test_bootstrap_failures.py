@@ -36,7 +36,7 @@ def test_an_application_that_is_not_there(app: str, words: str) -> None:
     text = drive.error()
     assert words in text.splitlines()[0]
     assert "Traceback" not in text  # which would show our own frames only
-    assert drive.collect() == ["started", "error"]
+    assert drive.collect() == ["started", "failure", "error"]
 
 
 class Nasty:
@@ -85,7 +85,7 @@ def test_a_module_that_fails(tmp_path: Path, source: str, words: str) -> None:
     assert words in text
     assert "failing_app" in text
     assert len(text) < 30_000
-    assert drive.collect() == ["started", "error"]
+    assert drive.collect() == ["started", "failure", "error"]
 
 
 def test_the_traceback_is_the_workers_own(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_lifespan_that_fails_to_start(state: dict[str, Any], words: str) -> No
         state=json.dumps(state),
     )
     assert words in drive.error()
-    assert drive.collect() == ["started", "error"]
+    assert drive.collect() == ["started", "failure", "error"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,14 @@ def test_a_lifespan_that_fails_to_end(state: dict[str, Any], words: str) -> None
     drive.wait_for("serving")
     drive.tell("shutdown")
     assert words in drive.error()
-    assert drive.collect() == ["started", "serving", "draining", "shutdown_failed", "error"]
+    assert drive.collect() == [
+        "started",
+        "serving",
+        "draining",
+        "shutdown_failed",
+        "failure",
+        "error",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +186,7 @@ def test_a_worker_that_dies_while_it_serves() -> None:
     drive.wait_for("serving")
     get(drive.url, "/die")
     assert "SystemExit: the worker is told to die" in drive.error()
-    assert drive.collect() == ["started", "serving", "error"]
+    assert drive.collect() == ["started", "serving", "failure", "error"]
 
 
 # --- reporting
@@ -197,7 +204,7 @@ def test_an_error_whose_traceback_cannot_be_shown(monkeypatch: pytest.MonkeyPatc
     def fail(*args: object, **kwargs: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("traceback.format_exception", fail)
+    monkeypatch.setattr("traceback.TracebackException.format", fail)
     statuses = FakeQueue()
     report_error(statuses, ValueError("words"))
-    assert statuses.items == [("error", "ValueError: words\n(its traceback can't be shown)")]
+    assert statuses.items[-1] == ("error", "ValueError: words\n(its traceback can't be shown)")

@@ -86,8 +86,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CodeType]:
 
 ROLES = {
     "import": "_import_module",
-    "factory": "import_app",
-    "factory given as such": "app_loader.<locals>.load_app",
+    "factory": "call_factory",
+    "factory given as such": "call_factory",
     "lifespan": "Lifespan._call_app",
     "subinterp_asgi.worker.startup, called": "_hooks.<locals>.call",
     "subinterp_asgi.worker.startup": "Worker._run_startup",

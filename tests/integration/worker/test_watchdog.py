@@ -436,13 +436,13 @@ def test_under_load_nothing_but_the_application_is_hit(
 @pytest.mark.parametrize("threads", [False, True])
 def test_an_application_that_can_not_be_imported(threads: bool) -> None:
     worker = Watched("no_such_module:app", threads=threads)
-    assert worker.finish() == ["started", "error"]
+    assert worker.finish() == ["started", "failure", "error"]
 
 
 @pytest.mark.parametrize("threads", [False, True])
 def test_a_lifespan_that_fails(threads: bool) -> None:
     worker = Watched(f"{APPS}:fails_at_startup", threads=threads, lifespan="on")
-    assert worker.finish() == ["started", "error"]
+    assert worker.finish() == ["started", "failure", "error"]
 
 
 @pytest.mark.parametrize("threads", [False, True])

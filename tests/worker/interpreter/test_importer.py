@@ -119,7 +119,9 @@ def test_bootstrap_has_it_under_its_documented_name(module: MakeModule) -> None:
         "module.app",
         "module:()",
         "module:app()()",
-        "module:app(1)",
+        "module:app(name)",
+        "module:app(1",
+        "module:app(**{})",
         "module:app.",
         "module:.app",
         "module..inner:app",
@@ -136,8 +138,125 @@ def test_bootstrap_has_it_under_its_documented_name(module: MakeModule) -> None:
 def test_a_malformed_path(path: str) -> None:
     with pytest.raises(AppPathError) as caught:
         import_app(path)
-    shown = repr(path.removesuffix("()"))
-    assert str(caught.value) == f"Invalid app path {shown}: expected 'package.module:attribute'"
+    shown = repr(path.removesuffix("()") if path.count("(") == 1 else path)
+    assert str(caught.value).startswith(f"Invalid app path {shown}: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "cure"),
+    [
+        ("module", "did you mean module:app?"),
+        ("module.py", "did you mean module:app?"),
+        ("src/module.py:site", "did you mean --app-dir src module:site?"),
+    ],
+)
+def test_a_malformed_path_that_can_be_guessed(path: str, cure: str) -> None:
+    with pytest.raises(AppPathError) as caught:
+        import_app(path)
+    assert str(caught.value).endswith(cure)
+
+
+def test_a_file_instead_of_a_module(module: MakeModule) -> None:
+    name = module(GOOD)
+    with pytest.raises(AppModuleNotFoundError, match=r"is written without \.py"):
+        import_app(f"{name}.py:app")
+
+
+def test_a_factory_with_arguments(module: MakeModule) -> None:
+    name = module("""
+        def make(*args, **kwargs):
+            async def app(scope, receive, send): ...
+            app.made_with = args, kwargs
+            return app
+    """)
+    app = import_app(f"{name}:make('dev', 2, debug=True, hosts=['a', 'b'])")
+    assert app.made_with == (("dev", 2), {"debug": True, "hosts": ["a", "b"]})
+
+
+# --- what is found, and is no ASGI application
+
+
+NOT_ASGI = """
+    import functools
+
+    def wsgi(environ, start_response): ...
+    def asgi2(scope): ...
+    def create(): ...
+    def create_with_defaults(config=None): ...
+    async def handler(request, name, more, and_more): ...
+
+    class Site:
+        def __call__(self, environ, start_response): ...
+        def method(self, environ, start_response): ...
+        @staticmethod
+        def static(environ, start_response): ...
+
+    class Endpoint:
+        def __init__(self, scope): ...
+
+    site = Site()
+
+    # and what is fine, or can't be told
+    def asgi(scope, receive, send): ...
+    def any_number(*args): ...
+    def more(scope, receive, send, extra=None): ...
+    def wrapped(app):
+        @functools.wraps(app)
+        def call(*args): ...
+        return call
+    class Good:
+        def __init__(self, scope, receive, send): ...
+        def __await__(self): ...
+        @staticmethod
+        def static(scope, receive, send): ...
+        @classmethod
+        def made(cls, scope, receive, send): ...
+    class Static:
+        @staticmethod
+        def __call__(scope, receive, send): ...
+    static = Static()
+    wrapped_wsgi = wrapped(wsgi)
+    part = functools.partial(more, extra=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "cure"),
+    [
+        ("wsgi", "a WSGI application; a2wsgi"),
+        ("site", "a WSGI application; a2wsgi"),
+        ("site.method", "a WSGI application; a2wsgi"),
+        ("Site.static", "a WSGI application; a2wsgi"),
+        ("asgi2", "as in ASGI 2, asgiref"),
+        ("Endpoint", "as in ASGI 2, asgiref"),
+        ("create", "a factory; --factory (factory=True) calls it"),
+        ("create_with_defaults", "a factory; --factory"),
+        ("handler", "takes 4 arguments, and not scope, receive and send"),
+    ],
+)
+def test_what_is_no_asgi_application(module: MakeModule, attribute: str, cure: str) -> None:
+    name = module(NOT_ASGI)
+    with pytest.raises(AppTypeError) as caught:
+        import_app(f"{name}:{attribute}")
+    assert f"'{name}:{attribute}' is not an ASGI application: " in str(caught.value)
+    assert cure in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        *("asgi", "any_number", "more", "Good", "Good.static", "Good.made", "static"),
+        *("wrapped_wsgi", "part"),
+    ],
+)
+def test_what_may_be_one(module: MakeModule, attribute: str) -> None:
+    assert callable(import_app(f"{module(NOT_ASGI)}:{attribute}"))
+
+
+def test_an_application_that_was_taken_for_a_factory(module: MakeModule) -> None:
+    name = module(GOOD)
+    with pytest.raises(AppFactoryError, match="is it the application itself, and no factory"):
+        import_app(f"{name}:app", factory=True)
 
 
 # --- modules that are not there, and modules that fail

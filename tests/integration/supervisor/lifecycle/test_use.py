@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from subinterp_asgi import Config, Supervisor
+from subinterp_asgi import Config, Supervisor, Worker
 from subinterp_asgi.control import interpreters
-from subinterp_asgi.errors import ConfigError, StateError
+from subinterp_asgi.errors import AppTypeError, BindError, ConfigError, StateError
 from subinterp_asgi.supervisor.states import SupervisorState
 from tests.integration.apps import lifecycle
 from tests.support import get, run_script, wait_until
@@ -327,3 +327,30 @@ def test_a_thread_of_the_host_may_own_it() -> None:
     done.set()
     owner.join(20)
     assert not owner.is_alive()
+
+
+# --- what is given in the place of something else
+
+
+def test_a_dict_in_the_place_of_a_config() -> None:
+    options: Any = {"workers": 2}
+    for kind, served in ((Supervisor, APP), (Worker, lifecycle.app)):
+        with pytest.raises(ConfigError, match=r"must be a Config, not dict; Config\(\*\*options\)"):
+            kind(served, options)
+
+
+def test_an_import_path_in_the_place_of_a_workers_application() -> None:
+    with pytest.raises(AppTypeError, match=r"'pkg\.mod:app' is not an ASGI application: str obj"):
+        Worker("pkg.mod:app")  # type: ignore[arg-type]
+
+
+def test_a_worker_without_a_socket() -> None:
+    with pytest.raises(ConfigError, match="sock: the worker needs a listening socket"):
+        asyncio.run(Worker(lifecycle.app).serve())
+
+
+def test_a_worker_with_a_socket_that_does_not_listen() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        with pytest.raises(BindError, match=r"'127.0.0.1'.*: the socket does not listen: listen\("):
+            asyncio.run(Worker(lifecycle.app, Config(), sock).serve())

@@ -1,0 +1,162 @@
+"""What an error of the start says: its kind, its cause, and the application's own frames, once."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from subinterp_asgi import errors
+
+from .making import APPS, LIFESPAN, both, in_background, make
+
+SOURCE = """
+    import os
+    def inner(): return os.environ["NO_SUCH_VARIABLE"]
+    class Site:
+        async def __call__(self, scope, receive, send):
+            if scope["type"] == "lifespan":
+                await receive()
+                inner()
+    site = Site()
+    def make_it(): inner()
+    def returns_nothing(*args): return None
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.startswith("kinds_")]:
+        monkeypatch.delitem(sys.modules, name)  # of the test before
+    return tmp_path
+
+
+def write(folder: Path, name: str, source: str) -> None:
+    (folder / f"{name}.py").write_text("\n".join(line[4:] for line in source.splitlines()))
+
+
+def failure(app: object, isolation: str, **options: object) -> errors.StartupError:
+    with pytest.raises(errors.StartupError) as caught:
+        make(app, isolation, **options).start()
+    return caught.value
+
+
+@both
+@pytest.mark.parametrize(
+    ("app", "options", "kind", "cause"),
+    [
+        ("nonsense", {}, "not_found", "AppPathError: Invalid app path 'nonsense'"),
+        ("no_such_module:app", {}, "not_found", "AppModuleNotFoundError: no module named"),
+        (f"{APPS}:ap", {}, "not_found", "AppAttributeError: "),
+        (f"{APPS}:not_callable", {}, "not_asgi", "AppTypeError: "),
+        ("kinds_{}:returns_nothing", {}, "not_asgi", "AppTypeError: "),
+        ("kinds_{}:make_it()", {}, "import", "KeyError: 'NO_SUCH_VARIABLE'"),
+        ("kinds_{}_raises:app", {}, "import", "KeyError: 'NO_SUCH_VARIABLE'"),
+        ("kinds_{}_syntax:app", {}, "import", "SyntaxError: "),
+        ("kinds_{}:site", {"lifespan": "on"}, "lifespan", "KeyError: 'NO_SUCH_VARIABLE'"),
+        (
+            LIFESPAN,
+            {"lifespan": "on", "startup_timeout": 0.1, "state": {"startup.hang": True}},
+            "timeout",
+            "LifespanTimeoutError: lifespan startup took more than",
+        ),
+        (
+            LIFESPAN,
+            {"lifespan": "on", "state": {"startup.failed": "no database"}},
+            "lifespan",
+            "LifespanError: lifespan startup failed: no database",
+        ),
+        (
+            f"{APPS}:app",
+            {"ssl_context_factory": "kinds_{}:returns_nothing"},
+            "config",
+            "ConfigError: ssl_context_factory: must return",
+        ),
+    ],
+)
+def test_kind_and_cause(
+    folder: Path, isolation: str, app: str, options: dict[str, object], kind: str, cause: str
+) -> None:
+    write(folder, f"kinds_{isolation}", SOURCE)
+    write(folder, f"kinds_{isolation}_raises", SOURCE + "\n    inner()\n")
+    write(folder, f"kinds_{isolation}_syntax", "    def inner(:\n")
+    options = {
+        name: value.format(isolation) if isinstance(value, str) else value
+        for name, value in options.items()
+    }
+    exc = failure(app.format(isolation), isolation, **options)
+    assert exc.kind == kind
+    assert exc.cause is not None
+    assert exc.cause.startswith(cause)
+    assert exc.worker_id == 0
+
+
+@both
+@pytest.mark.parametrize(
+    ("app", "first"),
+    [("kinds_{}:site", "line 8, in __call__"), ("kinds_{}:make_it()", "line 10, in make_it")],
+)
+def test_the_traceback_begins_at_the_applications_code(
+    folder: Path, isolation: str, app: str, first: str
+) -> None:
+    write(folder, f"kinds_{isolation}", SOURCE)
+    text = str(failure(app.format(isolation), isolation, lifespan="on"))
+    lines = text.splitlines()
+    assert lines[1] == "Traceback (most recent call last):"
+    assert lines[2] == f'  File "{folder}/kinds_{isolation}.py", {first}'
+    assert text.count("Traceback") == 1
+    assert text.endswith("KeyError: 'NO_SUCH_VARIABLE'")
+    assert "subinterp_asgi/" not in text
+
+
+@both
+def test_a_syntax_error_shows_its_caret_only(folder: Path, isolation: str) -> None:
+    write(folder, f"kinds_{isolation}_syntax", "    def inner(:\n")
+    lines = str(failure(f"kinds_{isolation}_syntax:app", isolation)).splitlines()
+    assert lines[1] == f'  File "{folder}/kinds_{isolation}_syntax.py", line 1'
+    assert lines[3].strip() == "^"
+    assert lines[4] == "SyntaxError: invalid syntax"
+    assert len(lines) == 5
+
+
+def test_a_start_that_was_stopped(folder: Path) -> None:
+    server = make(LIFESPAN, lifespan="on", state={"startup.hang": True})
+    with server.events() as events:
+        thread, outcome = in_background(server.start)
+        next(events)
+        server.stop(0)
+        thread.join()
+    assert isinstance(outcome[0], errors.StartupError)
+    assert outcome[0].kind == "stopped"
+    assert outcome[0].cause is None
+
+
+@both
+def test_a_reload_says_it_too(folder: Path, isolation: str) -> None:
+    write(folder, f"reloaded_{isolation}", SOURCE + "\n    async def app(s, r, d): ...\n")
+    made = threading.Event()
+
+    def factory() -> object:
+        if made.is_set():
+            raise KeyError("NO_SUCH_VARIABLE")
+        made.set()
+
+        async def app(scope: object, receive: object, send: object) -> None: ...
+
+        return app
+
+    thread = isolation == "thread"
+    app = factory if thread else f"reloaded_{isolation}:app"
+    with make(app, isolation, lifespan="off", factory=thread) as server:
+        write(folder, f"reloaded_{isolation}", SOURCE + "\n    inner()\n\n")
+        with pytest.raises(errors.ReloadError) as caught:
+            server.reload()
+    assert caught.value.cause == "KeyError: 'NO_SUCH_VARIABLE'"
+    assert caught.value.kind == "import"
+
+
+def test_the_script_itself_is_not_to_be_found_in_an_interpreter() -> None:
+    assert "name the module by its file" in str(failure("__main__:app", "interpreter"))
