@@ -6,7 +6,6 @@ Options are those of ``Config``, by the same names with dashes.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import queue
@@ -16,13 +15,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import Field, fields
 from errno import EADDRINUSE
 from functools import partial
 from time import monotonic, perf_counter
 
 from . import __version__
-from .config import Config, option_names
+from .config import Config, flags, option_names
 from .control import output
 from .errors import (
     BindError,
@@ -62,10 +60,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = _make_parser()
-    arguments = vars(parser.parse_args(argv))
-    app, app_dir = arguments.pop("app"), arguments.pop("app_dir")
-    options = {name: value for name, value in arguments.items() if value is not None}
+    parser = flags.Parser(
+        prog="subinterp-asgi",
+        description="Serve an ASGI application from subinterpreters: one process, N workers.",
+        epilog="Each option may come from the environment instead, as SUBINTERP_ASGI_WORKERS. "
+        "Times: 500ms, 5s, 2m. Sizes: 10MB, 512KiB. What has no bound by default is none. "
+        "README.md says more of each. "
+        "subinterp-asgi doctor APP says what of it CPython would refuse in interpreters.",
+    )
+    parser.add_argument("app", metavar="APP", help="import path: package.module:attribute")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--app-dir", metavar="DIR", help="directory put first on the import path [.]"
+    )
+    parser.add_options()
+    given = parser.parse(argv)
+    app, app_dir = given.pop("app"), given.pop("app_dir", None)
+    try:
+        environment, warnings = flags.from_environment(os.environ)
+    except ValueError as exc:
+        parser.error(str(exc))
+    options = {**environment, **given}
     try:
         if workers := os.environ.get("WEB_CONCURRENCY"):
             if not workers.isdecimal() or int(workers) < 1:
@@ -76,8 +91,16 @@ def _run(argv: Sequence[str] | None) -> int:
         config = Config().with_options(**options)
         changes = _Changes() if config.reload else None
         server = Supervisor(app, config, on_event=changes)
+        if server.config.log_config is not None:
+            from .config import log_file
+
+            log_file.apply(server.config.log_config)
     except ConfigError as exc:
-        parser.error(str(exc))
+        name = flags.flag(exc.option) if exc.option in given else flags.PREFIX + exc.option.upper()
+        parser.error(f"{name if exc.option in options else exc.option}: {exc.problem}")
+    for text in warnings:
+        _say(f"Warning: {text}")
+    app_dir = app_dir or os.environ.get(f"{flags.PREFIX}APP_DIR") or "."
     sys.path.insert(0, os.path.abspath(app_dir))
     if server.in_threads:
         # Workers in threads log through this interpreter's logging.
@@ -263,6 +286,8 @@ class _Command:
         if isinstance(failure, ShutdownIncompleteError):
             _say_error(failure)
             exit_guard.end_process(EXIT_DIED)
+        if failure is None:
+            _say("Stopped")
         return self._exit(EXIT_OK if failure is None else EXIT_DIED)  # (it was logged)
 
     def _on_forced(self, failure: BaseException | None) -> None:
@@ -357,13 +382,16 @@ def _say(line: str) -> None:
 
 def _say_error(exc: BaseException) -> None:
     kind = "" if isinstance(exc, SubinterpASGIError) else f"{type(exc).__name__}: "
+    text = _in_flags(str(exc))
+    if isinstance(exc, ConfigError) and exc.option in option_names():
+        text = f"{flags.flag(exc.option)}: {exc.problem}"
     taken = (
         isinstance(exc, BindError)
         and exc.errno == EADDRINUSE
         and not exc.address.startswith("unix:")
     )
     hint = "; --port chooses another" if taken else ""
-    _say(f"Error: {kind}{_in_flags(str(exc))}{hint}")
+    _say(f"Error: {kind}{text}{hint}")
 
 
 def _in_flags(text: str) -> str:
@@ -375,46 +403,6 @@ def _in_flags(text: str) -> str:
         ),
         text,
     )
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="subinterp-asgi",
-        description="Serve an ASGI application from subinterpreters: one process, N workers.",
-        epilog="subinterp-asgi doctor APP says beforehand what of it CPython would refuse there.",
-    )
-    parser.add_argument("app", metavar="APP", help="Import path: package.module:attribute")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument(
-        "--app-dir", default=".", metavar="DIR", help="Directory put first on the import path."
-    )
-    for option in fields(Config):
-        _add_option(parser, option)
-    return parser
-
-
-def _add_option(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
-    """Declare one option of ``Config``; its kind is read off its type annotation."""
-    flag = "--" + option.name.replace("_", "-")
-    kind = str(option.type)
-    shown = f"{option.default:o}" if option.name == "uds_permissions" else option.default
-    text = f"{option.metadata['doc']} (default: {shown})".replace("%", "%%")
-    if kind == "bool":
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-    elif kind.startswith("tuple"):
-        parser.add_argument(flag, action="append", metavar="ADDRESS", help=text)
-    elif option.name == "uds_permissions":
-        parser.add_argument(flag, type=_octal, metavar="MODE", help=text)
-    elif kind.startswith("int"):
-        parser.add_argument(flag, type=int, metavar="N", help=text)
-    elif kind.startswith("float"):
-        parser.add_argument(flag, type=float, metavar="SECONDS", help=text)
-    else:
-        parser.add_argument(flag, metavar=option.name.upper(), help=text)
-
-
-def _octal(text: str) -> int:
-    return int(text, 8)
 
 
 if __name__ == "__main__":

@@ -154,6 +154,10 @@ def _load_app(
     worker_id: int,
     reusable: bool,
 ) -> Any:
+    if config.log_config is not None:
+        from .config import log_file
+
+        log_file.apply(config.log_config)
     app = import_app(path, factory=True) if config.factory else _import_app(path)
     if log_forwarder is not None:
         log_forwarder.attach()  # which the application may have taken off

@@ -17,11 +17,17 @@ class SubinterpASGIError(Exception):
 
 
 class ConfigError(SubinterpASGIError, ValueError):
-    """An option is unknown, or its value is not usable; ``option`` is its name."""
+    """An option is unknown, or its value is not usable.
+
+    Attributes:
+        option: Its name.
+        problem: What is wrong with it.
+    """
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(f"{option}: {message}")
         self.option = option
+        self.problem = message
 
 
 class BindError(SubinterpASGIError, OSError):

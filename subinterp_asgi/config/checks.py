@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..types import Any
+from ..types import Any, Self
 
 type Check = Callable[[Any], str | None]
 
@@ -39,9 +39,14 @@ def _bounded(kind: Any, noun: str, low: float, high: float | None) -> Check:
     return check
 
 
-def choice(*values: str) -> Check:
-    """One of these."""
-    return lambda value: None if value in values else f"one of {', '.join(values)}"
+class choice(tuple[str, ...]):
+    """One of these. (A check, and the values themselves, which the command's help shows.)"""
+
+    def __new__(cls, *values: str) -> Self:
+        return super().__new__(cls, values)
+
+    def __call__(self, value: Any) -> str | None:
+        return None if value in self else f"one of {', '.join(self)}"
 
 
 def text(noun: str) -> Check:

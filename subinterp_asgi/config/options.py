@@ -8,6 +8,7 @@ crosses into an interpreter as JSON.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, field, fields, replace
 from functools import cache
 
@@ -109,9 +110,9 @@ class Config:
     extensions: Extensions = option(
         "pure",
         "Extension modules that refuse subinterpreters: 'pure' takes the Python source beside them "
-        "where there is one, 'private' further loads a copy for each worker, 'refuse' neither. "
-        "'private' is experimental: it rests on private parts of CPython, no author of such "
-        "modules supports it, and one crash takes all workers.",
+        "where there is one, 'private' (experimental) further loads a copy for each worker, "
+        "'refuse' neither. 'private' rests on private parts of CPython, no author of such modules "
+        "supports it, and one crash takes all workers.",
         choice("pure", "private", "refuse"),
     )
     hide_modules: tuple[str, ...] = option(
@@ -396,6 +397,13 @@ class Config:
         "Least severe records that workers log.",
         choice("critical", "error", "warning", "info", "debug"),
     )
+    log_config: str | None = option(
+        None,
+        "File that configures logging, which each worker in an interpreter (and the command) loads "
+        "first: .json or .yaml for dictConfig(), or else for fileConfig(). In a host's process, "
+        "workers in threads leave logging to the host.",
+        text("a path"),
+    )
     log_forwarding: bool = option(
         False,
         "Hand what workers log in interpreters, the access log too, to the logging of the main "
@@ -435,7 +443,7 @@ class Config:
         """
         for name in options:
             if name not in option_names():
-                raise ConfigError(name, f"no such option{_suggestion(name)}")
+                raise ConfigError(name, f"no such option{suggestion(name, option_names())}")
         return replace(self, **options)
 
     def to_json(self) -> str:
@@ -474,8 +482,9 @@ def option_names() -> frozenset[str]:
     return frozenset(f.name for f in fields(Config))
 
 
-def _suggestion(name: str) -> str:
+def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Which of those that are known may be meant, to be put after what is wrong with a name."""
     from difflib import get_close_matches  # needed for a mistake only
 
-    close = get_close_matches(name, option_names(), n=3)
+    close = get_close_matches(name, list(known), 3, cutoff)
     return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -228,7 +228,7 @@ class Supervisor:
 
         Raises:
             BindError: An address could not be bound.
-            ConfigError: The TLS files can't be used.
+            ConfigError: Files that options name can't be used.
             StartupError: A worker could not start; its own traceback is in the message. Or there
                 is no thread to be had.
             StateError: The supervisor was started before.
@@ -243,7 +243,7 @@ class Supervisor:
             self._busy = threading.current_thread()
             self._enter(SupervisorState.STARTING)
         try:
-            self._check_tls_files()
+            self._check_files()
             self._listeners.append(Listeners(self.config, self._sockets))
             if self.config.metrics_bind is not None:
                 options = {"bind": self.config.metrics_bind, "uds": None, "fd": None, "workers": 1}
@@ -462,13 +462,17 @@ class Supervisor:
         """
         if not self.config.tls:
             raise StateError("can't reload TLS: it is not on")
-        self._check_tls_files()
+        self._check_files()
         with self._changed:  # stop() closes what a command goes through
             for handle in self._serving_pool("reload TLS").handles:
                 handle.command(CMD_RELOAD_TLS)
 
-    def _check_tls_files(self) -> None:
+    def _check_files(self) -> None:
         """``ConfigError``: workers could not use them."""
+        if self.config.log_config is not None:
+            from ..config import log_file
+
+            log_file.read(self.config.log_config)
         if self.config.tls and self.config.ssl_context_factory is None:
             from ..worker.net.tls import TLSContext  # ssl is imported only where it is needed
 

@@ -1,0 +1,219 @@
+"""The options as flags, and as variables of the environment, of the command.
+
+Read off the declarations of ``Config``: a group begins with the option that ``_GROUPS`` names, what
+an option takes follows from its type and name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import Field, fields
+
+from ..types import TYPE_CHECKING
+from .checks import choice
+from .options import Config, option_names, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, NoReturn
+
+PREFIX = "SUBINTERP_ASGI_"
+"""Variables of the environment that stand for options begin so."""
+
+_GROUPS = {
+    "host": "where to listen",
+    "workers": "workers",
+    "lifespan": "life cycle",
+    "reload": "reloading",
+    "startup_timeout": "start and stop",
+    "root_path": "HTTP",
+    "ws_max_size": "WebSockets",
+    "proxy_headers": "proxies",
+    "ssl_certfile": "TLS",
+    "health_path": "health and metrics",
+    "access_log": "logs",
+}
+_SHORT = {"workers": "-w", "bind": "-b"}
+_ITEMS = {
+    "hide_modules": "MODULE",
+    "reload_dir": "DIR",
+    "reload_include": "PATTERN",
+    "reload_exclude": "PATTERN",
+}  # what one of a list is, if not an address
+
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_OCTETS = {"": 1, "b": 1} | {
+    unit: base**power
+    for power, letter in enumerate("kmg", 1)
+    for unit, base in ((letter, 1024), (f"{letter}ib", 1024), (f"{letter}b", 1000))
+}
+_TRUTH = {"1": True, "true": True, "on": True, "yes": True}
+_TRUTH |= {"0": False, "false": False, "off": False, "no": False}
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads all options from flags, and knows only those that were given. Errors are two lines."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            usage="%(prog)s [options] APP",
+            formatter_class=_Formatter,
+            argument_default=argparse.SUPPRESS,
+            **settings,
+        )
+
+    def add_options(self) -> None:
+        """Declare a flag for each option."""
+        group: Any = self
+        for option in fields(Config):
+            if option.name in _GROUPS:
+                group = self.add_argument_group(_GROUPS[option.name])
+            short = _SHORT.get(option.name)
+            flags = [short] * (short is not None) + [flag(option.name)]
+            group.add_argument(*flags, **_settings(option), help=_help(option))
+
+    def parse(self, arguments: Any) -> dict[str, Any]:
+        """Return what was given."""
+        found, unknown = self.parse_known_args(arguments)
+        if unknown:
+            names = [name for action in self._actions for name in action.option_strings]
+            close = suggestion(unknown[0].partition("=")[0], names)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{close}")
+        return vars(found)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"usage: {self.prog} [options] APP; --help lists them\nError: {message}\n")
+
+
+class _Formatter(argparse.HelpFormatter):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, max_help_position=30)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return action.option_strings[0].replace("--", "--[no-]", 1)
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        values = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
+        return f"{', '.join(action.option_strings)} {action.metavar or values}"
+
+
+def flag(name: str) -> str:
+    """The flag of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the options that the environment sets, and warnings of what may be meant so.
+
+    ``ValueError``: a value can't be understood.
+    """
+    options, names = {}, {PREFIX + option.name.upper(): option for option in fields(Config)}
+    warnings = []
+    for variable, text in environment.items():
+        if variable in names:
+            option = names[variable]
+            try:
+                options[option.name] = _read(option, text)
+            except (ValueError, argparse.ArgumentTypeError) as exc:
+                raise ValueError(f"{variable}: {exc}") from None
+        elif variable.startswith(PREFIX):
+            close = suggestion(variable.removeprefix(PREFIX).lower(), option_names(), 0.8)
+            warnings += [f"{variable}, in the environment, is no option{close}"] * (close != "")
+    return options, warnings
+
+
+def _read(option: Field[Any], text: str) -> Any:
+    if str(option.type) == "bool":
+        if text.lower() not in _TRUTH:
+            raise ValueError(f"must be true or false, not {text!r}")
+        return _TRUTH[text.lower()]
+    if str(option.type).startswith("tuple"):
+        return tuple(filter(None, map(str.strip, text.split(","))))
+    convert = _settings(option).get("type")
+    return text if convert is None else convert(text)
+
+
+def _settings(option: Field[Any]) -> dict[str, Any]:
+    """What ``add_argument()`` is to know of an option."""
+    name, kind, check = option.name, str(option.type), option.metadata["check"]
+    last = name.rpartition("_")[2].upper()
+    if kind == "bool":
+        return {"action": argparse.BooleanOptionalAction}
+    if kind.startswith("tuple"):
+        return {"action": "append", "metavar": _ITEMS.get(name, "ADDRESS")}
+    if isinstance(check, choice):
+        return {"choices": check}
+    if name == "uds_permissions":
+        return {"type": _octal, "metavar": "MODE"}
+    convert: Callable[[str], Any]
+    if kind.startswith("float"):
+        convert, metavar = _duration, "TIME"
+    elif name == "workers_max_rss":
+        convert, metavar = _mebibytes, "SIZE"
+    elif name.endswith("_size") or name == "limit_request_line":
+        convert, metavar = _size, "SIZE"
+    else:
+        convert, metavar = (_integer, "N") if kind.startswith("int") else (str, last)
+    return {"type": _optional(convert) if kind.endswith("None") else convert, "metavar": metavar}
+
+
+def _help(option: Field[Any]) -> str:
+    """The first sentence of what is said of an option, and its default."""
+    text = option.metadata["doc"].partition(". ")[0].rstrip(".")
+    default: Any = option.default
+    kind = str(option.type)
+    if default is None or default in ((), ""):
+        return str(text).replace("%", "%%")
+    if kind == "bool":
+        shown = "on" if default else "off"
+    elif isinstance(default, tuple):
+        shown = ", ".join(default)
+    elif option.name == "uds_permissions":
+        shown = f"{default:o}"
+    elif kind.startswith("float"):
+        shown = f"{default:g}s"
+    else:
+        shown = f"{default >> 20}MiB" if option.name == "ws_max_size" else str(default)
+    return f"{text} [{shown}]".replace("%", "%%")
+
+
+def _optional(convert: Any) -> Any:
+    return lambda text: None if text.lower() == "none" else convert(text)
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, not {text!r}") from None
+
+
+def _octal(text: str) -> int:
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an octal number, not {text!r}") from None
+
+
+def _duration(text: str) -> float:
+    return _quantity(text, _SECONDS, "a time, such as 500ms, 5s or 2m")
+
+
+def _size(text: str) -> int:
+    return int(_quantity(text, _OCTETS, "a size, such as 10MB or 512KiB"))
+
+
+def _mebibytes(text: str) -> int:
+    return int(text) if text.isdecimal() else _size(text) >> 20
+
+
+def _quantity(text: str, units: Mapping[str, float], noun: str) -> float:
+    found = re.fullmatch(r"(-?[\d.]+) *([a-z]*)", text.lower())
+    try:
+        if found is not None:
+            return float(found[1]) * units[found[2]]
+    except (KeyError, ValueError):
+        pass
+    raise argparse.ArgumentTypeError(f"must be {noun}, not {text!r}")

@@ -1,0 +1,114 @@
+"""Where the command takes its options from, and the file of a logging configuration."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from ...support import get
+from ..command import Command
+from .test_cli import OK, USAGE, end, serve
+
+
+def test_an_option_from_the_environment() -> None:
+    with serve(environment={"SUBINTERP_ASGI_WORKERS": "2", "WEB_CONCURRENCY": "3"}) as command:
+        command.wait_for("2 workers ")
+        end(command)
+
+
+def test_the_flag_comes_before_the_environment() -> None:
+    with serve("-w", "1", environment={"SUBINTERP_ASGI_WORKERS": "2"}) as command:
+        command.wait_for("1 worker ")
+        end(command)
+
+
+@pytest.mark.parametrize("value", ["0", "many"])
+def test_a_value_of_the_environment_that_will_not_do(value: str) -> None:
+    with serve(environment={"SUBINTERP_ASGI_WORKERS": value}) as command:
+        assert command.wait() == USAGE
+    assert command.lines[1].startswith("Error: SUBINTERP_ASGI_WORKERS: must be an integer")
+
+
+def test_a_variable_that_is_no_option() -> None:
+    with serve(environment={"SUBINTERP_ASGI_WORKER": "2"}) as command:
+        command.wait_for("Warning: SUBINTERP_ASGI_WORKER, in the environment, is no option; did")
+        end(command)
+
+
+def test_the_directory_of_the_application(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.py").write_text("from plain import app")
+    environment = {"SUBINTERP_ASGI_APP_DIR": str(tmp_path)}
+    with serve(app="elsewhere:app", environment=environment) as command:
+        assert get(command.url).status == 200
+        assert "Warning" not in end(command)
+
+
+def test_a_clean_end_is_told_of() -> None:
+    with serve() as command:
+        assert command.url
+        command.send(signal.SIGTERM)
+        assert command.wait() == OK
+    assert command.lines[-1] == "Stopped"
+
+
+FILES = {
+    "log.json": json.dumps(
+        {
+            "version": 1,
+            "formatters": {"short": {"format": "CONFIGURED %(name)s %(message)s"}},
+            "handlers": {"err": {"class": "logging.StreamHandler", "formatter": "short"}},
+            "root": {"level": "INFO", "handlers": ["err"]},
+        }
+    ),
+    "log.ini": """
+[loggers]
+keys=root
+[handlers]
+keys=err
+[formatters]
+keys=short
+[logger_root]
+level=INFO
+handlers=err
+[handler_err]
+class=StreamHandler
+formatter=short
+args=(sys.stderr,)
+[formatter_short]
+format=CONFIGURED %(name)s %(message)s
+""",
+}
+
+
+@pytest.mark.parametrize("isolation", ["interpreter", "thread"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_logging_configuration(tmp_path: Path, name: str, isolation: str) -> None:
+    (tmp_path / name).write_text(FILES[name])
+    with serve("--log-config", str(tmp_path / name), "--isolation", isolation) as command:
+        assert get(command.url).status == 200
+        command.wait_for(r'CONFIGURED subinterp_asgi.access .* "GET / HTTP/1.1" 200 OK')
+        assert "INFO: " not in end(command)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("missing.json", None, "can't be read: .*No such file"),
+        ("broken.json", "{", "can't be read: "),
+        ("list.json", "[]", "must be an object"),
+        ("wrong.json", '{"version": 7}', "Unsupported version"),
+        ("broken.ini", "no section", "can't be read: "),
+    ],
+)
+def test_a_logging_configuration_that_will_not_do(
+    tmp_path: Path, name: str, text: str | None, said: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with Command("plain:app", "--log-config", str(tmp_path / name)) as command:
+        assert command.wait() == USAGE, command.stderr
+        command.wait_for(f"Error: --log-config: .*{said}")
+    assert "Traceback" not in command.stderr
