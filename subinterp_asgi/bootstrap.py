@@ -82,6 +82,10 @@ def bootstrap(
         output.go_without(runtime.missing)
         output.unblock_stderr()
         config = Config.from_json(config_text)
+        if config.request_id_header is not None:
+            from .control import log_records
+
+            log_records.identify_records()
         if runtime.reusable:
             from .worker.interpreter import reuse  # not before it is needed
 

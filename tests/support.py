@@ -80,10 +80,12 @@ def connect(url: str, timeout: float = 20.0) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
 
 
-def get(url: str, path: str = "/", timeout: float = 20.0) -> Answer:
+def get(
+    url: str, path: str = "/", timeout: float = 20.0, headers: Mapping[str, str] | None = None
+) -> Answer:
     """Send a GET request over a connection of its own."""
     with contextlib.closing(connect(url, timeout)) as connection:
-        connection.request("GET", path, headers={"connection": "close"})
+        connection.request("GET", path, headers={"connection": "close", **(headers or {})})
         response = connection.getresponse()
         return Answer(
             response.status,

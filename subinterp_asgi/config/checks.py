@@ -7,6 +7,7 @@ says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from ..types import Any, Self
@@ -99,6 +100,37 @@ def url_path(value: object) -> str | None:
     if isinstance(value, str) and value.startswith("/") and not set(value) & set("?# "):
         return None
     return "a path that starts with a slash, without query,"
+
+
+def url_paths(value: object) -> str | None:
+    """Paths of requests, or with a star at the end what they begin with."""
+    if isinstance(value, tuple) and all(
+        isinstance(item, str) and item[:1] == "/" for item in value
+    ):
+        return None
+    return "a list of paths that start with a slash"
+
+
+def field_name(value: object) -> str | None:
+    """The name of a header field."""
+    if isinstance(value, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        return None
+    return "the name of a header field"
+
+
+def log_format(value: object) -> str | None:
+    """A format of the access log."""
+    if value == "json":
+        return None
+    if isinstance(value, str) and "%" not in _ATOM.sub("", value):
+        return None
+    return "'json' or a format of the atoms %(h)s %(l)s %(u)s %(t)s %(r)s %(m)s %(U)s %(q)s " + (
+        "%(H)s %(s)s %(B)s %(b)s %(f)s %(a)s %(T)s %(M)s %(D)s %(L)s %(p)s %(id)s %({field}i)s "
+        "%({field}o)s"
+    )
+
+
+_ATOM = re.compile(r"%%|%\((?:[hlutrmUqHsBbfaTMDLp]|id|\{[^}]+\}[io])\)s")
 
 
 def module_names(value: object) -> str | None:

@@ -20,7 +20,9 @@ from .checks import (
     addresses,
     bindable,
     choice,
+    field_name,
     integer,
+    log_format,
     module_names,
     mount_path,
     number,
@@ -28,6 +30,7 @@ from .checks import (
     text,
     trusted_peers,
     url_path,
+    url_paths,
 )
 from .records import dataclass
 
@@ -392,6 +395,28 @@ class Config:
 
     # --- logs
     access_log: bool = option(True, "Log a line for each request.")
+    access_log_format: str | None = option(
+        None,
+        "Form of that line: 'json', or a format of gunicorn's atoms, such as '%(h)s %(r)s %(s)s "
+        "%(L)s %({user-agent}i)s'. %(id)s is the request's id. None: as uvicorn's, and its time.",
+        log_format,
+    )
+    access_log_exclude: tuple[str, ...] = option(
+        (), "Paths that are not logged; '/static/*' is all below.", url_paths
+    )
+    access_log_filter: str | None = option(
+        None,
+        "Import path of a function that is given what 'json' logs of a request, as a dict, and "
+        "says whether to log it.",
+        text("an import path"),
+    )
+    request_id_header: str | None = option(
+        None,
+        "Field with a request's id, such as 'x-request-id': taken from peers in "
+        "forwarded_allow_ips, else made. It is in the scope's headers, in "
+        "scope['state']['request_id'], and an attribute of log records. None: no ids.",
+        field_name,
+    )
     log_level: LogLevel = option(
         "info",
         "Least severe records that workers log.",

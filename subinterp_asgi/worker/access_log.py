@@ -29,6 +29,8 @@ access_logger = logging.getLogger("subinterp_asgi.access")
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _FORMAT = "%(levelname)s: %(message)s"
+_NO_ID = {"request_id": "-"}
+_FORMAT_WITH_ID = "%(levelname)s: [%(request_id)s] %(message)s"
 ACCESS_MESSAGE = '%s - "%s %s HTTP/%s" %d %s %.1fms'
 """The message of the access log, of which ``access_arguments()`` are the arguments."""
 _LINE = f"INFO: {ACCESS_MESSAGE}\n"
@@ -48,6 +50,13 @@ class StderrHandler(logging.Handler):
             self.handleError(record)
 
 
+class _Formatter(logging.Formatter):
+    """Leaves requests the form that the options give them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.name == access_logger.name else super().format(record)
+
+
 def write_line(line: str) -> None:
     """Write a line to standard error, without ever waiting for it."""
     output.stderr.write((line + "\n").encode("utf-8", "backslashreplace"))
@@ -62,7 +71,13 @@ def configure_interpreter(config: Config) -> None:
     if package_logger.level == logging.NOTSET:
         package_logger.setLevel(config.log_level.upper())
     if not package_logger.hasHandlers():
-        package_logger.addHandler(StderrHandler())
+        handler = StderrHandler()
+        form = _FORMAT if config.request_id_header is None else _FORMAT_WITH_ID
+        if config.access_log_format is not None:
+            handler.setFormatter(_Formatter(form, defaults=_NO_ID))
+        elif form is not _FORMAT:
+            handler.setFormatter(logging.Formatter(form, defaults=_NO_ID))
+        package_logger.addHandler(handler)
         package_logger.propagate = False
 
 
@@ -96,6 +111,19 @@ def log_access_directly(*request: *LoggedRequest) -> None:
     """Write the line that ``log_access()`` would come to, without a log record on the way."""
     line = _LINE % access_arguments(*request)
     output.stderr.write(line.encode("utf-8", "backslashreplace"))
+
+
+def is_detailed(config: Config) -> bool:
+    """Whether a request is more in the log than its default line."""
+    return bool(
+        config.access_log
+        and (
+            config.access_log_format is not None
+            or config.access_log_exclude
+            or config.access_log_filter is not None
+            or config.request_id_header is not None
+        )
+    )
 
 
 def choose_access_log(own_interpreter: bool, log_forwarder: Forwarder | None = None) -> AccessLog:

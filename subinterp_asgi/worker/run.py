@@ -225,7 +225,10 @@ class WorkerRun:
             counters=counters,
             inbox=None if inbox == -1 else inbox,
             metrics_sock=metrics_sockets,
-            access_log=access_log.choose_access_log(self.own_interpreter, self.log_forwarder),
+            access_log=access_log.choose_access_log(
+                self.own_interpreter,
+                None if access_log.is_detailed(self.config) else self.log_forwarder,
+            ),
             on_serving=self._on_serving,
             on_lifespan_failure=self._on_lifespan_failure,
             **hooks,

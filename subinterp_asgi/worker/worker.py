@@ -25,6 +25,7 @@ from ..control.scoreboard import private_board
 from ..errors import BindError, ConfigError, StateError
 from ..types import TYPE_CHECKING, Any, ASGIApp
 from . import access_log
+from .access_log import is_detailed
 from .asgi.http import HTTPSession
 from .asgi.lifespan import Lifespan
 from .asgi.state import APP_FAILURES, AccessLog, ServerState
@@ -35,6 +36,7 @@ from .net.connections import Connections
 from .net.loop import make_poller
 
 if TYPE_CHECKING:
+    from .asgi.state import DetailedLog
     from .net.poller import Poller
 
 
@@ -151,7 +153,12 @@ class Worker:
         self._lifespan_state = {} if state is None else state
         self._inbox = inbox
         self._counters = Counters(*private_board()) if counters is None else counters
-        self._access_log = access_log if self.config.access_log else None
+        self._access_log: AccessLog | None = access_log if self.config.access_log else None
+        self._detailed_log: DetailedLog | None = None
+        if is_detailed(self.config):
+            from .detailed_log import make_detailed_log
+
+            self._access_log, self._detailed_log = None, make_detailed_log(self.config, access_log)
         self._on_serving = on_serving
         self._on_start = on_start
         self._on_end = on_end
@@ -384,6 +391,7 @@ class Worker:
             state=self._lifespan_state,
             counters=self._counters,
             access_log=self._access_log,
+            detailed_log=self._detailed_log,
             on_task_end=self._progress.set,
             context=context,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from contextvars import ContextVar
 
+from ...control.log_records import REQUEST_ID
 from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ current: ContextVar[Worker] = ContextVar("subinterp_asgi records")
 
 
 class ThreadRecords:
-    """A filter that lets all pass, and gives ``worker_id`` and ``generation`` to workers' records.
+    """A filter that lets all pass, and tells workers' records whose they are.
+
+    They get ``worker_id``, ``generation``, and the ``request_id`` if there is one.
 
     It is put on this package's own loggers and, since those are the host's, only if that asks for
     it on the handlers of the root logger: what the application logs gets to these.
@@ -45,6 +48,8 @@ class ThreadRecords:
         if worker is not None:
             record.worker_id = worker.worker_id
             record.generation = worker.generation
+            if (request_id := REQUEST_ID.get()) != "-":
+                record.__dict__.setdefault("request_id", request_id)
         return True
 
     def close(self) -> None:

@@ -20,6 +20,8 @@ from .state import APP_FAILURES, ServerState
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from .notes import Notes
+
     class Session(Protocol):
         """What an exchange calls; see ``HTTPSession``."""
 
@@ -49,22 +51,25 @@ class HTTPExchange:
     __slots__ = (
         "_absence",
         "_body_delivered",
-        "_client",
         "_disconnected",
         "_ended",
         "_gone",
         "_server_state",
         "_session",
-        "_started",
         "_task",
         "_told",
         "_waiters",
+        "client",
         "connection",
         "continue_due",
+        "notes",
         "request",
         "sending_file",
+        "started",
         "writer",
     )
+
+    notes: Notes
 
     def __init__(
         self,
@@ -84,7 +89,7 @@ class HTTPExchange:
             request.keep_alive,
             request.fields.trailers_ok,
         )
-        self._client = connection.client  # or whom trusted proxies name
+        self.client = connection.client  # or whom trusted proxies name
         self._body_delivered = False
         self.continue_due = request.expect_continue
         self.sending_file = False
@@ -95,7 +100,7 @@ class HTTPExchange:
         self._ended = False  # completed or failed; counted and logged
         self._waiters: list[asyncio.Future[None]] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._started = perf_counter() if server_state.timed else 0.0
+        self.started = perf_counter() if server_state.timed else 0.0
 
     def run(self) -> None:
         """Call the application; it may be done when this returns."""
@@ -131,7 +136,7 @@ class HTTPExchange:
         request = self.request
         scope = make_scope("http", request, self._server_state, self.connection)
         scope["method"] = request.method
-        self._client = scope["client"]
+        self.client = scope["client"]
         return scope
 
     # --- ASGI's receive
@@ -329,9 +334,7 @@ class HTTPExchange:
             self._ended = True
             if self._absence is not None:
                 self._absence.end()
-            self._server_state.request_ended(
-                self.request, self._client, self.writer.status, self._started
-            )
+            self._server_state.request_ended(self, self.writer.status)
             self.wake()
             self._session.exchange_ended(self)
 
@@ -346,7 +349,7 @@ class HTTPExchange:
                 status = self._absence.status
             if status is None:
                 status = self._session.exchange_failed(self, told=told)
-            self._server_state.request_ended(self.request, self._client, status, self._started)
+            self._server_state.request_ended(self, status)
             self.wake()
 
 

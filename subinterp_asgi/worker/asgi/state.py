@@ -24,7 +24,26 @@ from ..proxies.headers import ProxyHeaders
 from . import extensions
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from .endpoints import Endpoints
+    from .notes import Notes
+
+    class Served(Protocol):
+        """A request, or a WebSocket's handshake, and what its log says of it.
+
+        Attributes:
+            client: The peer, or whom trusted proxies name.
+            started: When its head was complete (``time.perf_counter()``).
+            notes: Only set if something was noted of it (``ServerState.noting``).
+        """
+
+        request: Request
+        client: Address | None
+        started: float
+        notes: Notes
+
+    type DetailedLog = Callable[[Served, int, float], None]
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -47,6 +66,7 @@ class ServerState:
         heads: Parses the heads of all requests.
         defaults: Server and Date fields.
         access_log: Where to report requests, or ``None``.
+        detailed_log: The same, where that takes more than a line of the default form.
         trusted: The proxies that are believed.
         proxies: What forwarded fields are believed, or ``None``.
         scheme: ``"http"`` or ``"https"``.
@@ -72,6 +92,7 @@ class ServerState:
         state: dict[str, Any],
         counters: Counters,
         access_log: AccessLog | None,
+        detailed_log: DetailedLog | None = None,
         on_task_end: Callable[[], None],
         context: contextvars.Context,
     ) -> None:
@@ -82,11 +103,16 @@ class ServerState:
         self.heads = HeadParser(Limits.of(config))
         self.defaults = DefaultFields(server=config.server_header, date=config.date_header)
         self.access_log = access_log
+        self.detailed_log = detailed_log
         self.measuring = config.metrics_path is not None or config.metrics_bind is not None
-        self.timed = access_log is not None or self.measuring
+        self.timed = self.measuring or not (access_log is None is detailed_log)
         self.root_path = config.root_path
         self.root_path_bytes = config.root_path.encode("utf-8")
         self.trusted = TrustedProxies(config.forwarded_allow_ips)
+        if config.request_id_header is not None or config.access_log_format is not None:
+            from .notes import noting
+
+            self.app = noting(app, config, self.trusted)
         self.proxies: ProxyHeaders | None = None
         if config.proxy_headers:
             header, host = config.forwarded_header, config.forwarded_host
@@ -156,15 +182,13 @@ class ServerState:
         counters.requests += 1
         counters.in_flight += 1
 
-    def request_ended(
-        self, request: Request, client: Address | None, status: int, started: float
-    ) -> None:
+    def request_ended(self, served: Served, status: int) -> None:
         """Count and log, once for each ``request_started()``, what the client saw."""
         counters = self.counters
         counters.in_flight -= 1
         counters.responded(status)
         if self.timed:
-            self.log_request(request, client, status, started)
+            self.log_request(served, status)
 
     def log_failure(self, exc: BaseException, request: Request, *, gone: bool) -> None:
         """Log an exception that left the application, one of ``APP_FAILURES``.
@@ -174,6 +198,8 @@ class ServerState:
         anything.
         """
         what = {"method": request.method, "path": request.raw_path.decode("ascii", "replace")}
+        trace = exc.__traceback__  # of which the first frame is this package's
+        info = (type(exc), exc, trace if trace is None else trace.tb_next or trace)
         if isinstance(exc, BaseExceptionGroup):
             interrupted = exc.subgroup(WorkerInterrupted) is not None
         else:
@@ -184,36 +210,37 @@ class ServerState:
                 "the ASGI application held the worker up for %.1f s and was interrupted: %s %s",
                 self.counters.held_up(),
                 *what.values(),
-                exc_info=exc,
+                exc_info=info,
                 extra=what,
             )
         elif gone:
             text = "exception after the client had gone: %s %s"
-            logger.debug(text, *what.values(), exc_info=exc, extra=what)
+            logger.debug(text, *what.values(), exc_info=info, extra=what)
         else:
             self.counters.errors += 1
             text = "exception in the ASGI application: %s %s"
             refused = refusal(exc)
             more = () if refused is None else (refused,)
             text += "; %s" * len(more)
-            logger.error(text, *what.values(), *more, exc_info=exc, extra=what)
+            logger.error(text, *what.values(), *more, exc_info=info, extra=what)
 
-    def log_request(
-        self, request: Request, client: Address | None, status: int, started: float
-    ) -> None:
-        """Log a request and its time since its head was complete (``time.perf_counter()``)."""
-        seconds = perf_counter() - started
+    def log_request(self, served: Served, status: int) -> None:
+        """Log a request and its time since its head was complete."""
+        seconds = perf_counter() - served.started
         if self.measuring:
             self.counters.took(seconds)
         if self.access_log is not None:
+            request = served.request
             self.access_log(
-                client,
+                served.client,
                 request.method,
                 request.target.decode("ascii"),
                 request.http_version,
                 status,
                 seconds,
             )
+        elif self.detailed_log is not None:
+            self.detailed_log(served, status, seconds)
 
     @property
     def overloaded(self) -> bool:

@@ -15,7 +15,7 @@ from time import perf_counter
 from ...errors import ASGIProtocolError, ClientDisconnected
 from ...http1.heads import Request
 from ...http1.response import ResponseWriter, simple_response
-from ...types import Message
+from ...types import TYPE_CHECKING, Message
 from ...websocket.errors import ProtocolError
 from ...websocket.extensions import negotiate_deflate
 from ...websocket.frames import Close, CloseCode, Ping
@@ -26,6 +26,9 @@ from ..interpreter.marks import takes_interrupts
 from ..net.connection import HIGH_WATER, NEVER, Connection
 from .scope import make_scope
 from .state import APP_FAILURES, CLIENT_CLOSED_REQUEST, ServerState
+
+if TYPE_CHECKING:
+    from .notes import Notes
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -55,9 +58,7 @@ class WebSocketSession:
     __slots__ = (
         "_accepted",
         "_blocked",
-        "_client",
         "_closed_with",
-        "_connection",
         "_denial",
         "_disconnect",
         "_early",
@@ -70,16 +71,21 @@ class WebSocketSession:
         "_probing",
         "_queue",
         "_queued",
-        "_request",
         "_scheduled",
         "_server_state",
         "_size_limit",
-        "_started",
         "_state",
         "_task",
         "_waiters",
         "_writer",
+        "client",
+        "connection",
+        "notes",
+        "request",
+        "started",
     )
+
+    notes: Notes
 
     idle = False  # it ends with a close frame, not in between
     movable = False
@@ -92,11 +98,11 @@ class WebSocketSession:
         handshake: Handshake,
         rest: bytes,
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._server_state = server_state
-        self._request = request
+        self.request = request
         self._handshake = handshake
-        self._client = connection.client  # or whom trusted proxies name
+        self.client = connection.client  # or whom trusted proxies name
         self._state = _State.CONNECTING
         self._early = rest  # what came before the handshake was complete
         self._parser: MessageParser
@@ -118,12 +124,12 @@ class WebSocketSession:
         self._pong: bytes | None = None  # to be sent once there is room
         self._pong_task: asyncio.Task[None] | None = None
         self._accepted = False
-        self._started = perf_counter()
+        self.started = perf_counter()
 
     def run(self) -> None:
         """Call the application."""
-        self._connection.expect_within(NEVER)
-        self._connection.resume_reading()
+        self.connection.expect_within(NEVER)
+        self.connection.resume_reading()
         self._server_state.request_started()
         self._task = self._server_state.run(self._call_app())
         if self._disconnect is not None:
@@ -133,15 +139,15 @@ class WebSocketSession:
     async def _call_app(self) -> None:
         failed = True
         try:
-            scope = make_scope("websocket", self._request, self._server_state, self._connection)
+            scope = make_scope("websocket", self.request, self._server_state, self.connection)
             scope["subprotocols"] = self._handshake.subprotocols
-            self._client = scope["client"]
+            self.client = scope["client"]
             await self._server_state.app(scope, self.receive, self.send)
             failed = False
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
         except APP_FAILURES as exc:  # (one client must not be able to end the worker)
-            self._server_state.log_failure(exc, self._request, gone=self._disconnect is not None)
+            self._server_state.log_failure(exc, self.request, gone=self._disconnect is not None)
         finally:
             self._app_ended(failed=failed)
 
@@ -158,12 +164,12 @@ class WebSocketSession:
         elif self._state is _State.CONNECTING:
             self._early += data
             if len(self._early) >= HIGH_WATER:
-                self._connection.pause_reading()
+                self.connection.pause_reading()
 
     def eof_received(self) -> None:
         # A half-closed WebSocket can't be ended as the protocol wants it.
         self.connection_lost()
-        self._connection.close()
+        self.connection.close()
 
     def connection_lost(self) -> None:
         if self._state is _State.CONNECTING:
@@ -177,7 +183,7 @@ class WebSocketSession:
         self._disconnected(CloseCode.ABNORMAL)
 
     def timed_out(self) -> None:
-        config, connection = self._server_state.config, self._connection
+        config, connection = self._server_state.config, self.connection
         if self._state is not _State.OPEN:
             connection.close()  # the peer does not answer our close frame
         elif self._blocked:
@@ -202,7 +208,7 @@ class WebSocketSession:
     def _leave(self) -> None:
         """Close it once it was open for a while."""
         if self._state is _State.OPEN:
-            left = self._started + OPEN_TIME - perf_counter()
+            left = self.started + OPEN_TIME - perf_counter()
             if left > 0:
                 self._server_state.loop.call_later(left, self._leave)
             else:
@@ -217,7 +223,7 @@ class WebSocketSession:
                 self._close(self._server_state.going_away)
             elif state is _State.DENYING:
                 self._log(self._denial.status)
-            self._connection.close(linger=True)
+            self.connection.close(linger=True)
         self._state = _State.CLOSED
         self._disconnected(self._server_state.going_away)
 
@@ -225,7 +231,7 @@ class WebSocketSession:
 
     def _advance(self) -> None:
         """Handle what has come, as far as the application keeps up with it."""
-        connection, parser, queue = self._connection, self._parser, self._queue
+        connection, parser, queue = self.connection, self._parser, self._queue
         if not queue:
             self._queued = 0
         broken: tuple[int, str] | None = None
@@ -281,7 +287,7 @@ class WebSocketSession:
     def _advance_later(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._connection.call_soon(self._advance_now)
+            self.connection.call_soon(self._advance_now)
 
     def _advance_now(self) -> None:
         self._scheduled = False
@@ -297,10 +303,10 @@ class WebSocketSession:
                 self._write(self._writer.close(event.code))
             self._state = _State.CLOSED
             self._disconnected(event.code, event.reason)
-            self._connection.close(linger=True)
+            self.connection.close(linger=True)
 
     def _answer_ping(self, payload: bytes) -> None:
-        if self._pong_task is None and not self._connection.congested:
+        if self._pong_task is None and not self.connection.congested:
             self._write(self._writer.pong(payload))
             return
         # The peer does not read. It need be answered the last ping only (RFC 6455 section 5.5.3).
@@ -310,7 +316,7 @@ class WebSocketSession:
 
     async def _answer_last_ping(self) -> None:
         try:
-            await self._connection.drained()
+            await self.connection.drained()
         except ClientDisconnected:
             return
         finally:
@@ -321,7 +327,7 @@ class WebSocketSession:
     def _await_silence(self) -> None:
         """Send a ping in a while."""
         if self._state is _State.OPEN:
-            self._connection.expect_within(self._server_state.config.ws_ping_interval or NEVER)
+            self.connection.expect_within(self._server_state.config.ws_ping_interval or NEVER)
 
     # --- ASGI's receive
 
@@ -385,7 +391,7 @@ class WebSocketSession:
         kind = message["type"]
         if self._state is _State.OPEN:
             if kind == "websocket.send":
-                connection = self._connection
+                connection = self.connection
                 for part in self._writer.message(_content(message)):
                     connection.write(part)
                 if connection.congested:
@@ -429,12 +435,12 @@ class WebSocketSession:
             max_size=config.ws_max_size, inflater=None if deflate is None else deflate.inflater()
         )
         self._writer = MessageWriter(None if deflate is None else deflate.deflater())
-        self._connection.write(response)
+        self.connection.write(response)
         self._state = _State.OPEN
         self._accepted = True
         self._server_state.counters.websockets += 1
         self._log(101)
-        self._started = perf_counter()
+        self.started = perf_counter()
         self._await_silence()
         if self._server_state.draining:
             self._leave()
@@ -454,12 +460,12 @@ class WebSocketSession:
     async def _send_denial(self, message: Message) -> None:
         denial, body = self._denial, bytes(message.get("body", b""))
         if data := denial.send(body, more=message.get("more_body", False)):
-            self._connection.write(data)
+            self.connection.write(data)
         if denial.complete:
             self._log(denial.status)
             self._deny()
         else:
-            await self._connection.drained()
+            await self.connection.drained()
 
     # --- the end
 
@@ -467,7 +473,7 @@ class WebSocketSession:
         """Send a close frame and wait for the peer's."""
         frame = self._writer.close(code, reason)
         self._state = _State.CLOSING
-        self._connection.expect_within(CLOSE_TIMEOUT)
+        self.connection.expect_within(CLOSE_TIMEOUT)
         self._write(frame)
         if self._blocked:
             self._blocked = False
@@ -481,7 +487,7 @@ class WebSocketSession:
         self._write(self._writer.close(code, reason))
         self._state = _State.CLOSED
         self._disconnected(told, reason)
-        self._connection.close(linger=True)
+        self.connection.close(linger=True)
 
     def _app_ended(self, *, failed: bool) -> None:
         """The application has returned, raised or was cancelled."""
@@ -517,19 +523,19 @@ class WebSocketSession:
         """The handshake was answered with an HTTP response."""
         self._state = _State.CLOSED
         self._disconnected(CloseCode.ABNORMAL)
-        self._connection.close(linger=True)
+        self.connection.close(linger=True)
 
     def _write(self, data: bytes) -> None:
         """Write where the application is not there to be told that nobody reads it."""
         try:
-            self._connection.write(data)
+            self.connection.write(data)
         except ClientDisconnected:
             logger.debug("the client had gone")
 
     def _log(self, status: int) -> None:
         """The handshake was answered, or never will be."""
         self._server_state.counters.responded(status)
-        self._server_state.log_request(self._request, self._client, status, self._started)
+        self._server_state.log_request(self, status)
 
 
 def _content(message: Message) -> str | bytes:

@@ -35,6 +35,7 @@ def test_a_value_of_the_environment_that_will_not_do(value: str) -> None:
 def test_a_variable_that_is_no_option() -> None:
     with serve(environment={"SUBINTERP_ASGI_WORKER": "2"}) as command:
         command.wait_for("Warning: SUBINTERP_ASGI_WORKER, in the environment, is no option; did")
+        assert command.url
         end(command)
 
 

@@ -347,3 +347,20 @@ def test_the_record_of_an_exception_names_the_request(
     (access,) = [r for r in caplog.records if r.name == "subinterp_asgi.access"]
     assert isinstance(access.args, tuple)
     assert access.args[1:5] == ("GET", "/raise?secret=1", "1.1", 500)
+
+
+@pytest.mark.parametrize("isolation", ["interpreter", "thread"])
+def test_records_have_the_requests_id(isolation: str, caplog: pytest.LogCaptureFixture) -> None:
+    options: dict[str, Any] = {"isolation": isolation, "request_id_header": "x-request-id"}
+    with Supervisor(APP, port=0, log_forwarding=True, **options) as server:
+        get(server.url, "/raise", headers={"x-request-id": "abc-1"})
+        get(server.url, "/level", headers={"x-request-id": "abc-2"})
+        get(server.url, "/caught", headers={"x-request-id": "abc-3"})
+    seen = {(r.name, getattr(r, "request_id", "-")) for r in caplog.records}
+    assert seen >= {
+        ("subinterp_asgi.error", "abc-1"),
+        ("subinterp_asgi.access", "abc-1"),
+        ("subinterp_asgi.access", "abc-2"),
+        ("the_app", "abc-2"),
+        ("the_app", 17),  # which the application says itself
+    }
