@@ -32,6 +32,8 @@ from importlib import import_module
 from .types import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import errors as errors
+    from . import events as events
     from .bootstrap import bootstrap as bootstrap
     from .config import Config as Config
     from .extensions.doctor import doctor as doctor
@@ -52,6 +54,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name == "bootstrap":  # the module, which is callable; see there
         return import_module(".bootstrap", __name__)
+    if name in ("errors", "events"):
+        return import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
@@ -75,8 +76,8 @@ class Supervisor:
         with Supervisor("package.module:app", workers=2, port=0) as server:
             print(server.url)
 
-    with ``async with`` likewise, without blocking the caller's loop; ``run()`` serves until it is
-    stopped. A supervisor starts once.
+    with ``async with`` likewise, without blocking the caller's loop, asyncio's or trio's; ``run()``
+    serves until it is stopped. A supervisor starts once.
 
     Args:
         app: Import path ``"package.module:attribute"``, imported by each worker. An application
@@ -167,6 +168,22 @@ class Supervisor:
     def addresses(self) -> tuple[Address, ...]:
         """Addresses listened on: (host, port), or (path, None) for a Unix socket."""
         return self._listeners[0].addresses if self._listeners else ()
+
+    @property
+    def host(self) -> str:
+        """Host of the first TCP address, or the path of the Unix socket if there is no other."""
+        return self._first_address[0]
+
+    @property
+    def port(self) -> int | None:
+        """Port of the first TCP address; with ``port=0``, that which was chosen. ``None``: none."""
+        return self._first_address[1]
+
+    @property
+    def _first_address(self) -> Address:
+        if not self._listeners:
+            raise StateError("the supervisor has no address before it is started")
+        return next((item for item in self.addresses if item[1] is not None), self.addresses[0])
 
     @property
     def url(self) -> str:
@@ -534,6 +551,9 @@ class Supervisor:
                 self._generations.enter(old, GenerationState.ENDED)
         return number
 
+    restart = reload
+    """The same: all workers are replaced, and no request is lost."""
+
     def _on_files_changed(self, files: tuple[str, ...]) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._state is not SupervisorState.STARTING)
@@ -812,33 +832,58 @@ class Supervisor:
             await _in_thread(self.start)
         except BaseException:
             if self._state not in _ENDED:  # cancelled
-                await _in_thread(self.stop)
+                await _in_thread(self.stop, shield=True)
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await _in_thread(lambda: self.__exit__(*exc_info))
+        await _in_thread(lambda: self.__exit__(*exc_info), shield=True)
 
 
-async def _in_thread(function: Callable[[], None]) -> None:
+async def _in_thread(function: Callable[[], None], *, shield: bool = False) -> None:
     """Call a blocking function in a thread that, unlike those of the loop, is gone afterwards.
 
-    If no thread can be had it blocks the loop, which is better than not to stop.
+    If no thread can be had it blocks the loop, which is better than not to stop. ``shield`` is for
+    trio, where a scope that is cancelled cancels all that is awaited in it.
     """
-    import asyncio  # hosts without a loop need not pay for it
-    from concurrent.futures import ThreadPoolExecutor
+    event, wake, scope = _loop_of_caller(shield)
+    failures: list[BaseException] = []
 
-    executor = ThreadPoolExecutor(1, "asgi-supervisor-call")
+    def call() -> None:
+        try:
+            function()
+        except BaseException as exc:
+            failures.append(exc)
+        with contextlib.suppress(RuntimeError):  # nobody waits any more, not even the loop
+            wake(event.set)
+
+    thread = threading.Thread(target=call, name="asgi-supervisor-call")
     try:
-        call = asyncio.get_running_loop().run_in_executor(executor, function)
+        thread.start()
     except RuntimeError:
         function()
         return
-    try:
-        await call
-    finally:
-        # (A thread that was not cancelled has only to return.)
-        executor.shutdown(wait=call.done() and not call.cancelled())
+    with scope:
+        await event.wait()
+    thread.join()  # which has only to return
+    if failures:
+        raise failures[0]
+
+
+def _loop_of_caller(shield: bool) -> tuple[Any, Callable[..., object], Any]:
+    """An event of the loop that runs the caller, what wakes that from a thread, and a scope."""
+    trio: Any = sys.modules.get("trio")
+    if trio is not None:
+        with contextlib.suppress(RuntimeError):  # it is there, but not what runs
+            wake = trio.lowlevel.current_trio_token().run_sync_soon
+            return trio.Event(), wake, trio.CancelScope(shield=shield)
+    import asyncio  # hosts without a loop need not pay for it
+
+    return (
+        asyncio.Event(),
+        asyncio.get_running_loop().call_soon_threadsafe,
+        contextlib.nullcontext(),
+    )
 
 
 @contextlib.contextmanager

@@ -354,3 +354,44 @@ def test_a_worker_with_a_socket_that_does_not_listen() -> None:
         sock.bind(("127.0.0.1", 0))
         with pytest.raises(BindError, match=r"'127.0.0.1'.*: the socket does not listen: listen\("):
             asyncio.run(Worker(lifecycle.app, Config(), sock).serve())
+
+
+# --- names that are guessed
+
+
+def test_host_and_port(tmp_path: Path) -> None:
+    server = make()
+    for name in ("host", "port"):
+        with pytest.raises(StateError, match="no address before it is started"):
+            getattr(server, name)
+    with server:
+        assert (server.host, server.port) == server.addresses[0]
+        assert server.url == f"http://{server.host}:{server.port}"
+
+
+def test_host_and_port_of_unix_sockets(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with make(bind=f"unix:{path}") as server:
+        assert (server.host, server.port) == (path, None)
+    with make(bind=[f"unix:{path}", "127.0.0.1:0"]) as server:
+        assert server.host == "127.0.0.1"
+        assert server.port == server.addresses[1][1]
+
+
+def test_restart_is_reload() -> None:
+    with make(isolation="interpreter") as server:
+        assert server.restart() == 2
+        assert server.generation == 2
+
+
+def test_errors_and_events_are_attributes_of_the_package(tmp_path: Path) -> None:
+    """Where the README names them, without any other import."""
+    done = run_script(
+        tmp_path,
+        """
+        import subinterp_asgi
+        print(subinterp_asgi.errors.StartupError.__name__)
+        print(subinterp_asgi.events.WorkerStuck.__name__)
+        """,
+    )
+    assert done.stdout == "StartupError\nWorkerStuck\n", done.stderr
