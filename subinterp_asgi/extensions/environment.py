@@ -10,10 +10,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES
+from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, FrozenImporter
+from itertools import takewhile
 from pathlib import Path
 
 _LARGEST_SOURCE = 16 << 20
+_STDLIB = os.path.dirname(os.path.abspath(os.__file__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +60,27 @@ class Environment:
         self._owners: dict[str, dict[str, tuple[str, str]]] = {}
 
     def find(self, name: str) -> Module | None:
-        """Return a module; ``None`` also for those of the standard library."""
+        """Return a module; ``None`` also for those that the standard library has."""
         if name not in self._found:
             parts = name.split(".")
             above = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
-            absent = parts[0] in sys.stdlib_module_names or above & self._hidden
-            self._found[name] = None if absent else self._search(name)
+            absent = parts[0] in sys.stdlib_module_names and not self._is_replaced(parts[0])
+            self._found[name] = None if absent or above & self._hidden else self._search(name)
         return self._found[name]
 
-    def _search(self, name: str) -> Module | None:
+    def _is_replaced(self, name: str) -> bool:
+        """Whether the application has a module in the place of one of the standard library."""
+        if name in sys.builtin_module_names or FrozenImporter.find_spec(name):
+            return False  # which is found before anything on the path
+        before = takewhile(lambda folder: folder != _STDLIB, self._path)
+        found = self._search(name, [folder for folder in before if not _is_installed(folder)])
+        return found is not None and not os.path.isdir(found.path)
+
+    def _search(self, name: str, folders: Sequence[str] | None = None) -> Module | None:
         namespace = None
-        for folder in self._path:
+        for folder in self._path if folders is None else folders:
             base = os.path.join(folder, *name.split("."))
-            installed = os.path.basename(folder) in ("site-packages", "dist-packages")
+            installed = _is_installed(folder)
             is_folder = os.path.isdir(base)
             for stem in (os.path.join(base, "__init__"), base) if is_folder else (base,):
                 extension = next(
@@ -99,6 +109,10 @@ class Environment:
                 if found := self._owners[folder].get("/".join(parts[:count])):
                     return found
         return None
+
+
+def _is_installed(folder: str) -> bool:
+    return os.path.basename(folder) in ("site-packages", "dist-packages")
 
 
 def _read_owners(folder: str) -> dict[str, tuple[str, str]]:

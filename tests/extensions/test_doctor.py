@@ -330,3 +330,24 @@ def test_it_agrees_with_an_interpreter(tmp_path: Path) -> None:
 
 def test_it_is_public() -> None:
     assert "doctor" in dir(subinterp_asgi)
+
+
+@pytest.mark.parametrize("with_stdlib", [False, True])
+def test_an_application_named_like_a_module_of_the_standard_library(
+    site: Site, with_stdlib: bool
+) -> None:
+    """Its folder comes first on the path, and so does its module."""
+    site.write({"shop.py": "import calendar"})
+    (site.app / "calendar.py").write_text("import fast, json, email.x, time")
+    (site.app / "email").mkdir()  # no package, so that it replaces nothing
+    (site.app / "email" / "x.py").write_text("import other")
+    (site.app / "time.py").write_text("import other")  # which is built in
+    (site.packages / "json.py").write_text("import other")  # which comes after the standard library
+    site.compile("fast", SHARED)
+    site.compile("other", SHARED)
+    stdlib = [str(Path(json.__file__).parents[1])] * with_stdlib
+    path = [str(site.app), *stdlib, str(site.packages)]
+    for app, chain in (("calendar:app", ()), ("shop:app", ("shop",))):
+        (finding,) = doctor(app, path=path).findings
+        assert finding.module == "fast"
+        assert finding.chain == (*chain, "calendar", "fast")
