@@ -81,6 +81,8 @@ def _run(argv: Sequence[str] | None) -> int:
     except ValueError as exc:
         parser.error(str(exc))
     options = {**environment, **given}
+    sources = {name: flags.PREFIX + name.upper() for name in environment}
+    sources |= {name: flags.flag(name) for name in given}
     try:
         if workers := os.environ.get("WEB_CONCURRENCY"):
             if not workers.isdecimal() or int(workers) < 1:
@@ -88,6 +90,7 @@ def _run(argv: Sequence[str] | None) -> int:
             options.setdefault("workers", int(workers))
         if trusted := os.environ.get("FORWARDED_ALLOW_IPS"):
             options.setdefault("forwarded_allow_ips", trusted)
+            sources.setdefault("forwarded_allow_ips", "FORWARDED_ALLOW_IPS")
         config = Config().with_options(**options)
         changes = _Changes() if config.reload else None
         server = Supervisor(app, config, on_event=changes)
@@ -96,8 +99,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
             log_file.apply(server.config.log_config)
     except ConfigError as exc:
-        name = flags.flag(exc.option) if exc.option in given else flags.PREFIX + exc.option.upper()
-        parser.error(f"{name if exc.option in options else exc.option}: {exc.problem}")
+        parser.error(f"{sources.get(exc.option, exc.option)}: {exc.problem}")
     for text in warnings:
         _say(f"Warning: {text}")
     app_dir = app_dir or os.environ.get(f"{flags.PREFIX}APP_DIR") or "."

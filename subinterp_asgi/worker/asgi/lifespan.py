@@ -12,6 +12,7 @@ from ...errors import AppTypeError, ASGIProtocolError, LifespanError, LifespanTi
 from ...types import Any, ASGIApp, Message
 from ..interpreter.importer import refusal
 from ..interpreter.marks import takes_interrupts
+from .state import of_application
 
 logger = logging.getLogger("subinterp_asgi.error")
 
@@ -94,7 +95,7 @@ class Lifespan:
             logger.warning(
                 "the application raised in its lifespan, after it had received startup; "
                 "it is served all the same (lifespan='on' makes that an error)",
-                exc_info=error,
+                exc_info=of_application(error),
             )
             return
         logger.info("the application does not support lifespan (it answered with %r)", error)
@@ -136,7 +137,10 @@ class Lifespan:
         """Say it at once if the call has failed, rather than when the worker ends."""
         error = None if task.cancelled() else task.exception()
         if error is not None and self._shutdown is None:
-            logger.error("the application's lifespan failed while it was served", exc_info=error)
+            logger.error(
+                "the application's lifespan failed while it was served",
+                exc_info=of_application(error),
+            )
             if self._on_failure is not None:
                 self._on_failure(error)
 

@@ -198,8 +198,7 @@ class ServerState:
         anything.
         """
         what = {"method": request.method, "path": request.raw_path.decode("ascii", "replace")}
-        trace = exc.__traceback__  # of which the first frame is this package's
-        info = (type(exc), exc, trace if trace is None else trace.tb_next or trace)
+        info = of_application(exc)
         if isinstance(exc, BaseExceptionGroup):
             interrupted = exc.subgroup(WorkerInterrupted) is not None
         else:
@@ -247,3 +246,12 @@ class ServerState:
         """Whether as many requests are in flight as ``limit_concurrency`` allows."""
         limit = self._limit_concurrency
         return limit is not None and self.counters.in_flight >= limit
+
+
+def of_application(exc: BaseException) -> tuple[type[BaseException], BaseException, Any]:
+    """The ``exc_info`` of what has left a call of the application, without the frame of the call.
+
+    (Where that is the only one, the call itself has failed.)
+    """
+    trace = exc.__traceback__
+    return type(exc), exc, trace if trace is None else trace.tb_next or trace

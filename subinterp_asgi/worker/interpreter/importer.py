@@ -157,10 +157,10 @@ def _arguments(app: Any) -> tuple[int, int] | None:
     (Without ``inspect``, whose signatures cost a start more than all else that is here.)
     """
     call: Any = vars(app).get("__init__") if isinstance(app, type) else app
-    if not isinstance(getattr(call, "__code__", None), CodeType):
+    if type(getattr(call, "__code__", None)) is not CodeType:  # (of mocks it is a mock)
         call = getattr(call, "__call__", None)  # noqa: B004  # the bound method
     code = getattr(call, "__code__", None)
-    if not isinstance(code, CodeType):
+    if type(code) is not CodeType:
         return None
     bound = isinstance(app, type) or hasattr(call, "__self__")
     most = code.co_argcount - bound

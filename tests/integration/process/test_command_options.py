@@ -32,6 +32,12 @@ def test_a_value_of_the_environment_that_will_not_do(value: str) -> None:
     assert command.lines[1].startswith("Error: SUBINTERP_ASGI_WORKERS: must be an integer")
 
 
+def test_each_source_is_named_by_its_name() -> None:
+    with serve(environment={"FORWARDED_ALLOW_IPS": "1.2.3.4/8"}) as command:
+        assert command.wait() == USAGE
+    assert command.lines[1].startswith("Error: FORWARDED_ALLOW_IPS: '1.2.3.4/8' has bits after")
+
+
 def test_a_variable_that_is_no_option() -> None:
     with serve(environment={"SUBINTERP_ASGI_WORKER": "2"}) as command:
         command.wait_for("Warning: SUBINTERP_ASGI_WORKER, in the environment, is no option; did")

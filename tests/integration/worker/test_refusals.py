@@ -72,6 +72,7 @@ def test_an_error_at_the_start_begins_with_it(
     (folder / f"{name}.py").write_text(source)
     with nothing_left(), pytest.raises(StartupError) as caught:
         Supervisor(f"{name}:{app}", port=0, lifespan="on").start()
+    assert caught.value.kind == "refused_module"
     line = str(caught.value).splitlines()[0]
     assert LINE in line
     assert f"imported by {name} → wares → {REFUSED};" in line

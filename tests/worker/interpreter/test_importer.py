@@ -178,6 +178,7 @@ def test_a_factory_with_arguments(module: MakeModule) -> None:
 
 NOT_ASGI = """
     import functools
+    import unittest.mock
 
     def wsgi(environ, start_response): ...
     def asgi2(scope): ...
@@ -217,6 +218,7 @@ NOT_ASGI = """
     static = Static()
     wrapped_wsgi = wrapped(wsgi)
     part = functools.partial(more, extra=1)
+    mock = unittest.mock.AsyncMock()
 """
 
 
@@ -246,7 +248,7 @@ def test_what_is_no_asgi_application(module: MakeModule, attribute: str, cure: s
     "attribute",
     [
         *("asgi", "any_number", "more", "Good", "Good.static", "Good.made", "static"),
-        *("wrapped_wsgi", "part"),
+        *("wrapped_wsgi", "part", "mock"),
     ],
 )
 def test_what_may_be_one(module: MakeModule, attribute: str) -> None:
