@@ -200,7 +200,8 @@ def make_detailed_log(config: Config, simple_log: AccessLog) -> DetailedLog:
             access_log.write_line(line)
         elif directly:
             mark = f"[{entry.notes.request_id}] " if identified else ""
-            access_log.write_line(f"INFO: {mark}{access_log.access_text(*what)}")
+            text = access_log.ACCESS_MESSAGE % access_log.access_arguments(*what)
+            access_log.write_line(f"INFO: {mark}{text}")
         else:
             token = REQUEST_ID.set(entry.notes.request_id)  # (the context may be any)
             if form is None:
