@@ -28,8 +28,10 @@ from .errors import (
     ShutdownIncompleteError,
     StartupError,
     SubinterpASGIError,
+    UpgradeError,
 )
-from .supervisor import events, exit_guard, kept
+from .supervisor import events, kept
+from .supervisor.process import exit_guard, systemd, upgrade
 from .supervisor.states import GenerationState
 from .supervisor.supervisor import Supervisor
 from .types import Any, Self
@@ -39,6 +41,8 @@ EXIT_DIED = 1
 EXIT_USAGE = 2
 EXIT_STARTUP = 3
 
+_START_MARGIN = 10.0
+"""Seconds that a new process may need beyond ``startup_timeout``."""
 _SAME_SIGNAL = 0.3
 """Seconds in which a second signal is taken for the first one's echo: a process group and the
 process that leads it may both be sent one."""
@@ -76,6 +80,9 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_options()
     given = parser.parse(argv)
     app, app_dir = given.pop("app"), given.pop("app_dir", None)
+    # (These take out variables that are none of an option's.)
+    notifier = systemd.Notifier(os.environ)
+    predecessor = upgrade.Predecessor(os.environ)
     try:
         environment, warnings = flags.from_environment(os.environ)
     except ValueError as exc:
@@ -85,15 +92,18 @@ def _run(argv: Sequence[str] | None) -> int:
     sources |= {name: flags.flag(name) for name in given}
     try:
         if workers := os.environ.get("WEB_CONCURRENCY"):
-            if not workers.isdecimal() or int(workers) < 1:
-                raise ConfigError("WEB_CONCURRENCY", f"must be a number from 1, not {workers!r}")
-            options.setdefault("workers", int(workers))
+            auto = workers == "auto"
+            if not auto and (not workers.isdecimal() or int(workers) < 1):
+                problem = f"must be a number from 1 or 'auto', not {workers!r}"
+                raise ConfigError("WEB_CONCURRENCY", problem)
+            options.setdefault("workers", workers if auto else int(workers))
         if trusted := os.environ.get("FORWARDED_ALLOW_IPS"):
             options.setdefault("forwarded_allow_ips", trusted)
             sources.setdefault("forwarded_allow_ips", "FORWARDED_ALLOW_IPS")
+        options |= systemd.listen_options(systemd.passed_sockets(os.environ), options)
         config = Config().with_options(**options)
         changes = _Changes() if config.reload else None
-        server = Supervisor(app, config, on_event=changes)
+        server = Supervisor(app, config, on_event=changes, inherited=predecessor.inherited)
         if server.config.log_config is not None:
             from .config import log_file
 
@@ -110,7 +120,8 @@ def _run(argv: Sequence[str] | None) -> int:
 
         access_log.configure_interpreter(server.config)
     with _Inbox() as inbox:
-        return _Command(server, inbox, lambda: Supervisor(app, config, on_event=changes)).run()
+        make_server = partial(Supervisor, app, config, on_event=changes)
+        return _Command(server, inbox, make_server, notifier, predecessor).run()
 
 
 def _open_missing() -> None:
@@ -147,13 +158,18 @@ class _Inbox:
         with contextlib.suppress(OSError):  # full, which wakes as well, or closed at the end
             self._waking.send(b"\0")
 
-    def get(self) -> tuple[str, Any]:
-        """Wait for the next event."""
+    def get(self, timeout: float | None = None) -> tuple[str, Any]:
+        """Wait for the next event, which is ``tick`` if none comes in time."""
+        self._waiting.settimeout(timeout)
         while True:
             try:
                 return self._events.get_nowait()
             except queue.Empty:
+                pass
+            try:
                 self._waiting.recv(4096)
+            except TimeoutError:
+                return "tick", None
 
     def __enter__(self) -> Self:
         return self
@@ -168,10 +184,18 @@ class _Command:
     """Runs a supervisor until a signal comes. All that happens arrives in one inbox."""
 
     def __init__(
-        self, server: Supervisor, inbox: _Inbox, make_server: Callable[[], Supervisor]
+        self,
+        server: Supervisor,
+        inbox: _Inbox,
+        make_server: Callable[[], Supervisor],
+        notifier: systemd.Notifier,
+        predecessor: upgrade.Predecessor,
     ) -> None:
         self._server = server
         self._make_server = make_server
+        self._notifier = notifier
+        self._predecessor = predecessor
+        self._successor: upgrade.Successor | None = None
         self._inbox = inbox
         self._workers = server.config.workers
         self._began = perf_counter()
@@ -185,7 +209,7 @@ class _Command:
         self._ending = threading.Event()
 
     def run(self) -> int:
-        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU")
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2")
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         previous = {number: signal.signal(number, self._take_signal) for number in numbers}
         try:
@@ -230,7 +254,7 @@ class _Command:
             self._call("started", self._server.start)
             status: int | None = None
             while status is None:
-                event, outcome = self._inbox.get()
+                event, outcome = self._inbox.get(self._notifier.watchdog_interval)
                 status = getattr(self, f"_on_{event}")(outcome)
             return status
         except _NoThread as exc:
@@ -251,6 +275,10 @@ class _Command:
 
     def _on_started(self, failure: BaseException | None) -> int | None:
         if failure is None:
+            with contextlib.suppress(OSError):  # the other one has ended by itself
+                self._predecessor.tell()
+            self._server.take_over()
+            self._tell_ready()
             self._announce(perf_counter() - self._began)
             self._on_changed(None)
             self._call("ended", self._server.wait)
@@ -299,6 +327,9 @@ class _Command:
         if self._stopping_since is None:
             self._stopping_since = monotonic()
             self._ending.set()
+            self._notifier.stopping()
+            if self._successor is not None:
+                self._successor.end()
             _say(f"{name}: stopping; once more to break off what is in flight")
             self._call("stopped", self._server.stop)
         elif monotonic() - self._stopping_since > _SAME_SIGNAL:
@@ -313,7 +344,7 @@ class _Command:
             exit_guard.end_process(status)
         return status
 
-    _CHANGES = ("SIGHUP", "SIGTTIN", "SIGTTOU")
+    _CHANGES = ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2")
 
     def _change(self, name: str) -> None:
         """Reload, or serve with one worker more or less; one thing after the other."""
@@ -322,12 +353,22 @@ class _Command:
                 self._changes.append(name)
             return
         self._changing = True
-        self._call("changed", {"SIGHUP": self._reload}.get(name, lambda: self._scale(name)))
+        replace = self._server.config.reload_strategy == "process"
+        if name == "SIGUSR2" or (name == "SIGHUP" and replace):
+            self._call("changed", lambda: self._upgrade(name))
+        elif name == "SIGHUP":
+            self._call("changed", self._reload)
+        else:
+            self._call("changed", lambda: self._scale(name))
 
     def _reload(self) -> None:
         _say("SIGHUP: reloading")
         began = perf_counter()
-        generation = self._server.reload()
+        self._notifier.reloading()
+        try:
+            generation = self._server.reload()
+        finally:
+            self._tell_ready()
         _say(f"Generation {generation} serves; that took {(perf_counter() - began) * 1000:.0f} ms")
 
     def _scale(self, name: str) -> None:
@@ -336,6 +377,43 @@ class _Command:
         _say(f"{name}: {after} worker{'s' * (after > 1)} instead of {before}")
         self._server.scale(after)
         self._workers = after
+        self._tell_ready()
+
+    def _upgrade(self, name: str) -> None:
+        """Start a new process in place of this one, and wait until it serves."""
+        server = self._server
+        _say(f"{name}: starting a new process")
+        inherited, descriptors = server.hand_over_listeners()
+        environment = self._notifier.for_successor()
+        self._successor = upgrade.Successor(
+            inherited, descriptors, environment, self._predecessor.directory
+        )
+        try:
+            self._successor.wait(server.config.startup_timeout + _START_MARGIN)
+        except UpgradeError:
+            self._successor = None
+            raise
+        self._inbox.put("replaced", self._successor.pid)
+
+    def _on_replaced(self, pid: int) -> None:
+        """Leave what is listened on to the new process, and end."""
+        self._successor = None
+        if self._stopping_since is None:
+            self._stopping_since = monotonic()
+            self._notifier.replaced_by(pid)
+            _say(f"Process {pid} serves; this one ends")
+            self._call("stopped", self._server.hand_over)
+
+    def _on_tick(self, nothing: object) -> None:
+        """Give a sign of life, if there is one: while it starts or ends, none is asked for."""
+        interval = self._notifier.watchdog_interval
+        if interval is not None and self._server.held_up < interval:
+            self._notifier.alive()
+
+    def _tell_ready(self) -> None:
+        count = len(self._server.workers)
+        generation = self._server.generation
+        self._notifier.ready(f"{count} worker{'s' * (count > 1)} of generation {generation} serve")
 
     def _announce(self, seconds: float) -> None:
         server = self._server

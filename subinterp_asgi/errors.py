@@ -180,6 +180,10 @@ class ReloadError(SubinterpASGIError, RuntimeError):
         self.cause = cause
 
 
+class UpgradeError(SubinterpASGIError, RuntimeError):
+    """A new process could not take the place of this one, which goes on."""
+
+
 class WorkerDiedError(SubinterpASGIError, RuntimeError):
     """Workers ended although nobody had asked them to, more often than they may be replaced."""
 

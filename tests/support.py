@@ -43,6 +43,13 @@ def has_ipv6() -> bool:
     return True
 
 
+def free_port() -> int:
+    """Return a TCP port of IPv4's loopback that nobody uses at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 # --- HTTP
 
 

@@ -15,9 +15,9 @@ from ..types import Any, Self
 type Check = Callable[[Any], str | None]
 
 
-def integer(low: int, high: int | None = None) -> Check:
-    """An integer within bounds."""
-    return _bounded(int, "an integer", low, high)
+def integer(low: int, high: int | None = None, or_else: str = "") -> Check:
+    """An integer within bounds; ``or_else``: what stands for one, and has become one by now."""
+    return _bounded(int, "an integer", low, high, f" or {or_else}" if or_else else "")
 
 
 def number(low: float, high: float | None = None) -> Check:
@@ -25,7 +25,7 @@ def number(low: float, high: float | None = None) -> Check:
     return _bounded((int, float), "a number", low, high)
 
 
-def _bounded(kind: Any, noun: str, low: float, high: float | None) -> Check:
+def _bounded(kind: Any, noun: str, low: float, high: float | None, more: str = "") -> Check:
     def check(value: Any) -> str | None:
         if (
             isinstance(value, kind)
@@ -35,7 +35,7 @@ def _bounded(kind: Any, noun: str, low: float, high: float | None) -> Check:
         ):
             return None
         bounds = f"of at least {low:g}" if high is None else f"from {low:g} to {high:g}"
-        return f"{noun} {bounds}"
+        return f"{noun} {bounds}{more}"
 
     return check
 
@@ -147,10 +147,12 @@ def bindable(value: object) -> str | None:
     if isinstance(value, str):
         if value.startswith("unix:") and value != "unix:":
             return None
+        if value.startswith("fd://") and value.removeprefix("fd://").isdecimal():
+            return None
         host, colon, port = value.rpartition(":")
         if colon and port.isdecimal() and int(port) <= 65535 and host != "unix":
             return None
-    return "'HOST:PORT', '[IPV6]:PORT', 'unix:PATH'"
+    return "'HOST:PORT', '[IPV6]:PORT', 'unix:PATH', 'fd://N'"
 
 
 def mount_path(value: object) -> str | None:

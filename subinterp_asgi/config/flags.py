@@ -150,6 +150,8 @@ def _settings(option: Field[Any]) -> dict[str, Any]:
     convert: Callable[[str], Any]
     if kind.startswith("float"):
         convert, metavar = _duration, "TIME"
+    elif name == "workers":
+        convert, metavar = _workers, "N"
     elif name == "workers_max_rss":
         convert, metavar = _mebibytes, "SIZE"
     elif name.endswith("_size") or name == "limit_request_line":
@@ -188,6 +190,10 @@ def _integer(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be an integer, not {text!r}") from None
+
+
+def _workers(text: str) -> int | str:
+    return text if text == "auto" else _integer(text)
 
 
 def _octal(text: str) -> int:

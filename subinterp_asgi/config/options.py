@@ -38,7 +38,7 @@ type Isolation = Literal["interpreter", "thread", "auto"]
 type LifespanMode = Literal["auto", "on", "off"]
 type Extensions = Literal["pure", "private", "refuse"]
 type DaemonThreads = Literal["demote", "refuse"]
-type ReloadStrategy = Literal["all", "rolling"]
+type ReloadStrategy = Literal["all", "rolling", "process"]
 type ForwardedHeader = Literal["x-forwarded", "forwarded"]
 type LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
@@ -97,7 +97,12 @@ class Config:
     )
 
     # --- workers
-    workers: int = option(1, "Number of workers.", integer(1, 1024))
+    workers: int = option(
+        1,
+        "Number of workers; 'auto': one for each CPU that the affinity mask and the bandwidth of "
+        "control groups allow.",
+        integer(1, 1024, or_else="'auto'"),
+    )
     isolation: Isolation = option(
         "interpreter",
         "What a worker runs in: 'interpreter', 'thread' (of the main interpreter), or 'auto': "
@@ -206,8 +211,9 @@ class Config:
     )
     reload_strategy: ReloadStrategy = option(
         "all",
-        "How a reload replaces the workers: 'all' at once, or 'rolling', one by one.",
-        choice("all", "rolling"),
+        "How a reload replaces the workers: 'all' at once, or 'rolling', one by one; 'process': "
+        "as 'all', but SIGHUP has the command start a new process in its place, as SIGUSR2.",
+        choice("all", "rolling", "process"),
     )
     reload_canary: float = option(
         0.0,
@@ -383,8 +389,9 @@ class Config:
     metrics_bind: str | None = option(
         None,
         "Address to listen on for metrics (at metrics_path, or else /metrics, which are then not "
-        "served elsewhere) and for health_path: 'HOST:PORT', '[IPV6]:PORT', 'unix:PATH'. Without "
-        "TLS or limits. If no worker answers for a second, the supervisor does: health is 503.",
+        "served elsewhere) and for health_path: 'HOST:PORT', '[IPV6]:PORT', 'unix:PATH', 'fd://N'. "
+        "Without TLS or limits. If no worker answers for a second, the supervisor does: health is "
+        "503.",
         bindable,
     )
     status_page: bool = option(
@@ -437,6 +444,10 @@ class Config:
     )
 
     def __post_init__(self) -> None:
+        if str(self.workers) == "auto":
+            from .cpus import available_cpus
+
+            object.__setattr__(self, "workers", available_cpus())
         for declared in fields(self):
             name, value = declared.name, getattr(self, declared.name)
             if isinstance(declared.default, tuple) and isinstance(value, str | list):

@@ -17,6 +17,7 @@ CMD_DISOWN = "disown"
 CMD_SERVE = "serve"
 CMD_FAULT = "fault"
 DRAIN_RESTART = "restart"
+DRAIN_HAND_OVER = "hand_over"
 SHUTDOWN_NOW = "now"
 
 COMMANDS = {

@@ -20,12 +20,16 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ..config import Config
 from ..config.records import dataclass
 from ..config.trust import unix_path
 from ..errors import BindError, ConfigError
 from ..types import Address
+
+type Handed = tuple[int, int | None, bool, tuple[str, int, int] | None]
+"""A listener for another process: descriptor, and of ``_Listener`` slot, owned, inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class _Listener:
     was_blocking: bool
     slot: int | None = None  # whose it is; None: shared
     inode: tuple[str, int, int] | None = None  # path, device, inode of a Unix socket we made
+    to_own: bool = False  # once the process that has it now gives it up
 
 
 # Elsewhere the option means something else, or that the last socket gets all.
@@ -53,6 +58,8 @@ class Listeners:
     Args:
         config: Says where to listen unless ``sockets`` are given.
         sockets: Bound stream sockets of the caller's.
+        handed: Those of a process that this one takes over from, instead of all else. Until
+            ``take_over()`` they are its own.
 
     Attributes:
         addresses: Where they listen, each address once.
@@ -63,12 +70,19 @@ class Listeners:
         ConfigError: An entry of ``bind`` can't be understood.
     """
 
-    def __init__(self, config: Config, sockets: Sequence[socket.socket] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sockets: Sequence[socket.socket] = (),
+        handed: Sequence[Handed] = (),
+    ) -> None:
         self._config = config
         self._listeners: list[_Listener] = []
         self.slots = 1
         try:
-            if sockets:
+            if handed:
+                self._accept_handed(handed)
+            elif sockets:
                 for sock in sockets:
                     self._adopt(sock.fileno(), f"socket {sock!r}")
             elif config.fd is not None:
@@ -85,7 +99,7 @@ class Listeners:
             self.close()
             raise
         self.addresses: tuple[Address, ...] = tuple(
-            _address(x.sock) for x in self._listeners if not x.slot
+            dict.fromkeys(_address(x.sock) for x in self._listeners if not x.slot)
         )
 
     @property
@@ -140,6 +154,29 @@ class Listeners:
                 os.close(fd)
             raise
         return duplicates
+
+    def hand_over(self) -> list[Handed]:
+        """What another process needs to go on with them, besides the descriptors themselves."""
+        return [(x.sock.fileno(), x.slot, x.owned, x.inode) for x in self._listeners]
+
+    def give_up(self) -> None:
+        """Leave them to a process that they were handed over to: only close descriptors."""
+        self._listeners = [replace(x, owned=False, was_blocking=False) for x in self._listeners]
+
+    def take_over(self) -> None:
+        """Own what the process has given up that has handed it over."""
+        self._listeners = [replace(x, owned=x.owned or x.to_own) for x in self._listeners]
+
+    def _accept_handed(self, handed: Sequence[Handed]) -> None:
+        for fd, slot, own, inode in handed:
+            os.set_inheritable(fd, False)
+            # More slots than there will be workers: what the kernel has queued there is for all.
+            slot = None if slot is None or slot >= self._config.workers else slot
+            self.slots = max(self.slots, 1 if slot is None else slot + 1)
+            sock = socket.socket(fileno=fd)
+            self._listeners.append(
+                _Listener(sock, False, False, slot, inode and (*inode,), to_own=own)
+            )
 
     def discourage(self) -> None:
         """Let nearly no connection queue up any more, so that closing breaks nearly none.

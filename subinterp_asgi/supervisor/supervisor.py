@@ -8,6 +8,7 @@ interpreter that was not there before.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -29,7 +30,7 @@ from ..errors import (
     WorkerDiedError,
 )
 from ..types import TYPE_CHECKING, Address, Any, ASGIApp, Self
-from . import events, exit_guard, host_log
+from . import events, host_log
 from .events import Event, EventHub, EventStream
 from .listeners import Listeners
 from .policy.generations import Generations
@@ -37,7 +38,7 @@ from .policy.reconciler import Reconciler
 from .policy.recycling import resident_memory
 from .policy.rollout import Rollout
 from .policy.shutdown import Shutdown, longest_end
-from .pool.handle import WorkerHandle, WorkerInfo
+from .pool.handle import WorkerHandle, WorkerInfo, held_up
 from .pool.pool import Pool
 from .pool.selector import NEVER, Selector
 from .preflight import (
@@ -50,6 +51,7 @@ from .preflight import (
     warn_of_memory,
     warn_of_shared_modules,
 )
+from .process import exit_guard
 from .states import GenerationState, SupervisorState, WorkerState, follow
 
 if TYPE_CHECKING:
@@ -89,6 +91,8 @@ class Supervisor:
         on_event: Called with each ``Event``, in a thread of the supervisor's.
         watch: Reload when a file has changed that the application has imported (``reload``), or
             that is in one of these folders (``reload_dir``).
+        inherited: What ``hand_over_listeners()`` of the process has told that this one is to
+            replace, whose listeners are served then. They are its own until ``take_over()``.
         options: Options by name, over those of ``config``.
 
     Attributes:
@@ -109,6 +113,7 @@ class Supervisor:
         state: Mapping[str, Any] | None = None,
         on_event: Callable[[Event], object] | None = None,
         watch: bool | Path | Sequence[Path] = False,
+        inherited: str | None = None,
         **options: Any,
     ) -> None:
         if watch:
@@ -124,6 +129,7 @@ class Supervisor:
         check_tls(self.config)
         check_reload(self.config, in_threads=self.in_threads)
         self._sockets = tuple(sockets)
+        self._handed = [] if inherited is None else json.loads(inherited)
         self._state_json = encode_state(state or {})
         self._state = SupervisorState.NEW
         self._changed = threading.Condition()  # guards everything below, and announces changes
@@ -215,6 +221,14 @@ class Supervisor:
         """Number of the generation that serves; each reload that succeeds begins another."""
         return 1 if self._pool is None else max(1, self._pool.generation)
 
+    @property
+    def held_up(self) -> float:
+        """Seconds for which no worker that accepts connections has come round; 0.0: one does.
+
+        Infinite if none accepts. For watchdogs: what a service manager is told, for one.
+        """
+        return held_up(self._handles())
+
     def stats(self) -> Stats:
         """What all workers have counted since the start, those that have ended included.
 
@@ -261,10 +275,12 @@ class Supervisor:
             self._enter(SupervisorState.STARTING)
         try:
             self._check_files()
-            self._listeners.append(Listeners(self.config, self._sockets))
+            handed, metrics_handed = self._handed or ((), ())
+            self._listeners.append(Listeners(self.config, self._sockets, handed))
             if self.config.metrics_bind is not None:
                 options = {"bind": self.config.metrics_bind, "uds": None, "fd": None, "workers": 1}
-                self._listeners.append(Listeners(self.config.with_options(**options)))
+                config = self.config.with_options(**options)
+                self._listeners.append(Listeners(config, (), metrics_handed))
             self._wait_for_start(self._start_workers())
         except BaseException as exc:
             self._failure = str(exc)
@@ -657,6 +673,47 @@ class Supervisor:
             finally:
                 self._rolling = None
                 self._wake()
+
+    # --- another process in place of this one
+
+    def hand_over_listeners(self) -> tuple[str, tuple[int, ...]]:
+        """Describe the listeners for a process that is to take over: ``inherited``, descriptors.
+
+        The new process gets these descriptors under the same numbers (``pass_fds`` of
+        ``subprocess.Popen``) and serves them with ``Supervisor(..., inherited=)`` beside this one.
+        Once it does, it calls ``take_over()`` and this process ``hand_over()``. If it never does,
+        nothing has changed here.
+
+        Raises:
+            StateError: The supervisor does not serve.
+        """
+        with self._changed:
+            self._serving_pool("hand over listeners")
+            handed = [each.hand_over() for each in self._listeners]
+        descriptors = tuple(fd for each in handed for fd, *_ in each)
+        return json.dumps([*handed, []][:2]), descriptors
+
+    def take_over(self) -> None:
+        """Own the listeners that were inherited: close them and remove sockets' files at the end.
+
+        From now on the process that had them must call ``hand_over()``, or end at once.
+        """
+        with self._changed:
+            for each in self._listeners:
+                each.take_over()
+
+    def hand_over(self, timeout: float | None = None) -> None:
+        """Stop as ``stop()`` does, but leave the listeners to the process that serves them now.
+
+        Nothing is refused meanwhile, and the peers of WebSockets are told 1012, as in a reload.
+        Arguments and errors are those of ``stop()``.
+        """
+        with self._changed:
+            self._serving_pool("hand over")
+            for each in self._listeners:
+                each.give_up()
+            self._shutdown.handing_over = True
+        self.stop(timeout)
 
     # --- stop
 

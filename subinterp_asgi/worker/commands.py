@@ -83,6 +83,8 @@ class _Bridge:
             self._draining = True
             if command[1:] == (messages.DRAIN_RESTART,):
                 self._begin_drain(restarting=True)
+            elif command[1:] == (messages.DRAIN_HAND_OVER,):
+                self._begin_drain(restarting=True, handing_over=True)
             else:
                 self._begin_drain()
 

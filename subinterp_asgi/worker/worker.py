@@ -80,17 +80,18 @@ class _Port:
             inbox,
         )
 
-    def drain(self, pass_on: Callable[[int], bool] | None = None) -> None:
+    def drain(self, linger: float, pass_on: Callable[[int], bool] | None = None) -> None:
         """Accept what has connected already, then cease; close connections as they become idle.
 
-        Those that are idle now are left to another worker, if ``pass_on`` finds one.
+        Those that are idle now are left to another worker, if ``pass_on`` finds one; others have
+        ``linger`` seconds for one more request.
         """
         self.state.drain()
         self.acceptor.drain()
         if pass_on is not None:
             self.connections.move_idle(pass_on)
         self.connections.drain()
-        self.state.loop.call_later(self.state.config.timeout_linger, self.connections.close_idle)
+        self.state.loop.call_later(linger, self.connections.close_idle)
 
     def close(self) -> None:
         """Close all connections."""
@@ -165,6 +166,7 @@ class Worker:
         self._on_lifespan_failure = on_lifespan_failure
         self._drain_asked = False
         self._restarting = False
+        self._handing_over = False
         self._drain_callbacks: dict[object, Callable[[], object]] = {}
         self._hook_due = False  # on_start has been called, on_end has not
         self._draining = asyncio.Event()
@@ -209,7 +211,7 @@ class Worker:
         """Whether new connections are accepted, which ``drain_delay`` prolongs."""
         return self.state is WorkerState.SERVING
 
-    def drain(self, *, restarting: bool = False) -> None:
+    def drain(self, *, restarting: bool = False, handing_over: bool = False) -> None:
         """Accept no more connections; finish what was accepted. Does nothing the second time.
 
         Health fails at once. All else goes on for ``drain_delay``, in which load balancers notice.
@@ -218,11 +220,14 @@ class Worker:
             restarting: Another worker takes this one's place, which the peers of WebSockets are
                 told: they are closed with 1012 rather than 1001. Nobody has to look for another
                 server then: health does not fail, and there is no delay.
+            handing_over: That is one of another process, which can't take over connections: those
+                that are idle are kept for ``timeout_keep_alive``, as if nothing was going on.
         """
         if self._drain_asked:
             return
         self._drain_asked = True  # remembered, if it is too early
         self._restarting = restarting
+        self._handing_over = handing_over
         if self.state is not WorkerState.SERVING:
             return
         if restarting or not self.config.drain_delay:
@@ -240,12 +245,15 @@ class Worker:
             self._acceptor.leave_inbox()
         else:
             self._server_state.leaving = True
+        linger = self.config.timeout_linger
         pass_on = None
-        if self._restarting and not (self.config.tls or self.config.proxy_protocol):
+        if self._handing_over:  # all workers here drain: none of them is to pass on to another
+            linger = max(linger, self.config.timeout_keep_alive)
+        elif self._restarting and not (self.config.tls or self.config.proxy_protocol):
             # (Else something was said at the beginning that only this worker knows.)
             pass_on = partial(handoff.leave, self._counters)
         for port in self._ports:
-            port.drain(pass_on if port is self._ports[0] else None)
+            port.drain(linger, pass_on if port is self._ports[0] else None)
         self._call_drain_callbacks()
         self._draining.set()
         if self.on_draining is not None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from tests.support import wait_until
@@ -46,6 +47,7 @@ class Load:
         address: Where to connect.
         clients: How many of which kind: ``keep_alive``, ``fresh``, ``slow``, ``upload``,
             ``stream``.
+        connect: Makes a client's connection instead, such as one with TLS.
 
     Attributes:
         failures: What went wrong.
@@ -53,11 +55,16 @@ class Load:
         workers: The same, by worker.
     """
 
-    def __init__(self, address: tuple[str, int] | str, **clients: int) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int] | str,
+        connect: Callable[[], RawClient] | None = None,
+        **clients: int,
+    ) -> None:
         self.failures: list[Failure] = []
         self.answered: Counter[str] = Counter()
         self.workers: Counter[str] = Counter()
-        self._address = address
+        self._connect = connect or partial(RawClient, address)
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads = [
@@ -95,7 +102,7 @@ class Load:
             try:
                 if client is None:
                     worker = ""
-                    client = RawClient(self._address)
+                    client = self._connect()
                 response = exchange(client)
                 assert response.status == 200, response
             except Exception as exc:

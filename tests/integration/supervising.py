@@ -12,7 +12,6 @@ import pytest
 
 from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import ShutdownFailedError, SubinterpASGIError
-from subinterp_asgi.supervisor import exit_guard
 from subinterp_asgi.supervisor.events import (
     Event,
     EventStream,
@@ -20,6 +19,7 @@ from subinterp_asgi.supervisor.events import (
     SupervisorChanged,
     WorkerChanged,
 )
+from subinterp_asgi.supervisor.process import exit_guard
 from subinterp_asgi.supervisor.states import (
     GenerationState,
     SupervisorState,

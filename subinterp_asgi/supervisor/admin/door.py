@@ -14,7 +14,6 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from time import monotonic_ns
 
 from ...config import Config
 from ...control.scoreboard import Slot
@@ -30,9 +29,8 @@ from ...http1 import (
 from ...types import TYPE_CHECKING
 from ...worker.asgi.endpoints import Reply, endpoints_alone, health_reply, metrics_reply
 from ..listeners import Listeners
-from ..pool.handle import WorkerHandle
+from ..pool.handle import ACCEPTING, WorkerHandle, held_up
 from ..pool.selector import NEVER, Selector
-from ..states import WorkerState
 
 if TYPE_CHECKING:
     from .status import Status
@@ -44,7 +42,6 @@ LATE = 1.0
 _CLIENT_TIME = 5.0  # seconds from a client's connection to its end
 _CLIENT_OCTETS = 256 * 1024  # most that are read of one
 _MOST_CLIENTS = 32  # at a time; beyond them the oldest is closed
-_ACCEPTING = (WorkerState.SERVING, WorkerState.STUCK)  # the latter may have come round just now
 
 
 class _Client:
@@ -112,7 +109,7 @@ class Admin:
 
     def _take_over(self, now: float) -> bool:
         """Take the connections that wait if no worker will; ``False``: look again later."""
-        if self._status is not None or self._held_up() is not None:
+        if self._status is not None or held_up(self._handles()) >= PATIENCE:
             try:
                 for sock in self._listeners:
                     self._accept(sock, now)
@@ -125,18 +122,6 @@ class Admin:
         """Have the selector tell of the next connection."""
         for sock in self._listeners:
             self._selector.arm(sock.fileno())
-
-    def _held_up(self) -> float | None:
-        """For how long all that accept have been held up; ``None``: one comes round."""
-        longest, now = 0.0, monotonic_ns()
-        for handle in self._handles():
-            if handle.state in _ACCEPTING and not handle.exited:
-                since = handle.busy_since
-                seconds = (now - since) / 1e9 if since else 0.0
-                if seconds < PATIENCE:
-                    return None
-                longest = max(longest, seconds)
-        return longest
 
     # --- clients
 
@@ -222,16 +207,16 @@ class Admin:
         return writer.send(body, more=False)
 
     def _health(self) -> Reply:
-        well = self._status is not None and self._held_up() is None
+        well = self._status is not None and held_up(self._handles()) < PATIENCE
         return health_reply(200, b"OK\n") if well else health_reply(503, self._reason())
 
     def _reason(self) -> bytes:
         """Why no worker answers."""
         kinds: Counter[str] = Counter()
         for handle in self._handles():
-            kinds["held up" if handle.state in _ACCEPTING else handle.state.value] += 1
+            kinds["held up" if handle.state in ACCEPTING else handle.state.value] += 1
         what = ", ".join(f"{number} {kind}" for kind, number in kinds.items()) or "none is running"
-        held_up = self._held_up()
-        if held_up:
-            what += f", for {held_up:.1f} s"
+        seconds = held_up(self._handles())
+        if seconds < NEVER:
+            what += f", for {seconds:.1f} s"
         return f"No worker answers: {what}\n".encode()

@@ -122,7 +122,7 @@ class Rollout:
         if self._config.reload_canary:
             yield from self._start(slots[:1])
             yield from self._try(slots[0], self._config.reload_canary)
-        if self._config.reload_strategy == "all":
+        if self._config.reload_strategy != "rolling":
             yield from self._start([slot for slot in slots if slot.incoming is None])
             self._promote(slots)
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 
 from ...config import Config
-from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN, SHUTDOWN_NOW
+from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN, DRAIN_HAND_OVER, SHUTDOWN_NOW
 from ..listeners import Listeners
 from ..pool.handle import WorkerHandle
 from ..states import WorkerState
@@ -45,6 +45,7 @@ class Shutdown:
         self._grace_ends = float("inf")
         self._hurry = False  # what is going on is to be shortened, whatever it is
         self._running = False
+        self.handing_over = False  # another process serves, as another worker does in a reload
 
     def limit(self, timeout: float | None) -> None:
         """Break off requests in flight after as many seconds, or earlier if that was said before.
@@ -62,7 +63,9 @@ class Shutdown:
 
         The listeners are closed as soon as nobody accepts any more.
         """
-        if not self._config.drain_delay:
+        if self.handing_over:
+            self._send(CMD_DRAIN, DRAIN_HAND_OVER)
+        elif not self._config.drain_delay:
             for each in listeners:
                 each.discourage()
         self._running = True

@@ -6,8 +6,8 @@ import contextlib
 import os
 import queue as stdlib_queue
 import threading
-from collections.abc import Callable, Sequence
-from time import monotonic
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic, monotonic_ns
 
 from ...config.records import dataclass
 from ...control import messages
@@ -45,6 +45,9 @@ class WorkerInfo:
     thread_name: str
     requests: int
     connections: int
+
+
+ACCEPTING = (WorkerState.SERVING, WorkerState.STUCK)  # the latter may have come round just now
 
 
 class WorkerHandle:
@@ -260,3 +263,14 @@ class WorkerHandle:
             self.become(WorkerState.FAILED)
         self.exited = True
         self.job.status_wakeup.set()
+
+
+def held_up(handles: Iterable[WorkerHandle]) -> float:
+    """Seconds for which none of those that accept has come round; infinite if none accepts."""
+    now = monotonic_ns()
+    shortest = float("inf")
+    for handle in handles:
+        if handle.state in ACCEPTING and not handle.exited:
+            since = handle.busy_since
+            shortest = min(shortest, max(0, now - since) / 1e9 if since else 0.0)
+    return shortest

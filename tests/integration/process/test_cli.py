@@ -18,6 +18,7 @@ import pytest
 import subinterp_asgi
 from subinterp_asgi import Config
 from subinterp_asgi import __main__ as cli
+from subinterp_asgi.supervisor.process import systemd, upgrade
 
 from ...support import ROOT, Pending, get, wait_until
 from ..command import APPS, Command
@@ -227,7 +228,12 @@ def test_echo_of_a_signal_does_not_force(
     with inbox:
         inbox.put("signal", "SIGINT")
         inbox.put("signal", "SIGTERM")
-        assert cli._Command(server, inbox, lambda: server)._serve() == OK
+        assert (
+            cli._Command(
+                server, inbox, lambda: server, systemd.Notifier({}), upgrade.Predecessor({})
+            )._serve()
+            == OK
+        )
     assert ("breaking off" in capsys.readouterr().err) is forced
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from subinterp_asgi.supervisor.exit_guard import EXIT_STATUS
+from subinterp_asgi.supervisor.process.exit_guard import EXIT_STATUS
 from tests.support import run_script
 
 APP = """
@@ -49,7 +49,7 @@ HOST = """
     import atexit, sys, threading, time
     from pathlib import Path
     from subinterp_asgi import Supervisor
-    from subinterp_asgi.supervisor import exit_guard
+    from subinterp_asgi.supervisor.process import exit_guard
     from subinterp_asgi.supervisor.policy import shutdown
     from tests.support import Pending, get, wait_until
 

@@ -16,7 +16,7 @@ APPS = "tests.integration.apps.lifecycle"
 PRELUDE = f"""
     import gc, os, sys, threading
     from subinterp_asgi import Supervisor, errors
-    from subinterp_asgi.supervisor import exit_guard
+    from subinterp_asgi.supervisor.process import exit_guard
     from subinterp_asgi.control import interpreters
     from tests.support import get, open_descriptors, wait_until
 

@@ -18,8 +18,8 @@ import subinterp_asgi
 from subinterp_asgi import Config
 from subinterp_asgi.control import interpreters, messages, scoreboard
 from subinterp_asgi.control.wakeup import Wakeup
-from subinterp_asgi.supervisor.exit_guard import EXIT_STATUS
 from subinterp_asgi.supervisor.pool import isolation
+from subinterp_asgi.supervisor.process.exit_guard import EXIT_STATUS
 from tests.support import run_script
 
 APPS = "tests.integration.apps.lifecycle"
@@ -28,7 +28,8 @@ PREAMBLE = """
     import os, sys, threading, time
     from pathlib import Path
     from subinterp_asgi import Supervisor, errors
-    from subinterp_asgi.supervisor import exit_guard, kept
+    from subinterp_asgi.supervisor import kept
+    from subinterp_asgi.supervisor.process import exit_guard
     from subinterp_asgi.control import interpreters
     from subinterp_asgi.supervisor.policy import shutdown
     from tests.support import Pending, get, wait_until

@@ -14,17 +14,11 @@ from subinterp_asgi import Config
 from subinterp_asgi.errors import BindError, ConfigError
 from subinterp_asgi.supervisor import listeners as listeners_module
 from subinterp_asgi.supervisor.listeners import Listeners
-from tests.support import has_ipv6
+from tests.support import free_port, has_ipv6
 
 from .connecting import accepts, opened
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
 
 
 # --- TCP

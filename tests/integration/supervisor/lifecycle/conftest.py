@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from subinterp_asgi.supervisor import exit_guard
+from subinterp_asgi.supervisor.process import exit_guard
 from subinterp_asgi.supervisor.states import SupervisorState
 from tests.support import nothing_left
 

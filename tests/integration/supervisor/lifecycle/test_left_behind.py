@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from subinterp_asgi.supervisor import exit_guard
+from subinterp_asgi.supervisor.process import exit_guard
 from tests.support import get, run_script
 
 from .making import both, make

@@ -13,9 +13,9 @@ import contextlib
 import os
 import warnings
 
-from ..control import output
-from ..types import TYPE_CHECKING
-from . import kept
+from ...control import output
+from ...types import TYPE_CHECKING
+from .. import kept
 
 if TYPE_CHECKING:
     from typing import NoReturn, Protocol
