@@ -99,8 +99,9 @@ def test_sockets_are_served(tmp_path: Path) -> None:
     """TCP and Unix; connections that came before the start are answered."""
     port, path = free_port(), tmp_path / "socket"
     with activated("--workers", "2", listen=(f"127.0.0.1:{port}", str(path))) as command:
-        command.wait_for(r"2 workers ")
+        command.wait_for(r"Listening on .*socket as 4")
         assert get(f"http://127.0.0.1:{port}").status == 200
+        command.wait_for(r"2 workers ")
         assert get(f"http+unix://{str(path).replace('/', '%2F')}").status == 200
         command.send(signal.SIGTERM)
         assert command.wait() == 0
@@ -114,7 +115,7 @@ def test_sockets_by_name() -> None:
     web, metrics = free_port(), free_port()
     listen = (f"127.0.0.1:{web}", f"127.0.0.1:{metrics}")
     with activated(names="web:metrics", listen=listen) as command:
-        command.wait_for(r"1 worker ")
+        command.wait_for(r"Listening on .* as 4")
         assert get(f"http://127.0.0.1:{web}", "/metrics").text == "ok"
         assert parse(get(f"http://127.0.0.1:{metrics}", "/metrics").body)["requests_total", ()] == 1
         command.send(signal.SIGTERM)
@@ -127,8 +128,9 @@ def test_an_upgrade_keeps_the_sockets() -> None:
     assert ACTIVATE is not None
     prefix = (ACTIVATE, "--listen", f"127.0.0.1:{port}", f"--setenv=PYTHONPATH={ROOT}")
     with Service(*APP, cwd=ROOT, prefix=prefix) as service:
-        service.wait_for("1 worker ")
+        service.wait_for(r"Listening on .* as 3")
         assert get(f"http://127.0.0.1:{port}").status == 200
+        service.wait_for(r"1 worker ")
         service.upgrade()
         assert get(f"http://127.0.0.1:{port}").status == 200
         service.stop()
