@@ -324,9 +324,13 @@ def app_loader(app: Any, *, factory: bool) -> Callable[[], Any]:
     def load_app() -> Any:
         if isinstance(app, str):
             return import_app(app, factory=factory)
-        return call_factory(app, getattr(app, "__name__", repr(app))) if factory else app
+        return call_factory(app, _name(app)) if factory else app
 
     return load_app
+
+
+def _name(app: Any) -> str:
+    return str(getattr(app, "__qualname__", type(app).__qualname__))
 
 
 def _take_all(listeners: list[Listener], sockets: list[socket.socket]) -> None:

@@ -345,7 +345,8 @@ class Worker:
         """
         if self.state is not WorkerState.NEW:
             raise StateError("a worker can serve only once")
-        self._check_listeners()
+        if self._on_serving is None:  # else a supervisor listens, or has ceased to meanwhile
+            self._check_listeners()
         self.state = WorkerState.STARTING
         self._loop = asyncio.get_running_loop()
         context = _current.set(self)

@@ -183,8 +183,8 @@ def test_a_spare_that_can_not_be_made_is_tried_again(servers: Servers) -> None:
     spares(heard, 1)
     died = heard.of(WorkerDied)
     assert [(event.worker_id, event.error.splitlines()[0]) for event in died] == [
-        (-1, "LookupError: number 2 fails"),
-        (-1, "LookupError: number 3 fails"),
+        (-1, "AppFactoryError: app factory Made() raised: number 2 fails"),
+        (-1, "AppFactoryError: app factory Made() raised: number 3 fails"),
     ]
     assert all(event.restart_in is not None for event in died)
     kill(server)
@@ -195,7 +195,7 @@ def test_spares_that_never_can_be_made(servers: Servers) -> None:
     made = Made()
     made.fail = set(range(2, 100))
     server = servers.start(made, spares=1, restart_limit=2, restart_delay=0.01)
-    with pytest.raises(WorkerDiedError, match="a spare died: LookupError: number 4 fails"):
+    with pytest.raises(WorkerDiedError, match=r"a spare died: AppFactoryError: .* number 4 fails"):
         server.wait(30)
 
 
