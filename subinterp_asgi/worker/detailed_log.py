@@ -108,8 +108,11 @@ class _Entry:
 
 def _field(fields: Iterable[Any], name: str) -> str:
     wanted = name.lower().encode("latin-1", "replace")
-    found = (bytes(value).decode("latin-1") for key, value in fields if key.lower() == wanted)
-    return next(found, "-")
+    try:
+        found = next((value for key, value in fields if key.lower() == wanted), b"-")
+        return str(found, "latin-1")
+    except (AttributeError, TypeError, ValueError):
+        return "-"  # they are malformed, and the response was refused
 
 
 _ATOMS: dict[str, Callable[[_Entry], object]] = {
@@ -204,10 +207,12 @@ def make_detailed_log(config: Config, simple_log: AccessLog) -> DetailedLog:
             access_log.write_line(f"INFO: {mark}{text}")
         else:
             token = REQUEST_ID.set(entry.notes.request_id)  # (the context may be any)
-            if form is None:
-                simple_log(*what)
-            else:
-                access_log.access_logger.info("%s", line)
-            REQUEST_ID.reset(token)
+            try:
+                if form is None:
+                    simple_log(*what)
+                else:
+                    access_log.access_logger.info("%s", line)
+            finally:
+                REQUEST_ID.reset(token)
 
     return log

@@ -74,12 +74,18 @@ def _identify(scope: dict[str, Any], name: bytes, *, believed: bool) -> str:
 
 def _recording(notes: Notes, send: Any) -> Any:
     async def recorded(message: Message) -> None:
+        # Before it is sent, since the request may be logged in there. What is malformed is left to
+        # ``send()``, which says so.
         kind = message["type"]
         if kind.endswith((".start", ".accept")):
-            notes.fields = list(message.get("headers") or ())
-            message = {**message, "headers": notes.fields}  # which may be readable only once
+            fields = message.get("headers", ())
+            if not isinstance(fields, list | tuple | None):
+                fields = list(fields)  # which may be readable only once
+                message = {**message, "headers": fields}
+            notes.fields = fields or ()
         elif kind.endswith(".response.body"):
-            notes.size += len(message.get("body", b""))
+            body = message.get("body")
+            notes.size += len(body) if isinstance(body, bytes | bytearray | memoryview) else 0
         await send(message)
 
     return recorded
