@@ -251,3 +251,50 @@ class ASGIProtocolError(SubinterpASGIError, RuntimeError):
 
 class ClientDisconnected(SubinterpASGIError, OSError):
     """Raised by ``send()`` once the client is gone (ASGI HTTP specification 2.4)."""
+
+
+# --- testing -------------------------------------------------------------------------------------
+
+
+class AppRaisedError(SubinterpASGIError, AssertionError):
+    """The application under test has raised what no test expected; the message has tracebacks.
+
+    Attributes:
+        errors: What it was, each a ``testing.AppError``.
+    """
+
+    def __init__(self, message: str, errors: tuple[object, ...]) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class CallFailedError(SubinterpASGIError, RuntimeError):
+    """A function that a test has called in a worker has raised, or could not be called.
+
+    Attributes:
+        type: Name of the exception's class.
+        traceback: As the worker has formatted it.
+        worker_id: The worker.
+    """
+
+    def __init__(self, message: str, type: str, traceback: str, worker_id: int) -> None:
+        super().__init__(f"worker {worker_id}: {message}\n{traceback}".rstrip())
+        self.type = type
+        self.traceback = traceback
+        self.worker_id = worker_id
+
+
+class NoAnswerError(SubinterpASGIError, TimeoutError):
+    """Workers have not answered a test in time: they hang, or have ended meanwhile.
+
+    Attributes:
+        workers: Their numbers.
+    """
+
+    def __init__(self, message: str, workers: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.workers = workers
+
+
+class MissingLibraryError(SubinterpASGIError, ImportError):
+    """What was asked for needs a library that is not installed."""

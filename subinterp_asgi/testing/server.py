@@ -1,0 +1,353 @@
+"""A real server for a test: started in a moment, told what it has seen, and gone afterwards."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..errors import (
+    AppRaisedError,
+    ShutdownFailedError,
+    StateError,
+)
+from ..supervisor.supervisor import Supervisor, _in_thread
+from ..types import ASGIApp
+from .clients import Response, fetch, library
+from .records import AppError, Expected, Received
+
+if TYPE_CHECKING:
+    import httpx
+    from websockets.asyncio.client import connect as async_connect
+    from websockets.sync.client import ClientConnection
+
+_LISTENING = ("bind", "uds", "fd", "sockets")
+
+
+class LiveServer:
+    """Serves an application while a test runs, on a free port of the loopback interface::
+
+        with LiveServer("package.module:app") as server:
+            assert server.get("/").status == 200
+
+    With ``async with`` likewise, under asyncio and trio. When it ends, it fails the test if the
+    application has raised what nobody expected, with the worker's traceback.
+
+    Args:
+        app: Import path of the application, or with ``isolation="thread"`` the application.
+        env: Environment variables for the workers, over those of the process; ``None`` removes one.
+        state: Initial content of the lifespan's state, as JSON can carry it.
+        allow_errors: Exceptions that the application may raise: all (``True``), or some, by their
+            classes or the names of these. Derived ones are meant too.
+        options: Options of ``Config``.
+
+    Attributes:
+        allow_errors: As the argument.
+    """
+
+    def __init__(
+        self,
+        app: str | ASGIApp,
+        *,
+        isolation: str = "interpreter",
+        workers: int = 1,
+        env: Mapping[str, str | None] | None = None,
+        state: Mapping[str, Any] | None = None,
+        allow_errors: Expected = (),
+        **options: Any,
+    ) -> None:
+        self.allow_errors = allow_errors
+        self._app = app
+        self._env = dict(env or {})
+        self._lifespan_state = dict(state or {})
+        self._options = {"isolation": isolation, "workers": workers, **options}
+        self._sockets: Sequence[socket.socket] = ()
+        self._supervisor: Supervisor | None = None
+        self._make_supervisor()  # which checks the arguments
+
+    # --- where it is
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The ``Supervisor`` that runs the workers; after ``fresh()`` it is another one."""
+        if self._supervisor is None:
+            raise StateError("the server is not started")
+        return self._supervisor
+
+    @property
+    def url(self) -> str:
+        """Base URL, as ``http://127.0.0.1:54321``."""
+        return self.supervisor.url
+
+    @property
+    def ws_url(self) -> str:
+        """Base URL for WebSockets, as ``ws://127.0.0.1:54321``."""
+        return "ws" + self.url.removeprefix("http")
+
+    @property
+    def host(self) -> str:
+        """Address that it listens on."""
+        return self.supervisor.addresses[0][0]
+
+    @property
+    def port(self) -> int:
+        """Port that it listens on."""
+        port = self.supervisor.addresses[0][1]
+        if port is None:
+            raise StateError("the server listens on a Unix socket, which has no port")
+        return port
+
+    # --- its life
+
+    def start(self) -> Self:
+        """Listen, and return when the workers serve.
+
+        Raises:
+            StartupError: The application could not be started; its traceback is in the message.
+            BindError: The port asked for is taken.
+        """
+        if self._supervisor is not None:
+            raise StateError("the server is started already")
+        if not any(name in self._options for name in _LISTENING):
+            self._sockets = [_listen(self._options)]
+        try:
+            self._start()
+        except BaseException:
+            self._close_sockets()
+            raise
+        return self
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop, and tell what is wrong; does nothing if it is not started.
+
+        Args:
+            timeout: Seconds that requests in flight may take; 0 breaks them off at once.
+
+        Raises:
+            AppRaisedError: The application has raised what was not expected.
+            ShutdownFailedError: Its shutdown failed.
+            ShutdownIncompleteError: A worker did not end.
+        """
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is None:
+            return
+        try:
+            supervisor.stop(timeout)
+        finally:
+            self._close_sockets()
+
+    def fresh(
+        self,
+        *,
+        env: Mapping[str, str | None] | None = None,
+        state: Mapping[str, Any] | None = None,
+        fresh: str = "interpreter",
+    ) -> Self:
+        """Begin anew on the same port: new modules, new lifespan, and nothing recorded.
+
+        Args:
+            env: As for ``LiveServer``; by default what it was given.
+            state: As ``env``.
+            fresh: ``"interpreter"``: the workers get interpreters that nobody has used.
+                ``"modules"``: they use theirs again, in which the application's own modules are
+                imported anew; those of libraries stay, with all that was left in them.
+        """
+        self.supervisor.stop()
+        self._supervisor = None
+        if env is not None:
+            self._env = dict(env)
+        if state is not None:
+            self._lifespan_state = dict(state)
+        self._start()
+        return self
+
+    def _make_supervisor(self) -> Supervisor:
+        return Supervisor(
+            self._app,
+            sockets=self._sockets,
+            state=self._lifespan_state,
+            **{"port": 0, **self._options},
+        )
+
+    def _start(self) -> None:
+        supervisor = self._make_supervisor()
+        supervisor.start()
+        self._supervisor = supervisor
+
+    def _close_sockets(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+        self._sockets = ()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.stop()
+        except (AppRaisedError, ShutdownFailedError) as exc:
+            if error is None:
+                raise
+            error.add_note(str(exc))  # which is likely the reason
+
+    async def __aenter__(self) -> Self:
+        try:
+            await _in_thread(self.start)
+        except BaseException:
+            await _in_thread(self.stop, shield=True)  # it was cancelled, perhaps
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await _in_thread(lambda: self.__exit__(kind, error, traceback), shield=True)
+
+    # --- to speak to it
+
+    def get(self, path: str = "/", **more: Any) -> Response:
+        """``request("GET", ...)``."""
+        return self.request("GET", path, **more)
+
+    def post(self, path: str = "/", body: bytes | str | None = None, **more: Any) -> Response:
+        """``request("POST", ...)``."""
+        return self.request("POST", path, body=body, **more)
+
+    def request(
+        self,
+        method: str,
+        path: str = "/",
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | str | None = None,
+        json: Any = None,
+        timeout: float = 10.0,
+        context: ssl.SSLContext | None = None,
+    ) -> Response:
+        """Send a request by ``http.client``, on a connection of its own, and read the response.
+
+        Args:
+            path: What follows the URL; with a query string if it has one.
+            json: To be sent as the body instead of ``body``.
+            context: For TLS; by default the system's certificates are trusted.
+        """
+        return fetch(
+            self.url,
+            method,
+            path,
+            headers=headers,
+            body=body,
+            json_body=json,
+            timeout=timeout,
+            context=context,
+        )
+
+    def client(self, **options: Any) -> httpx.Client:
+        """A ``httpx.Client`` with the server's URL as its base; ``options`` are those of httpx."""
+        client: httpx.Client = library("httpx", "httpx", "client()").Client(
+            base_url=self.url, **options
+        )
+        return client
+
+    def async_client(self, **options: Any) -> httpx.AsyncClient:
+        """A ``httpx.AsyncClient``, as ``client()``."""
+        client: httpx.AsyncClient = library("httpx", "httpx", "async_client()").AsyncClient(
+            base_url=self.url, **options
+        )
+        return client
+
+    def websocket(self, path: str = "/", **options: Any) -> ClientConnection:
+        """Open a WebSocket: a connection of the library ``websockets``, and a context manager."""
+        module = library("websockets", "websockets.sync.client", "websocket()")
+        connection: ClientConnection = module.connect(
+            self.ws_url + path, **{"proxy": None, **options}
+        )
+        return connection
+
+    def async_websocket(self, path: str = "/", **options: Any) -> async_connect:
+        """The same for asyncio: to be awaited, or used by ``async with``."""
+        module = library("websockets", "websockets.asyncio.client", "async_websocket()")
+        opening: async_connect = module.connect(self.ws_url + path, **{"proxy": None, **options})
+        return opening
+
+    # --- what it has seen
+
+    def flush(self, timeout: float = 5.0) -> None:
+        """Wait until all that answered requests have led to is here.
+
+        That is what they have logged, raised and counted, their events, and what they do after
+        their response, such as background tasks.
+
+        Raises:
+            NoAnswerError: A worker has not answered in time.
+        """
+
+    def errors(self) -> list[AppError]:
+        """What the application has raised and nobody has handled, since ``reset()``."""
+        self.flush()
+        return []
+
+    def received(self) -> list[Received]:
+        """The requests that the application was given since ``reset()``, the last 1,000."""
+        self.flush()
+        return []
+
+    def reset(self) -> None:
+        """Forget what was recorded: errors, too, which are no failure then."""
+        self.flush()
+
+    def check(self, allow_errors: Expected = ()) -> None:
+        """Raise if the application has raised what is not allowed, each time once.
+
+        Args:
+            allow_errors: Beside those that the server was told of.
+
+        Raises:
+            AppRaisedError: It has; with the workers' tracebacks.
+        """
+        self.flush()
+
+    def call(
+        self,
+        function: str,
+        *arguments: Any,
+        worker: int | str | None = None,
+        timeout: float = 10.0,
+        **more: Any,
+    ) -> Any:
+        """Call ``"package.module:function"`` in a worker, and return what it returns.
+
+        Arguments and result are carried as JSON. An ``async`` function runs on the worker's loop,
+        others in a thread beside it.
+
+        Args:
+            worker: Its number; by default the first that serves. ``"all"``: in each of them, for a
+                list of results.
+            more: Further arguments of the function.
+
+        Raises:
+            CallFailedError: The function has raised; the worker's traceback is in the message.
+            NoAnswerError: It has not returned in time.
+        """
+        raise NotImplementedError
+
+
+def serve(app: str | ASGIApp, **options: Any) -> LiveServer:
+    """A ``LiveServer``, for ``with`` and ``async with``."""
+    return LiveServer(app, **options)
+
+
+def _listen(options: Mapping[str, Any]) -> socket.socket:
+    host, port = options.get("host", "127.0.0.1"), options.get("port", 0)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=options.get("backlog", 2048))
