@@ -91,6 +91,10 @@ def bootstrap(
 
             reuse.prepare(app_import_path)
             reusable = True
+        if runtime.environment is not None:
+            from .worker.interpreter import starting_values
+
+            starting_values.use_environment(runtime.environment)
         counters = output.stderr.counters = Counters(*scoreboard.attached())
         log_forwarder = _forward_logs(runtime.log_fd, config, counters)
         _ignore_fork_callbacks()

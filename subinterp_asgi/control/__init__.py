@@ -25,6 +25,9 @@ Messages are tuples of strings on two queues. To a worker go **commands**:
     To a spare only: become this worker, with these listeners; ``inbox`` as in ``Runtime``, or -1.
 ``("fault", kind, argument)``
     For tests: do yourself some harm (see ``testing.faults``).
+``("ask", number, json)``
+    Only with ``Runtime.recording``, for tests (see ``testing``): answer a question, which is
+    ``{"flush": seconds}`` or ``{"call": path, "arguments": [...], "more": {...}}``.
 
 From a worker come **statuses**, in this order:
 
@@ -69,6 +72,11 @@ At any time between these may come, from a thread beside the one that serves:
     The answer to a supervisor that asked what a worker is at whose heartbeat is old, if its loop
     still had not gone on: the Python stack of its thread, or in parentheses why that can't be told.
     A worker that gives no answer is in C code that does not let any other thread run.
+
+And only with ``Runtime.recording``:
+
+``("answer", number, json)``
+    The answer to the question of that number; 0: nobody has asked (see ``worker.recorder``).
 
 A queue is anything with ``put()`` and with a ``get_nowait()`` that raises ``queue.Empty``, as
 ``concurrent.interpreters.Queue`` and ``queue.Queue`` are. Queues between interpreters can only be

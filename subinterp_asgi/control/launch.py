@@ -44,6 +44,8 @@ class Runtime:
         start_failure: What to fail with instead of serving, or ``None``; for tests.
         reusable: The interpreter may have to serve again after this worker.
         reused: It has served before.
+        recording: Record what the application is given and raises, and answer; for tests.
+        environment: To be its environment variables, or ``None`` for those of the process.
     """
 
     listeners: tuple[tuple[int, int], ...] = ()
@@ -60,6 +62,8 @@ class Runtime:
     start_failure: str | None = None
     reusable: bool = False
     reused: bool = False
+    recording: bool = False
+    environment: dict[str, str] | None = None
 
     def join(self, config: Config) -> str:
         """Make the ``config_json`` that ``bootstrap`` is given."""

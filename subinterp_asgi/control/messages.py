@@ -16,6 +16,7 @@ CMD_ADOPT = "adopt"
 CMD_DISOWN = "disown"
 CMD_SERVE = "serve"
 CMD_FAULT = "fault"
+CMD_ASK = "ask"
 DRAIN_RESTART = "restart"
 DRAIN_HAND_OVER = "hand_over"
 SHUTDOWN_NOW = "now"
@@ -28,6 +29,7 @@ COMMANDS = {
     CMD_DISOWN: None,
     CMD_SERVE: 3,
     CMD_FAULT: None,
+    CMD_ASK: None,
 }
 """All commands, each with the place where its listeners begin, if it carries any. They are the
 receiver's to close; of a command that nobody has read the supervisor closes them."""
@@ -52,6 +54,7 @@ STATUS_REJECTED = "rejected"
 STATUS_FAILURE = "failure"
 STATUS_ERROR = "error"
 STATUS_STUCK = "stuck"
+STATUS_ANSWER = "answer"
 
 QUEUE_SIZE = 64
 """Bound of the queues between interpreters. Items are freed through a list of 300 places that

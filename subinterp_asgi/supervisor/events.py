@@ -182,9 +182,11 @@ class EventHub:
         # One that was dropped, without having been closed, is not to collect events for ever.
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._ended = False
         self._last = 0.0
+        self._emitted = 0
+        self._seen = 0  # by the callback
 
     def start(self) -> None:
         """Begin to call the callback."""
@@ -211,8 +213,16 @@ class EventHub:
             if event.at < self._last:  # another thread was faster
                 event = replace(event, at=self._last)
             self._last = event.at
+            self._emitted += 1
             for stream in self._streams:
                 stream.put(event)
+
+    def flush(self, timeout: float) -> None:
+        """Wait until the callback has seen all events until now."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            with self._lock:
+                emitted = self._emitted
+                self._lock.wait_for(lambda: self._seen >= emitted, timeout)
 
     def forget(self, stream: EventStream) -> None:
         """Pass no more events to a stream."""
@@ -238,3 +248,6 @@ class EventHub:
                 self._callback(event)
             except BaseException as exc:  # such as pytest.fail()'s; later events are not its
                 host_log.log("error", "on_event failed", exc)
+            with self._lock:
+                self._seen += 1
+                self._lock.notify_all()

@@ -49,6 +49,7 @@ class LogReceiver:
         self._lock = threading.Lock()
         self._pipes: dict[int, _Pipe] = {}  # by writing descriptor, until their worker has ended
         self._new: list[_Pipe] = []
+        self._waiting: list[threading.Event] = []  # to be set once all was read
         self._wakeup = Wakeup()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -85,6 +86,17 @@ class LogReceiver:
             os.close(fd)  # behind what was written the thread will find the end
             if not pipe.watched:
                 os.close(pipe.read_fd)
+
+    def flush(self, timeout: float) -> None:
+        """Wait until what workers have written by now is with the host's loggers."""
+        done = threading.Event()
+        with self._lock:
+            thread = self._thread
+            if thread is None or self._closing or thread is threading.current_thread():
+                return
+            self._waiting.append(done)
+            self._wakeup.set()
+        done.wait(timeout)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Hand over what has come, and end the thread; return whether it has ended.
@@ -135,8 +147,11 @@ class LogReceiver:
                         self._unwatch(key.data)
                 for pipe in self._take_new():
                     selector.register(pipe.read_fd, selectors.EVENT_READ, pipe)
+                self._answer_flushes([key.data for key in selector.get_map().values()])
             watched = [key.data for key in selector.get_map().values() if key.data is not None]
-        for pipe in (*watched, *self._take_new()):
+        pipes = [*watched, *self._take_new()]
+        self._answer_flushes(pipes)
+        for pipe in pipes:
             # A worker that has not ended may log without end; what it has sent by now is enough.
             while _read(pipe) is _Read.MORE and pipe.ended:
                 pass
@@ -148,6 +163,17 @@ class LogReceiver:
         with self._lock:
             new, self._new = self._new, []
         return new
+
+    def _answer_flushes(self, pipes: list[_Pipe | None]) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        if waiting:
+            for pipe in filter(None, pipes):
+                for _ in range(2):  # a pipe holds no more
+                    if _read(pipe) is not _Read.MORE:
+                        break  # (the selector finds the end again)
+        for done in waiting:
+            done.set()
 
     def _unwatch(self, pipe: _Pipe) -> None:
         with self._lock:

@@ -57,6 +57,7 @@ from .states import GenerationState, SupervisorState, WorkerState, follow
 if TYPE_CHECKING:
     from .admin import Admin
     from .log_receiver import LogReceiver
+    from .pool.isolation import Observer
     from .pool.thread_records import ThreadRecords
     from .watch import Watcher, WatchThread
 
@@ -134,6 +135,7 @@ class Supervisor:
         self._state = SupervisorState.NEW
         self._changed = threading.Condition()  # guards everything below, and announces changes
         self._hub = EventHub(on_event)
+        self._observer: Observer | None = None  # of a server under test, set before its start
         self._pool: Pool | None = None
         self._reconciler: Reconciler | None = None
         self._last_workers: tuple[WorkerInfo, ...] = ()
@@ -323,6 +325,7 @@ class Supervisor:
                 wakeup=self._wakeup,
                 on_change=self._on_worker_change,
                 on_files=None if self.watcher is None else self.watcher.add,
+                observer=self._observer,
             )
             self._reconciler = Reconciler(
                 self.config, pool, self._selector, self._hub.emit, self._fail

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-
 type Expected = bool | str | type[BaseException] | Iterable[str | type[BaseException]]
 """Exceptions that are no failure: all (``True``), or those of classes, or of classes' names."""
 

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import ssl
+import warnings
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ..errors import (
-    AppRaisedError,
-    ShutdownFailedError,
-    StateError,
-)
+from ..errors import AppRaisedError, NoAnswerError, ShutdownFailedError, StateError
 from ..supervisor.supervisor import Supervisor, _in_thread
 from ..types import ASGIApp
 from .clients import Response, fetch, library
-from .records import AppError, Expected, Received
+from .interpreters import stock
+from .observer import Observer
+from .records import AppError, Expected, LeftBehindWarning, Received
 
 if TYPE_CHECKING:
     import httpx
     from websockets.asyncio.client import connect as async_connect
     from websockets.sync.client import ClientConnection
 
+type Fresh = Literal["interpreter", "modules"]
+
+_FLUSH_AT_END = 1.0  # seconds
+_DEFAULTS = {
+    "log_forwarding": True,
+    # Clients are done when a test ends, and what still runs hangs.
+    "timeout_graceful_shutdown": 0.1,
+    "timeout_linger": 0.0,
+    "shutdown_timeout": 2.0,
+}
 _LISTENING = ("bind", "uds", "fd", "sockets")
+_OF_INTERPRETERS = ("extensions", "hide_modules", "daemon_threads")
+_REUSE = "subinterp_asgi.worker.interpreter.reuse"
+_ACCEPTED: set[object] = set()  # applications that may be served by interpreters used before
 
 
 class LiveServer:
@@ -41,6 +55,8 @@ class LiveServer:
         state: Initial content of the lifespan's state, as JSON can carry it.
         allow_errors: Exceptions that the application may raise: all (``True``), or some, by their
             classes or the names of these. Derived ones are meant too.
+        fresh: ``"modules"``: begin in an interpreter that an earlier server of this application
+            has left, if there is one; see ``fresh()``.
         options: Options of ``Config``.
 
     Attributes:
@@ -56,15 +72,19 @@ class LiveServer:
         env: Mapping[str, str | None] | None = None,
         state: Mapping[str, Any] | None = None,
         allow_errors: Expected = (),
+        fresh: Fresh = "interpreter",
         **options: Any,
     ) -> None:
         self.allow_errors = allow_errors
         self._app = app
+        self._fresh = fresh
         self._env = dict(env or {})
         self._lifespan_state = dict(state or {})
-        self._options = {"isolation": isolation, "workers": workers, **options}
+        self._options = {**_DEFAULTS, "isolation": isolation, "workers": workers, **options}
         self._sockets: Sequence[socket.socket] = ()
         self._supervisor: Supervisor | None = None
+        self._observer = Observer({})
+        self._environ: dict[str, str] | None = None  # of this process, as it was
         self._make_supervisor()  # which checks the arguments
 
     # --- where it is
@@ -130,20 +150,29 @@ class LiveServer:
             ShutdownFailedError: Its shutdown failed.
             ShutdownIncompleteError: A worker did not end.
         """
-        supervisor, self._supervisor = self._supervisor, None
+        supervisor, observer = self._supervisor, self._observer
         if supervisor is None:
             return
         try:
+            if timeout is None or timeout > 0:
+                with contextlib.suppress(StateError, NoAnswerError):  # (the stop names what hangs)
+                    observer.flush(_FLUSH_AT_END)
             supervisor.stop(timeout)
         finally:
+            self._supervisor = None
             self._close_sockets()
+            self._restore_environ()
+        if observer.left:
+            text = f"the application has left behind: {', '.join(observer.left)}"
+            warnings.warn(text, LeftBehindWarning, stacklevel=2)
+        self._raise_unexpected(())
 
     def fresh(
         self,
         *,
         env: Mapping[str, str | None] | None = None,
         state: Mapping[str, Any] | None = None,
-        fresh: str = "interpreter",
+        fresh: Fresh = "interpreter",
     ) -> Self:
         """Begin anew on the same port: new modules, new lifespan, and nothing recorded.
 
@@ -154,14 +183,37 @@ class LiveServer:
                 ``"modules"``: they use theirs again, in which the application's own modules are
                 imported anew; those of libraries stay, with all that was left in them.
         """
-        self.supervisor.stop()
-        self._supervisor = None
-        if env is not None:
-            self._env = dict(env)
-        if state is not None:
-            self._lifespan_state = dict(state)
-        self._start()
+        self.check()
+        if fresh == "modules":
+            self._refuse_shared_state()
+        sockets, self._sockets = self._sockets, ()
+        try:
+            self.stop()
+            self._sockets = sockets
+            if env is not None:
+                self._env = dict(env)
+            if state is not None:
+                self._lifespan_state = dict(state)
+            self._fresh = fresh
+            self._start()
+        except BaseException:
+            self._sockets = sockets
+            self._close_sockets()
+            raise
         return self
+
+    def shared_modules(self) -> list[str]:
+        """Modules that ``fresh="modules"`` does not import anew, by their topmost packages."""
+        found: list[str] = self.call(f"{_REUSE}:shared_packages", self._app)
+        return found
+
+    def _refuse_shared_state(self) -> None:
+        if self.supervisor.in_threads:
+            reason = "workers in threads share the modules of the test"
+        else:
+            reason = self.call(f"{_REUSE}:kept_state")
+        if reason:
+            raise StateError(f'fresh="modules" is refused: {reason}; use fresh="interpreter"')
 
     def _make_supervisor(self) -> Supervisor:
         return Supervisor(
@@ -173,8 +225,39 @@ class LiveServer:
 
     def _start(self) -> None:
         supervisor = self._make_supervisor()
-        supervisor.start()
+        key = (self._app, *(getattr(supervisor.config, name) for name in _OF_INTERPRETERS))
+        reserve = None
+        if self._fresh == "modules":
+            reserve = stock.reserve(key)
+            reserve.limit = max(reserve.limit, supervisor.config.workers)
+        if supervisor.in_threads and self._env:
+            self._environ = dict(os.environ)
+            for name, value in self._env.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+        self._observer = Observer(self._env, reserve)
+        self._observer.watch(supervisor)
         self._supervisor = supervisor
+        try:
+            supervisor.start()
+            if reserve is not None and key not in _ACCEPTED:
+                self._refuse_shared_state()
+                _ACCEPTED.add(key)
+        except BaseException:
+            self._supervisor = None
+            self._restore_environ()
+            supervisor.stop(0)
+            raise
+
+    def _restore_environ(self) -> None:
+        environ, self._environ = self._environ, None
+        if environ is not None:
+            for name in self._env:
+                os.environ.pop(name, None)
+                if name in environ:
+                    os.environ[name] = environ[name]
 
     def _close_sockets(self) -> None:
         for sock in self._sockets:
@@ -289,25 +372,31 @@ class LiveServer:
         their response, such as background tasks.
 
         Raises:
-            NoAnswerError: A worker has not answered in time.
+            NoAnswerError: A worker has not answered in time, or a request goes on that has.
         """
+        self.supervisor  # noqa: B018  (it must be started)
+        self._observer.flush(timeout)
 
     def errors(self) -> list[AppError]:
-        """What the application has raised and nobody has handled, since ``reset()``."""
-        self.flush()
-        return []
+        """What the application has raised and nobody has handled, since ``reset()``.
+
+        After ``stop()`` that can still be asked, as can ``received()``.
+        """
+        self._flush_if_serving()
+        return self._observer.errors()
 
     def received(self) -> list[Received]:
         """The requests that the application was given since ``reset()``, the last 1,000."""
-        self.flush()
-        return []
+        self._flush_if_serving()
+        return self._observer.received()
 
     def reset(self) -> None:
         """Forget what was recorded: errors, too, which are no failure then."""
         self.flush()
+        self._observer.reset()
 
     def check(self, allow_errors: Expected = ()) -> None:
-        """Raise if the application has raised what is not allowed, each time once.
+        """Raise if the application has raised what is not allowed; for each error once.
 
         Args:
             allow_errors: Beside those that the server was told of.
@@ -315,7 +404,22 @@ class LiveServer:
         Raises:
             AppRaisedError: It has; with the workers' tracebacks.
         """
-        self.flush()
+        self._flush_if_serving()
+        self._raise_unexpected(allow_errors)
+
+    def _flush_if_serving(self) -> None:
+        if self._supervisor is not None:
+            self.flush()
+
+    def _raise_unexpected(self, allowed: Expected) -> None:
+        errors = tuple(
+            error
+            for error in self._observer.unchecked()
+            if not (error.is_one_of(self.allow_errors) or error.is_one_of(allowed))
+        )
+        if errors:
+            text = "\n\n".join(map(str, errors))
+            raise AppRaisedError(f"the application has raised:\n{text}", errors)
 
     def call(
         self,
@@ -338,8 +442,12 @@ class LiveServer:
         Raises:
             CallFailedError: The function has raised; the worker's traceback is in the message.
             NoAnswerError: It has not returned in time.
+            StateError: There is no such worker that serves.
         """
-        raise NotImplementedError
+        self.supervisor  # noqa: B018  (it must be started)
+        question = {"call": function, "arguments": arguments, "more": more}
+        results = self._observer.call(worker, question, timeout)
+        return results if worker == "all" else results[0]
 
 
 def serve(app: str | ASGIApp, **options: Any) -> LiveServer:

@@ -102,6 +102,10 @@ class _Bridge:
 
         faults.inflict(*command[1:])
 
+    def obey_ask(self, command: tuple[Any, ...]) -> None:
+        if self._worker.on_question is not None:
+            self._worker.on_question(*command[1:])
+
     def _begin_drain(self, **options: bool) -> None:
         self._worker.drain(**options)
         if getattr(self._worker, "accepting", False):

@@ -157,6 +157,11 @@ class LogForwarder(logging.Handler):
             if self._fd is not None and not self._write(self._fd):
                 self._await_room()
 
+    @property
+    def behind(self) -> bool:
+        """Whether records wait for room in the pipe."""
+        return bool(self._waiting)
+
     def _write(self, fd: int) -> bool:
         """Write; return whether all is written."""
         if self._writing:

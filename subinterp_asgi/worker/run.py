@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..control.messages import Listener
     from .interpreter.watchdog import Watchdog
     from .log_forwarder import LogForwarder
+    from .recorder import Recorder
     from .sources import Sources
 
 logger = logging.getLogger("subinterp_asgi.error")
@@ -105,6 +106,7 @@ class WorkerRun:
             from .sources import Sources  # nobody else needs it
 
             self._sources = Sources(status_queue)
+        self.recorder: Recorder | None = None
 
     def run(self) -> None:
         """Run the worker in this thread until it has ended.
@@ -165,6 +167,8 @@ class WorkerRun:
             if self.own_interpreter:
                 output.stderr.end()  # whose thread would be waited for
                 self._end_interpreter(loop, end_by)
+            if self.recorder is not None:
+                self.recorder.end()
             if loop is not None:
                 loop.close()
         if ended_as_told:
@@ -216,7 +220,18 @@ class WorkerRun:
             from . import faults
 
             hooks["on_start"] = faults.before_serving(runtime, hooks.get("on_start"))
-        return Worker(
+        if runtime.recording:
+            from .recorder import Recorder
+
+            app = self.recorder = Recorder(
+                app,
+                loop=loop,
+                status_queue=status_queue,
+                counters=counters,
+                log_forwarder=self.log_forwarder,
+                own_interpreter=self.own_interpreter,
+            )
+        worker = Worker(
             app,
             self.config,
             sockets,
@@ -233,10 +248,15 @@ class WorkerRun:
             on_lifespan_failure=self._on_lifespan_failure,
             **hooks,
         )
+        if self.recorder is not None:
+            worker.on_question, worker.on_break_off = self.recorder.ask, self.recorder.tell_hung
+        return worker
 
     def _on_serving(self) -> None:
         if self.log_forwarder is not None:
             self.log_forwarder.attach()  # which the lifespan may have taken off
+        if self.recorder is not None:
+            self.recorder.attach()
         self.counters.lag = 0  # what held the loop up until now held nobody up
         self.counters.flush(monotonic_ns())
         if self._sources is not None:
@@ -255,6 +275,8 @@ class WorkerRun:
         finally:
             loop: Any = asyncio.get_running_loop()  # (the stubs lack a parameter)
             leftovers = asyncio.all_tasks() - {asyncio.current_task()}
+            if self.recorder is not None:
+                self.recorder.tell_left(f"task {_name_of(task)}" for task in leftovers)
             while leftovers:
                 for task in leftovers:
                     task.cancel()
@@ -305,6 +327,8 @@ class WorkerRun:
         if number > len(left + daemons):
             daemons.append("of _thread")  # which no process waits for either
         self.status_queue.put((messages.STATUS_LEFT, int(not left), *left, *daemons))
+        if self.recorder is not None:
+            self.recorder.tell_left(f"thread {name}" for name in (*left, *daemons))
         for name in (*left, *daemons):
             logger.warning(
                 "worker %d: thread %s still runs after shutdown_timeout=%g s; "
@@ -313,6 +337,11 @@ class WorkerRun:
                 name,
                 self.config.shutdown_timeout,
             )
+
+
+def _name_of(task: asyncio.Task[Any]) -> str:
+    call = getattr(task.get_coro(), "__qualname__", "")
+    return f"{task.get_name()} ({call})" if call else task.get_name()
 
 
 def app_loader(app: Any, *, factory: bool) -> Callable[[], Any]:

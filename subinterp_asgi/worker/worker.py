@@ -121,6 +121,8 @@ class Worker:
         state: Where in its life the worker is.
         shutdown_failed: The lifespan's shutdown has failed, or ``on_end``.
         on_draining: Called once a drain has come so far that no more connections are accepted.
+        on_break_off: Called before requests in flight are broken off.
+        on_question: Called with the questions of a test: a number, and JSON.
     """
 
     def __init__(
@@ -147,6 +149,8 @@ class Worker:
         self.state = WorkerState.NEW
         self.shutdown_failed = False
         self.on_draining: Callable[[], None] | None = None
+        self.on_break_off: Callable[[], None] | None = None
+        self.on_question: Callable[[int, str], None] | None = None
         self._listeners = [sock] if isinstance(sock, socket.socket) else list(sock)
         self._metrics_listeners = (
             [metrics_sock] if isinstance(metrics_sock, socket.socket) else list(metrics_sock)
@@ -438,6 +442,8 @@ class Worker:
                 self.worker_id,
                 self._server_state.counters.in_flight,
             )
+        if self.on_break_off is not None:
+            self.on_break_off()
         for port in self._ports:
             port.connections.break_off()
         await self._wait_until_idle(_BREAK_OFF_TIME)

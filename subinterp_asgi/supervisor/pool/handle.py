@@ -189,6 +189,9 @@ class WorkerHandle:
             self.job.left = status[1:]
         elif status[0] == messages.STATUS_REUSABLE:
             self.job.unfit = status[1]
+        elif status[0] == messages.STATUS_ANSWER:
+            if self.job.observer is not None:
+                self.job.observer.take_answer(self.worker_id, *status[1:])
         elif status[0] == messages.STATUS_REJECTED:
             self.job.rejected = status[1]
         elif status[0] == messages.STATUS_FAILURE:

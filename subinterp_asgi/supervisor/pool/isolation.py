@@ -18,10 +18,34 @@ from ...control.interpreters import Interpreter
 from ...control.launch import Runtime
 from ...control.scoreboard import Slot
 from ...control.wakeup import Wakeup, WatchdogLine
-from ...types import Any
+from ...types import TYPE_CHECKING, Any
 from .. import host_log
 from ..kept import Kept, keep
 from .reserve import Reserve, end, let_go
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Observer(Protocol):
+        """Who watches a server under test; see ``testing.observer``.
+
+        Attributes:
+            environment: What the workers take for their environment variables.
+            reserve: Interpreters that may be used again, by servers after this one, too.
+        """
+
+        environment: dict[str, str]
+        reserve: Reserve | None
+
+        def make_interpreter(self) -> Interpreter:
+            """Return one that nobody has used."""
+
+        def end_interpreter(self, interpreter: Interpreter, /) -> None:
+            """See to it that one is closed, which has no threads."""
+
+        def take_answer(self, worker_id: int, number: int, answer: str, /) -> None:
+            """Take an answer of a worker, or what it tells unasked (0)."""
+
 
 type Runner = Callable[[Job], None]
 """Runs a job in the calling thread until its worker has ended."""
@@ -55,6 +79,7 @@ class Job:
         ended_well: The worker has told that it has stopped as it was told to.
         unfit: Why its interpreter can't be used again; empty if it can, ``None`` if nobody knows.
         rejected: Why the application could not be loaded in one that was used before.
+        observer: Who watches, if it is under test.
     """
 
     app: Any
@@ -83,6 +108,7 @@ class Job:
     ended_well: bool = False
     unfit: str | None = None
     rejected: str | None = None
+    observer: Observer | None = None
 
     def close_listeners(self) -> None:
         """Close the duplicates that no worker has taken."""
@@ -92,7 +118,7 @@ class Job:
 
 
 _ATTACH_SLOT = "from subinterp_asgi.control import scoreboard\nscoreboard.attach(board, slot)"
-_MAKE_SSL_LAZY = "from subinterp_asgi.worker.interpreter import lazy_ssl\nlazy_ssl.make_ssl_lazy()"
+MAKE_SSL_LAZY = "from subinterp_asgi.worker.interpreter import lazy_ssl\nlazy_ssl.make_ssl_lazy()"
 
 
 _RETIRE = "from subinterp_asgi.worker.interpreter import reuse\nreuse.retire(status_queue)"
@@ -115,7 +141,8 @@ def run_in_interpreter(job: Job) -> None:
         host_log.log("warning", f"worker {job.worker_id} takes a new interpreter: {reason}")
         job.listeners[:], job.metrics_listeners[:] = listeners, metrics_listeners
         job.rejected = job.left = None
-    _run_in(Interpreter(), job, reused=False)
+    interpreter = Interpreter() if job.observer is None else job.observer.make_interpreter()
+    _run_in(interpreter, job, reused=False)
 
 
 def _run_in(interpreter: Interpreter, job: Job, *, reused: bool) -> None:
@@ -129,7 +156,7 @@ def _run_in(interpreter: Interpreter, job: Job, *, reused: bool) -> None:
             job.kept = Kept(interpreter, name, daemons_only=bool(job.left[0]))
             keep(job.kept)
         elif not _put_by(interpreter, job):
-            end(interpreter)
+            (end if job.observer is None else job.observer.end_interpreter)(interpreter)
 
 
 def _wait_for_threads(interpreter: Interpreter, job: Job) -> None:
@@ -157,7 +184,7 @@ def _bootstrap_in(interpreter: Interpreter, job: Job, reused: bool) -> None:
     interpreter.prepare({"board": job.board, "slot": job.slot})
     interpreter.execute(_ATTACH_SLOT)
     if not job.config.tls:
-        interpreter.execute(_MAKE_SSL_LAZY)
+        interpreter.execute(MAKE_SSL_LAZY)
     (sock_fd, sock_family), *more = job.listeners or [(-1, 0)]
     runtime = replace(
         job.runtime,

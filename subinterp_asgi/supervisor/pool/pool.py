@@ -68,6 +68,7 @@ class Pool:
         wakeup: Wakeup,
         on_change: Callable[[WorkerHandle], None],
         on_files: Callable[[str], None] | None = None,
+        observer: isolation.Observer | None = None,
     ) -> None:
         self._app = app
         self._config = config
@@ -78,6 +79,7 @@ class Pool:
         self._wakeup = wakeup
         self._on_change = on_change
         self._on_files = on_files
+        self._observer = observer
         self.board = scoreboard.reserve_board(_PLACES)
         self._free: list[int] = []  # of the board's slots that were used
         self._path = tuple(entry or os.getcwd() for entry in sys.path)
@@ -184,6 +186,8 @@ class Pool:
             job = self._make_job(generation, index, listeners, slot, cleanup)
             if self._config.reuse_interpreters:
                 job.reserve, job.reuse = self.reserve, reuse
+            if self._observer is not None and self._observer.reserve is not None:
+                job.reserve, job.reuse, job.keep = self._observer.reserve, True, True
             cleanup.pop_all()  # from here on they are the job's
         scoreboard.slot_of(self.board, index)[GENERATION] = generation
         runner = isolation.run_in_thread if self._in_threads else isolation.run_in_interpreter
@@ -245,6 +249,8 @@ class Pool:
             log_fd=log_fd,
             start_delay=self.start_delay,
             start_failure=failure[1] if failure and failure[0] == generation else None,
+            recording=self._observer is not None,
+            environment=None if self._observer is None else self._observer.environment,
         )
         return isolation.Job(
             app=self._app,
@@ -264,6 +270,7 @@ class Pool:
             watchdog=watchdog,
             on_files=self._on_files,
             runtime=runtime,
+            observer=self._observer,
         )
 
     def _mark(self, handle: WorkerHandle, slot: Slot) -> None:

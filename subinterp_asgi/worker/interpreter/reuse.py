@@ -182,6 +182,17 @@ def _is_installed(path: str) -> bool:
     return any(folder in path for folder in _INSTALLED)
 
 
+def shared_packages(app_path: str) -> list[str]:
+    """Names of installed packages that are loaded, and stay when the application is removed."""
+    application = app_path.partition(":")[0].partition(".")[0]
+    installed = {
+        name.partition(".")[0]
+        for name, module in tuple(sys.modules.items())
+        if (path := _file_of(module)) and _is_installed(path)
+    }
+    return sorted(installed - {_OURS, application})
+
+
 # --- after
 
 
@@ -203,9 +214,8 @@ def _forget_application() -> str:
     for name in own:
         if (path := _file_of(sys.modules[name])) and path.endswith(tuple(EXTENSION_SUFFIXES)):
             return f"{name} is an extension module of the application's own"
-    for name, what in KEEP_STATE.items():
-        if name in sys.modules:
-            return f"{name} keeps {what} of the application"
+    if kept := kept_state():
+        return kept
     for name, _ in _exits:
         if name not in EXIT_AGAIN:
             return f"{name} was told that the process ends, by an exit callback"
@@ -227,6 +237,14 @@ def _forget_application() -> str:
             break
     left = next(_left_of(own), None)
     return f"a library keeps {left} of the application" if left else ""
+
+
+def kept_state() -> str:
+    """Say which library is loaded that keeps what an application gives it; or nothing."""
+    for name, what in KEEP_STATE.items():
+        if name in sys.modules:
+            return f"{name} keeps {what} of the application"
+    return ""
 
 
 def _clear_caches() -> None:

@@ -106,3 +106,14 @@ def refresh_environment() -> None:
         data: Any = os.environ._data  # type: ignore[attr-defined]  # os.environ would set all
         data.clear()
         data.update(posix.environ)
+
+
+def use_environment(values: dict[str, str]) -> None:
+    """Let ``os.environ`` have these values, for this interpreter only.
+
+    That of the process, which programs that are started inherit, stays: it is everybody's.
+    """
+    environ: Any = os.environ
+    environ._data.clear()
+    for name, value in values.items():
+        environ._data[environ.encodekey(name)] = environ.encodevalue(value)
