@@ -21,11 +21,12 @@ _SIZE = 2
 _AT_ONCE = 2  # threads
 _PREPARE = """
 import gc
-gc.disable()  # all of this stays
+gc.disable()
 import subinterp_asgi.bootstrap
 import subinterp_asgi.worker.recorder
 from subinterp_asgi.worker import log_forwarder
 from subinterp_asgi.worker.interpreter import closing, exit_callbacks, starting_values, watchdog
+gc.freeze()  # all of this stays: collections need not look at it
 gc.enable()
 """
 

@@ -8,6 +8,7 @@ requests, aiohttp and boto3 leave 4 to 11 MB for each reload, h11 and so httpx 4
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from ...types import Any
 
 def let_go() -> None:
     """Undo the rest, as the last thing that is done in the interpreter."""
+    gc.unfreeze()  # what was frozen would never be collected
     # A category in a filter that is the application's own keeps the application. Those of Python
     # itself stay, for what is said while the interpreter is closed.
     general = [

@@ -20,6 +20,7 @@ import gc
 import os
 import sys
 import time
+import weakref
 from functools import _lru_cache_wrapper, partial
 from importlib import invalidate_caches
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -60,6 +61,7 @@ _OURS = __name__.partition(".")[0]
 _LIBRARY = os.path.join(os.path.dirname(os.__file__), "")
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _COLLECTIONS = 5  # what ends with one of them may leave work to the next
+_ALL_EVERY = 20  # generations after which collections look at everything
 _CLOCK_STEP = 20_000_000  # nanoseconds by which the times of files may be behind
 
 _contents_of_class = type.__dict__["__dict__"].__get__
@@ -69,6 +71,8 @@ _application = ""  # its package, or its module
 _began = 0  # when this generation did (``time.time_ns()``)
 _before: frozenset[str] = frozenset()  # modules that were there before any application
 _stamps: dict[str, Stamp | None] = {}  # files of modules, as they were when these were loaded
+_frozen: list[weakref.ref[Any]] = []  # caches, and SQLAlchemy's metadata, of generations before
+_generation = 0
 _exits: list[tuple[str, Callable[[], Any]]] = []  # what libraries want called, while imported
 
 
@@ -77,10 +81,12 @@ _exits: list[tuple[str, Callable[[], Any]]] = []  # what libraries want called, 
 
 def prepare(app_path: str) -> None:
     """Note what the application is going to change, or put it back if that was done before."""
-    global _application, _began, _before
+    global _application, _began, _before, _generation
+    _generation += 1
     _application = app_path.partition(":")[0].partition(".")[0]
     _began = time.time_ns()
     if not _before:
+        gc.unfreeze()  # by who has made it
         _before = frozenset(sys.modules)
         starting_values.note()
         _watch_exit_callbacks()
@@ -230,13 +236,46 @@ def _forget_application() -> str:
     starting_values.put_back()
     for _, callback in _exits:
         atexit.register(callback)
+    left = _collect(own)
+    if left or not _generation % _ALL_EVERY:
+        gc.unfreeze()
+        _frozen.clear()
+        left = _collect(own)
+    if left:
+        return f"a library keeps {left} of the application"
+    _freeze()
+    return ""
+
+
+def _collect(own: set[str]) -> str | None:
+    """Collect what is not frozen, and return what is left of the application."""
     _clear_caches()
-    gc.unfreeze()
     for _ in range(_COLLECTIONS):
         if not gc.collect():
             break
-    left = next(_left_of(own), None)
-    return f"a library keeps {left} of the application" if left else ""
+    return next(_left_of(own), None)
+
+
+def _freeze() -> None:
+    """Have the next collections pass over what is there now, which takes most of their time.
+
+    Nothing of it has been defined by the application.
+    """
+    kinds = (_lru_cache_wrapper, _metadata())
+    _frozen.extend(weakref.ref(thing) for thing in gc.get_objects() if type(thing) in kinds)
+    gc.freeze()
+
+
+def _metadata() -> Any:
+    schema = sys.modules.get("sqlalchemy.sql.schema")
+    return schema and schema.MetaData
+
+
+def _to_look_at() -> Iterator[Any]:
+    yield from gc.get_objects()
+    for reference in _frozen:
+        if (thing := reference()) is not None:
+            yield thing
 
 
 def kept_state() -> str:
@@ -252,16 +291,15 @@ def _clear_caches() -> None:
     invalidate_caches()
     if linecache := sys.modules.get("linecache"):
         linecache.clearcache()
-    for thing in gc.get_objects():
+    for thing in _to_look_at():
         if type(thing) is _lru_cache_wrapper:
             thing.cache_clear()
 
 
 def _left_of(own: set[str]) -> Iterator[str]:
     """Find what has been defined in modules, and tables of SQLAlchemy's that were."""
-    schema = sys.modules.get("sqlalchemy.sql.schema")
-    metadata = schema and schema.MetaData
-    for thing in gc.get_objects():
+    metadata = _metadata()
+    for thing in _to_look_at():
         kind = type(thing)
         if kind is metadata and thing.tables:
             yield f"the table {min(thing.tables)!r}"
