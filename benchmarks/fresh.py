@@ -1,8 +1,8 @@
 """What a fresh server costs a test: its start, one request, its stop, over and over.
 
-``python -m benchmarks.fresh`` does it 300 times with each way and each application, as fast as they
-go or with ``--pause`` between them, each in a process of its own. Time and processor time of what is
-made beforehand or closed afterwards are counted: *in all* is the wall clock of the whole row, divided.
+``python -m benchmarks.fresh`` does it 300 times with each way and each application, as fast as
+they go or with ``--pause`` between them, each in a process of its own. What is made beforehand or
+closed afterwards is counted in *in all*, the wall clock of the whole row, divided, and in *CPU*.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.startup import ROOT, free_port, wait_for_response
+from benchmarks.startup import ROOT, free_port, pss, wait_for_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +122,7 @@ def measure(way: Way, app: str, number: int, pause: float) -> dict[str, float]:
         "p95": statistics.quantiles(took, n=20)[-1],
         "in all": (in_all / number - pause) * 1000,
         "CPU": (_cpu() - before) / number * 1000,
-        "MB": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6,
+        "MB": pss(os.getpid()) / 1e6,
         "threads": threading.active_count(),
         "files": len(os.listdir("/proc/self/fd")),
     }

@@ -108,6 +108,19 @@ class Observer:
 
     # --- what is asked
 
+    def await_starts(self, timeout: float) -> None:
+        """Wait for workers that are starting, which would seem to hang if they were to end."""
+        with self._supervisor._changed:
+            self._supervisor._changed.wait_for(
+                lambda: (
+                    not any(
+                        handle.state is WorkerState.STARTING and not handle.exited
+                        for handle in self._supervisor._handles()
+                    )
+                ),
+                timeout,
+            )
+
     def flush(self, timeout: float) -> None:
         """As ``LiveServer.flush()``."""
         answers = self._ask(self._workers(), {"flush": timeout}, timeout + _MARGIN)

@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ..errors import AppRaisedError, NoAnswerError, ShutdownFailedError, StateError
+from ..errors import (
+    AppRaisedError,
+    BindError,
+    NoAnswerError,
+    ShutdownFailedError,
+    StateError,
+    SubinterpASGIError,
+)
 from ..supervisor.supervisor import Supervisor, _in_thread
 from ..types import ASGIApp
 from .clients import Response, fetch, library
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
 type Fresh = Literal["interpreter", "modules"]
 
 _FLUSH_AT_END = 1.0  # seconds
+_LEFT = "the application has left behind: "
+_STARTS_AT_END = 10.0  # seconds for workers that replace others
 _DEFAULTS = {
     "log_forwarding": True,
     # Clients are done when a test ends, and what still runs hangs.
@@ -75,7 +84,8 @@ class LiveServer:
         fresh: Fresh = "interpreter",
         **options: Any,
     ) -> None:
-        self.allow_errors = allow_errors
+        one = isinstance(allow_errors, bool | str | type)
+        self.allow_errors = allow_errors if one else tuple(allow_errors)  # type: ignore[arg-type]
         self._app = app
         self._fresh = fresh
         self._env = dict(env or {})
@@ -142,6 +152,9 @@ class LiveServer:
     def stop(self, timeout: float | None = None) -> None:
         """Stop, and tell what is wrong; does nothing if it is not started.
 
+        What the application has left behind, such as requests and tasks that hang, is named by a
+        ``LeftBehindWarning``.
+
         Args:
             timeout: Seconds that requests in flight may take; 0 breaks them off at once.
 
@@ -150,21 +163,30 @@ class LiveServer:
             ShutdownFailedError: Its shutdown failed.
             ShutdownIncompleteError: A worker did not end.
         """
+        self._stop(timeout, stacklevel=3)
+
+    def _stop(self, timeout: float | None, stacklevel: int) -> None:
         supervisor, observer = self._supervisor, self._observer
         if supervisor is None:
             return
         try:
             if timeout is None or timeout > 0:
+                observer.await_starts(_STARTS_AT_END)
                 with contextlib.suppress(StateError, NoAnswerError):  # (the stop names what hangs)
                     observer.flush(_FLUSH_AT_END)
             supervisor.stop(timeout)
+        except SubinterpASGIError as exc:
+            if observer.left:
+                exc.add_note(_LEFT + ", ".join(observer.left))
+            raise
         finally:
             self._supervisor = None
             self._close_sockets()
             self._restore_environ()
-        if observer.left:
-            text = f"the application has left behind: {', '.join(observer.left)}"
-            warnings.warn(text, LeftBehindWarning, stacklevel=2)
+        # (Who wants requests broken off need not be told of them.)
+        left = [name for name in observer.left if timeout != 0 or not name.startswith("request")]
+        if left:
+            warnings.warn(_LEFT + ", ".join(left), LeftBehindWarning, stacklevel=stacklevel)
         self._raise_unexpected(())
 
     def fresh(
@@ -184,11 +206,11 @@ class LiveServer:
                 imported anew; those of libraries stay, with all that was left in them.
         """
         self.check()
-        if fresh == "modules":
-            self._refuse_shared_state()
+        if fresh == "modules" or self.supervisor.in_threads:
+            self._refuse_shared_state(fresh)
         sockets, self._sockets = self._sockets, ()
         try:
-            self.stop()
+            self._stop(None, stacklevel=3)
             self._sockets = sockets
             if env is not None:
                 self._env = dict(env)
@@ -207,12 +229,15 @@ class LiveServer:
         found: list[str] = self.call(f"{_REUSE}:shared_packages", self._app)
         return found
 
-    def _refuse_shared_state(self) -> None:
+    def _refuse_shared_state(self, fresh: Fresh) -> None:
         if self.supervisor.in_threads:
-            reason = "workers in threads share the modules of the test"
-        else:
-            reason = self.call(f"{_REUSE}:kept_state")
-        if reason:
+            pool = self.supervisor._pool
+            if fresh == "modules" or (pool is not None and pool.shares_app):
+                raise StateError(
+                    "workers in threads share the modules of the test, which stay as they are; "
+                    "have a factory, 'module:create_app()', make the application anew"
+                )
+        elif reason := self.call(f"{_REUSE}:kept_state"):
             raise StateError(f'fresh="modules" is refused: {reason}; use fresh="interpreter"')
 
     def _make_supervisor(self) -> Supervisor:
@@ -243,7 +268,7 @@ class LiveServer:
         try:
             supervisor.start()
             if reserve is not None and key not in _ACCEPTED:
-                self._refuse_shared_state()
+                self._refuse_shared_state(self._fresh)
                 _ACCEPTED.add(key)
         except BaseException:
             self._supervisor = None
@@ -274,7 +299,7 @@ class LiveServer:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self.stop()
+            self._stop(None, stacklevel=3)
         except (AppRaisedError, ShutdownFailedError) as exc:
             if error is None:
                 raise
@@ -458,4 +483,7 @@ def serve(app: str | ASGIApp, **options: Any) -> LiveServer:
 def _listen(options: Mapping[str, Any]) -> socket.socket:
     host, port = options.get("host", "127.0.0.1"), options.get("port", 0)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=options.get("backlog", 2048))
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as exc:
+        raise BindError(f"{host}:{port}", exc.strerror or str(exc), exc.errno) from None

@@ -234,6 +234,15 @@ class Recorder(logging.Handler):
         """Name the requests that are still in flight, which will be broken off."""
         self.tell_left(f"request {call}" for call in self._calls)
 
+    def tell_tasks(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Name the tasks that are left when all requests have ended."""
+        names = {
+            task.get_name(): getattr(task.get_coro(), "__qualname__", "?")
+            for task in tasks
+            if task not in self._answering
+        }
+        self.tell_left(f"task {name} ({call})" for name, call in names.items())
+
     def tell_left(self, names: Iterable[str]) -> None:
         """Name what the application has left behind."""
         if names := list(names):
@@ -293,11 +302,11 @@ class Recorder(logging.Handler):
                 raise TypeError(
                     f"{what['call']} has returned what JSON can't carry: {exc}"
                 ) from None
+        except asyncio.CancelledError:
+            raise  # the worker ends, which will be noticed
         except BaseException as exc:
             text = {"type": type(exc).__name__, "message": _message(exc)}
             self._tell(number, failed={**text, "traceback": _traceback(exc)})
-            if not isinstance(exc, Exception):
-                raise
 
     @takes_interrupts
     async def _run(self, path: str, arguments: list[Any], more: dict[str, Any]) -> Any:

@@ -276,7 +276,7 @@ class WorkerRun:
             loop: Any = asyncio.get_running_loop()  # (the stubs lack a parameter)
             leftovers = asyncio.all_tasks() - {asyncio.current_task()}
             if self.recorder is not None:
-                self.recorder.tell_left(f"task {_name_of(task)}" for task in leftovers)
+                self.recorder.tell_tasks(leftovers)
             while leftovers:
                 for task in leftovers:
                     task.cancel()
@@ -337,11 +337,6 @@ class WorkerRun:
                 name,
                 self.config.shutdown_timeout,
             )
-
-
-def _name_of(task: asyncio.Task[Any]) -> str:
-    call = getattr(task.get_coro(), "__qualname__", "")
-    return f"{task.get_name()} ({call})" if call else task.get_name()
 
 
 def app_loader(app: Any, *, factory: bool) -> Callable[[], Any]:
