@@ -108,13 +108,13 @@ class Observer:
 
     # --- what is asked
 
-    def await_starts(self, timeout: float) -> None:
-        """Wait for workers that are starting, which would seem to hang if they were to end."""
+    def settle(self, timeout: float) -> None:
+        """Wait for workers that start or end, which would seem to hang if all were to end now."""
         with self._supervisor._changed:
             self._supervisor._changed.wait_for(
                 lambda: (
                     not any(
-                        handle.state is WorkerState.STARTING and not handle.exited
+                        handle.state not in _ASKED and not handle.exited
                         for handle in self._supervisor._handles()
                     )
                 ),

@@ -16,6 +16,7 @@ from ..errors import (
     BindError,
     NoAnswerError,
     ShutdownFailedError,
+    ShutdownIncompleteError,
     StateError,
     SubinterpASGIError,
 )
@@ -35,7 +36,7 @@ type Fresh = Literal["interpreter", "modules"]
 
 _FLUSH_AT_END = 1.0  # seconds
 _LEFT = "the application has left behind: "
-_STARTS_AT_END = 10.0  # seconds for workers that replace others
+_CHANGES_AT_END = 30.0  # seconds for workers that replace others, and for these
 _DEFAULTS = {
     "log_forwarding": True,
     # Clients are done when a test ends, and what still runs hangs.
@@ -161,7 +162,8 @@ class LiveServer:
         Raises:
             AppRaisedError: The application has raised what was not expected.
             ShutdownFailedError: Its shutdown failed.
-            ShutdownIncompleteError: A worker did not end.
+            ShutdownIncompleteError: A worker did not end, or a thread of the application's; call
+                this again later, to release what they have held.
         """
         self._stop(timeout, stacklevel=3)
 
@@ -171,16 +173,19 @@ class LiveServer:
             return
         try:
             if timeout is None or timeout > 0:
-                observer.await_starts(_STARTS_AT_END)
+                observer.settle(_CHANGES_AT_END)
                 with contextlib.suppress(StateError, NoAnswerError):  # (the stop names what hangs)
                     observer.flush(_FLUSH_AT_END)
             supervisor.stop(timeout)
+            self._supervisor = None
         except SubinterpASGIError as exc:
             if observer.left:
                 exc.add_note(_LEFT + ", ".join(observer.left))
+                observer.left.clear()
+            if not isinstance(exc, ShutdownIncompleteError):
+                self._supervisor = None
             raise
         finally:
-            self._supervisor = None
             self._close_sockets()
             self._restore_environ()
         # (Who wants requests broken off need not be told of them.)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 
+from subinterp_asgi.control import interpreters
 from subinterp_asgi.errors import ShutdownFailedError, ShutdownIncompleteError
 from subinterp_asgi.testing import LeftBehindWarning, LiveServer, serve
+from subinterp_asgi.testing.interpreters import stock
 from tests.support import Pending, wait_until
 
 APP = "tests.testing.observed:app"
@@ -50,14 +51,16 @@ def test_tasks_that_are_left_are_named(server: LiveServer) -> None:
 
 
 def test_threads_that_do_not_end_in_time_are_named() -> None:
+    before = interpreters.alive()
     with (
         pytest.raises(ShutdownIncompleteError) as caught,
         serve(APP, shutdown_timeout=0.1) as server,
     ):
         server.get("/endless")
     assert "thread endless of worker 0" in caught.value.__notes__[0]
-    # Its interpreter is kept until it has ended.
-    wait_until(lambda: all(t.name != "asgi-kept" for t in threading.enumerate()))
+    stock.empty()
+    wait_until(lambda: interpreters.alive() == before)  # it was kept until the thread has ended
+    server.stop()
 
 
 def test_all_of_them_are_told_at_once(server: LiveServer) -> None:
