@@ -6,7 +6,7 @@ imports only what stands below it (``docs/architecture.md``):
 
 ===================  =============================================================================
 ``__main__``         the command: the one place that owns a process
-``testing``          for tests of users: a running server is done harm on request
+``testing``          for tests of users: a server that tells what it has seen, and takes harm
 ``supervisor``       the main side: owns listeners and workers, from the host's interpreter
 ``  .policy``        what is decided: replacing, reloading, failing over, shutting down
 ``  .pool``          what runs: workers, their slots, what they run in

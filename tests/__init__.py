@@ -16,6 +16,7 @@ With sockets, interpreters and processes:
   (``supervising``), ``process`` about the command line and what else needs a process of its own.
   What they serve is in ``apps``.
 - ``frameworks`` has each framework keep the same contract, and FastAPI answer as under uvicorn.
+- ``testing`` is about servers for tests of users: what they tell, and what a fresh one finds.
 - ``conformance`` checks the suite of that name, and this server by it.
 - ``fuzz`` and ``soak`` run as long as they are told to (``make fuzz``); here briefly.
 

@@ -23,6 +23,18 @@ HOST = """
             server.reload()
             print(resident_memory())
 """
+TESTS = """
+    from subinterp_asgi.supervisor.policy.recycling import resident_memory
+    from subinterp_asgi.testing import serve
+    from subinterp_asgi.testing.interpreters import stock
+
+    for number in range(60):
+        with serve("served:app", fresh="{fresh}", lifespan="off"):
+            pass
+        if number % 2:
+            stock.empty()
+            print(resident_memory())
+"""
 APP = """
     import {module}
 
@@ -60,9 +72,16 @@ def test_known_exceptions(module: str, tmp_path: Path) -> None:
     assert MOST < slope(tmp_path, module, source) <= KNOWN[module]
 
 
-def slope(directory: Path, module: str, source: str) -> float:
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fresh", ["interpreter", "modules"])
+def test_fresh_servers_of_tests_leave_nothing(fresh: str, tmp_path: Path) -> None:
+    source = APP.format(module="starlette.applications")
+    assert slope(tmp_path, "starlette", source, TESTS.format(fresh=fresh)) <= MOST
+
+
+def slope(directory: Path, module: str, source: str, host: str = HOST) -> float:
     """MiB by which the process grows with each reload of one worker."""
-    done = run_script(directory, HOST, files={"served.py": source}, timeout=280)
+    done = run_script(directory, host, files={"served.py": source}, timeout=280)
     assert done.returncode == 0, done.stderr
     mebibytes = [int(line) / 1024 / 1024 for line in done.stdout.split()][4:]
     found = statistics.linear_regression(range(len(mebibytes)), mebibytes).slope

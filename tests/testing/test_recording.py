@@ -122,6 +122,15 @@ def test_what_the_application_has_dealt_with_is_no_error(server: LiveServer, pat
     assert server.errors() == []
 
 
+def test_exceptions_that_django_has_answered_are_told_however_it_logs() -> None:
+    with serve("tests.testing.django_raising:app", allow_errors=True) as server:
+        assert [server.get(path).status for path in ("/sync", "/async")] == [500, 500]
+        first, second = server.errors()
+    assert (first.type, first.message, first.path) == ("LookupError", "in a view", "/sync")
+    assert (second.message, second.path) == ("in an async view", "/async")
+    assert "in raising" in first.traceback
+
+
 def test_a_worker_that_dies_is_an_error_unless_a_test_has_killed_it() -> None:
     with serve(APP, restart_delay=0.0) as server:
         crash_worker(server, wait=True)
