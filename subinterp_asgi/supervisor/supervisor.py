@@ -900,7 +900,7 @@ class Supervisor:
         await _in_thread(lambda: self.__exit__(*exc_info), shield=True)
 
 
-async def _in_thread(function: Callable[[], None], *, shield: bool = False) -> None:
+async def _in_thread(function: Callable[[], object], *, shield: bool = False) -> None:
     """Call a blocking function in a thread that, unlike those of the loop, is gone afterwards.
 
     If no thread can be had it blocks the loop, which is better than not to stop. ``shield`` is for
