@@ -28,6 +28,15 @@ def programs() -> Path:
     pytest.skip(reason)
 
 
+def ordinary_user(folder: Path) -> dict[str, Any]:
+    """Give a folder to a user who is not root, and return how to be that one."""
+    if os.getuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
 class PostgreSQL:
     """A server that runs."""
 
@@ -51,17 +60,16 @@ class PostgreSQL:
         statement = "select count(*) from pg_stat_activity where client_port = -1"
         return int(self.ask(statement)) - 1
 
+    def clear(self) -> None:
+        self.ask("drop table if exists entry, account, note")
+
 
 @contextlib.contextmanager
 def running() -> Iterator[PostgreSQL]:
     """Run a server while the block lasts."""
     bin = programs()
     folder = Path(tempfile.mkdtemp(prefix="pg-"))  # whose path is short enough for a socket
-    user: dict[str, Any] = {}
-    if os.getuid() == 0:  # with which PostgreSQL refuses to start
-        nobody = pwd.getpwnam("nobody")
-        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    user = ordinary_user(folder)
     data, log = folder / "data", folder / "log"
     run: dict[str, Any] = {"cwd": folder, "stdin": subprocess.DEVNULL, **user}
     process = None

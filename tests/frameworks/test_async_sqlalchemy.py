@@ -18,7 +18,7 @@ from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import StartupError
 
 from ..support import get, nothing_left, run_script, wait_until
-from . import postgresql
+from . import mariadb, postgresql
 
 for module in ("fastapi", "sqlalchemy", "sqlmodel", "aiosqlite", "greenlet"):
     pytest.importorskip(module)
@@ -39,8 +39,14 @@ def create_tables(folder: Path, url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[postgresql.PostgreSQL]:
+def postgres() -> Iterator[postgresql.PostgreSQL]:
     with postgresql.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def maria() -> Iterator[mariadb.MariaDB]:
+    with mariadb.running() as server:
         yield server
 
 
@@ -53,15 +59,18 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield url
         return
     pytest.importorskip(driver)
-    database: postgresql.PostgreSQL = request.getfixturevalue("database")
-    database.ask("drop table if exists entry, account, note")
+    name = "maria" if driver == "aiomysql" else "postgres"
+    database: mariadb.MariaDB | postgresql.PostgreSQL = request.getfixturevalue(name)
+    database.clear()
     url = database.url(driver)
     create_tables(tmp_path, url)
     yield url
     wait_until(lambda: database.connections() == 0, "the workers' connections to end")
 
 
-all_drivers = pytest.mark.parametrize("url", ["aiosqlite", "asyncpg", "psycopg"], indirect=True)
+all_drivers = pytest.mark.parametrize(
+    "url", ["aiosqlite", "asyncpg", "psycopg", "aiomysql"], indirect=True
+)
 
 
 class Clients:

@@ -43,7 +43,7 @@ class Base(DeclarativeBase):
 
 class Account(Base):
     __tablename__ = "account"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # one of them is 0
     balance: Mapped[int]
     entries: Mapped[list[Entry]] = relationship(back_populates="account")
 
