@@ -44,7 +44,7 @@ def objection(module: str, verdict: Verdict) -> str | None:
     if verdict.static_tls:
         return "each copy would take thread-local memory that is never given back (DF_STATIC_TLS)"
     for library in bundled_libraries(verdict):
-        if _uses_python(library):
+        if _look_at(library)[1]:
             return f"copies would share {os.path.basename(library)}, which uses Python"
     if "PyGILState_Ensure" in wants and wants & _THREADS and not _is_vetted(module):
         return "threads of its own may run Python code, in the main interpreter (PyGILState_Ensure)"
@@ -76,24 +76,34 @@ def bundled_libraries(verdict: Verdict) -> tuple[str, ...]:
 
     A copy lies elsewhere and would not find them; once loaded by path, they are found by name.
     """
-    from .reader import bundled
-
     found: dict[str, None] = {}
 
     def add(paths: tuple[str, ...], above: tuple[str, ...]) -> None:
         for path in paths:
             if path not in found and path not in above:
-                with open(path, "rb", buffering=0) as file:
-                    add(bundled(Elf(file, path), path), (*above, path))
+                add(_look_at(path)[0], (*above, path))
                 found[path] = None
 
     add(verdict.bundled, ())
     return tuple(found)
 
 
-def _uses_python(path: str) -> bool:
-    with open(path, "rb", buffering=0) as file:
-        return any(name.startswith(("Py", "_Py")) for name in Elf(file, path).imports())
+_libraries: dict[tuple[str, int, int], tuple[tuple[str, ...], bool]] = {}
+
+
+def _look_at(path: str) -> tuple[tuple[str, ...], bool]:
+    """Return what comes with a library in turn, and whether it uses Python.
+
+    It is read again only if it has changed: modules of a distribution share their libraries.
+    """
+    from .reader import bundled, state_of
+
+    state = state_of(path)
+    if state not in _libraries:
+        with open(path, "rb", buffering=0) as file:
+            elf = Elf(file, path)
+            _libraries[state] = bundled(elf, path), elf.imports_any(("Py", "_Py"))
+    return _libraries[state]
 
 
 def _is_vetted(module: str) -> bool:

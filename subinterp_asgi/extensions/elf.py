@@ -27,6 +27,7 @@ MOST_RELOCATIONS = 1 << 19  # of 1,900 files that were seen none has more than 1
 MOST_CHAINED = 1 << 16
 LONGEST_NAME = 4096
 
+_MOST_NAMES = 16 << 20
 _BLOCK = 1 << 16
 _MOST_BLOCKS = 64
 
@@ -238,6 +239,15 @@ class Elf:
             name, section, _ = self._symbol(index)
             if not section and name:
                 yield self._string(name)
+
+    def imports_any(self, beginnings: tuple[str, ...]) -> bool:
+        """Whether a name of what it wants of others begins so."""
+        # Most have no such name at all, which is seen at once.
+        size = self._tags.get(_DT_STRSZ, 0)
+        names = self.read(self._strings, size) if size <= _MOST_NAMES else None
+        if names and not any(b"\0" + beginning.encode() in names for beginning in beginnings):
+            return False
+        return any(name.startswith(beginnings) for name in self.imports())
 
     def defines(self, name: str) -> bool:
         """Whether others can find a symbol of this name in it."""

@@ -6,7 +6,7 @@ pointer to an array of slots. That is found through the pointers which the dynam
 write. What can't be seen is what code writes at run time: slots that are put together then are
 taken for slots that say nothing, for such modules want nothing of several interpreters (pybind11).
 
-``inspect`` reads a file each time, ``examine`` keeps what it has read for the process. Verdicts
+``inspect`` reads a file each time, ``examine`` keeps what it has read for the interpreter. Verdicts
 are about the running CPython on Linux, where nothing else is said.
 """
 
@@ -50,6 +50,8 @@ _TOOLCHAINS = (  # in the order in which they are looked at: the first whose wor
 _WORDS = tuple(word for word, _ in _TOOLCHAINS)
 _MOST_CONSTANTS = 16 << 20
 
+_MAKE_MODULES = {"PyModule_Create2", "PyModule_FromDefAndSpec2"}
+
 _TELLING = {
     "Py_AddPendingCall",
     "Py_AtExit",
@@ -73,8 +75,8 @@ class Verdict:
     phase: Phase
     """How it is initialised. A module with a single phase is run in the main interpreter first."""
     reason: str
-    toolchain: str = "plain"
-    """What it was written with, as far as that shows."""
+    toolchain: str | None = None
+    """What it was written with, as far as that shows; ``None`` if it was not looked for."""
     imports: tuple[str, ...] = ()
     """What it wants of C that matters to several interpreters; ``std::thread`` among that."""
     needed: tuple[str, ...] = ()
@@ -96,15 +98,19 @@ def module_name(path: str) -> str:
     return os.path.basename(folder) if name == "__init__" else name
 
 
-def inspect(path: str) -> Verdict:
+def inspect(path: str, *, with_toolchain: bool = True) -> Verdict:
     """Read a file.
+
+    Args:
+        path: The file.
+        with_toolchain: Look for what it was written with, which takes half of the time.
 
     Raises:
         ExtensionFileError: It is not there, or is broken.
     """
     try:
         with open(path, "rb", buffering=0) as file:
-            return _judge(Elf(file, path), path)
+            return _judge(Elf(file, path), path, with_toolchain=with_toolchain)
     except UnsupportedFileError as exc:
         return Verdict("unknown", "unknown", str(exc).removeprefix(f"{path}: "))
     except (OSError, ValueError) as exc:
@@ -118,15 +124,24 @@ _verdicts: dict[tuple[str, int, int], Verdict] = {}
 
 def examine(path: str) -> Verdict:
     """Return the verdict on a file, which is read again only if it has changed."""
+    state = state_of(path)
+    verdict = _verdicts.get(state)
+    if verdict is None:
+        verdict = _verdicts[state] = inspect(path, with_toolchain=False)
+    return verdict
+
+
+def state_of(path: str) -> tuple[str, int, int]:
+    """Return what changes if a file is another one.
+
+    Raises:
+        ExtensionFileError: It is not there.
+    """
     try:
         found = os.stat(path)
     except (OSError, ValueError) as exc:
         raise ExtensionFileError(path, f"it can't be read: {exc}") from exc
-    key = (path, found.st_size, found.st_mtime_ns)
-    verdict = _verdicts.get(key)
-    if verdict is None:
-        verdict = _verdicts[key] = inspect(path)
-    return verdict
+    return path, found.st_size, found.st_mtime_ns
 
 
 def init_symbol(name: str) -> str:
@@ -140,15 +155,18 @@ def _suffix(name: str) -> str:
     return suffix.replace("-", "_")
 
 
-def _judge(elf: Elf, path: str) -> Verdict:
+def _judge(elf: Elf, path: str, *, with_toolchain: bool) -> Verdict:
     name = module_name(path)
     suffix = _suffix(name)
     exports = _VERSION >= (3, 15) and elf.defines(f"PyModExport{suffix}")
     if not exports and not elf.defines(f"PyInit{suffix}"):
         return Verdict("unknown", "unknown", f"it has no PyInit{suffix}, so it is no module {name}")
     names = set(elf.imports())
-    words = elf.contains(_WORDS, _MOST_CONSTANTS)
-    toolchain = next((tool for word, tool in _TOOLCHAINS if word in words), "plain")
+    toolchain = None
+    # One with a single phase that calls nothing to make a module is told by its toolchain.
+    if with_toolchain or not (exports or names & {"PyModuleDef_Init", *_MAKE_MODULES}):
+        words = elf.contains(_WORDS, _MOST_CONSTANTS)
+        toolchain = next((tool for word, tool in _TOOLCHAINS if word in words), "plain")
     support, phase, reason = _judge_definition(elf, name.encode(), exports, names, toolchain)
     telling = names & _TELLING
     if any(imported.startswith("_ZNSt6thread") for imported in names):
@@ -166,11 +184,11 @@ def _judge(elf: Elf, path: str) -> Verdict:
 
 
 def _judge_definition(
-    elf: Elf, name: bytes, exports: bool, imported: set[str], toolchain: str
+    elf: Elf, name: bytes, exports: bool, imported: set[str], toolchain: str | None
 ) -> tuple[Support, Phase, str]:
     multi = exports or "PyModuleDef_Init" in imported
     if not multi:
-        if {"PyModule_Create2", "PyModule_FromDefAndSpec2"} & imported:
+        if _MAKE_MODULES & imported:
             return "no", "single", "it is initialised in a single phase"
         if toolchain == "cffi":
             return "no", "single", "it is made by cffi's _cffi_backend, which has a single phase"

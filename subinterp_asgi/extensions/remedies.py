@@ -53,15 +53,18 @@ DAEMON_THREADS = {
 """Distributions that start threads which ask to be daemons, and which those are."""
 
 
-def cures(names: Iterable[str], *, private: str | None) -> tuple[str, ...]:
+def cures(
+    names: Iterable[str], *, private: str | None, first: str | None = None
+) -> tuple[str, ...]:
     """Say what would do about a module that is refused, the best first.
 
     Args:
         names: Distributions, or packages, that lead to it, from the application on; its own too.
         private: What ``extensions="private"`` would do about it.
+        first: What would do that has nothing to do with the names.
     """
     known = list(dict.fromkeys(map(normalised, names)))
-    found = []
+    found = [first] if first else []
     if private is not None:
         found.append(f"extensions='private' {private}")
     found += [

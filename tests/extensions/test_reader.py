@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,25 @@ def test_modules_that_others_make(inspect, constants, toolchain) -> None:  # typ
     assert (verdict.support, verdict.phase, verdict.toolchain) == ("no", "single", toolchain)
 
 
+@pytest.mark.parametrize(
+    ("library", "toolchain"),
+    [
+        (Library(constants=b"pyo3_runtime"), None),
+        (Library(imports=["PyModule_Create2"], slots=None), None),
+        (Library(imports=[], slots=None, with_definition=False, constants=b"a__mypyc"), "mypyc"),
+    ],
+    ids=["multi", "single", "made by another"],
+)
+def test_a_worker_looks_for_no_toolchain(tmp_path: Path, library, toolchain) -> None:  # type: ignore[no-untyped-def]
+    """Save where nothing else tells how it is initialised."""
+    path = tmp_path / "mod.so"
+    path.write_bytes(library.build())
+    whole, verdict = reader.inspect(str(path)), reader.examine(str(path))
+    assert whole.toolchain is not None
+    assert verdict.toolchain == toolchain
+    assert replace(whole, toolchain=toolchain) == verdict
+
+
 def test_what_can_not_be_seen_is_unknown(inspect) -> None:  # type: ignore[no-untyped-def]
     verdict = inspect(Library(imports=["dlsym"], slots=None, with_definition=False))
     assert (verdict.support, verdict.phase) == ("unknown", "unknown")
@@ -184,7 +204,7 @@ def test_verdicts_are_kept_until_the_file_changes(
     path = tmp_path / "mod.so"
     path.write_bytes(Library().build())
     first = reader.examine(str(path))
-    monkeypatch.setattr(reader, "inspect", lambda path: pytest.fail("it was read again"))
+    monkeypatch.setattr(reader, "inspect", lambda *_, **__: pytest.fail("it was read again"))
     assert reader.examine(str(path)) is first
     monkeypatch.undo()
     path.write_bytes(Library(slots=multi_phase(OWN)).build())

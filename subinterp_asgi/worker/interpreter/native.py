@@ -63,7 +63,10 @@ def create_module(
     outdated = _is_outdated(real)
     if not verdict.refused:
         if outdated and mode == "private" and objection(spec.name, verdict) is None:
-            return _load_copy(loader, spec, create, verdict)
+            from . import private_copies
+
+            with contextlib.suppress(OSError):
+                return private_copies.load(loader, spec, create, verdict)
         if outdated:
             _outdated.append(spec.name)
         spec.origin = real
@@ -74,13 +77,20 @@ def create_module(
     if mode != "refuse" and (twin := _twin(path)):
         _take_source(spec, twin)
         return None
-    against = objection(spec.name, verdict)
+    against, cure = objection(spec.name, verdict), None
     if mode == "private" and against is None:
-        return _load_copy(loader, spec, create, verdict)
+        from . import private_copies
+
+        try:
+            return private_copies.load(loader, spec, create, verdict)
+        except private_copies.NotExecutableError as exc:
+            against, cure = str(exc), "TMPDIR can name a folder that is not mounted noexec"
+        except OSError as exc:
+            against = f"that can't be made: {exc}"
     if mode == "private" and stands_in(spec.name):
         _take_threads(spec, late=late)
         return None
-    error = _refusal(spec, verdict, mode, against)
+    error = _refusal(spec, verdict, mode, against, cure)
     if _refusals.setdefault(spec.name, error) is error and late:
         logger.warning("%s", error)
     raise error
@@ -121,14 +131,6 @@ def report(worker_id: int, mode: str) -> None:
             ", ".join(_refusals),
             "; or ".join(cures),
         )
-
-
-def _load_copy(
-    loader: ExtensionFileLoader, spec: ModuleSpec, create: Create, verdict: reader.Verdict
-) -> ModuleType | None:
-    from . import private_copies
-
-    return private_copies.load(loader, spec, create, verdict)
 
 
 class _Stead:
@@ -192,7 +194,7 @@ def _take_source(spec: ModuleSpec, path: str) -> None:
 
 
 def _refusal(
-    spec: ModuleSpec, verdict: reader.Verdict, mode: str, against: str | None
+    spec: ModuleSpec, verdict: reader.Verdict, mode: str, against: str | None, cure: str | None
 ) -> ExtensionRefusedError:
     from ...extensions.environment import distribution_of
     from ...extensions.remedies import cures
@@ -212,6 +214,7 @@ def _refusal(
         cures=cures(
             (*(name.partition(".")[0] for name in chain), (distribution or "").partition(" ")[0]),
             private=None if mode == "private" else cure_by_private(spec.name, against),
+            first=cure,
         ),
     )
 

@@ -15,6 +15,7 @@ of interpreters otherwise:
 from __future__ import annotations
 
 import _imp
+import mmap
 import os
 import tempfile
 import threading
@@ -27,19 +28,27 @@ from ...extensions.copying import bundled_libraries
 from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from importlib.machinery import ModuleSpec
     from typing import Any
 
     type Create = Callable[[ExtensionFileLoader, ModuleSpec], ModuleType | None]
 
 _linux: Any = os  # of which type checkers do not know everywhere
+_mmap: Any = mmap
 
 _OFF, _AS_CONFIGURED = -1, 0
 _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
 _API_VERSION = 1013  # PYTHON_API_VERSION
 
 _libraries: list[Any] = []  # what was loaded for them, which must stay
+
+
+class NotExecutableError(OSError):
+    """This system lets neither memory nor temporary files be executed."""
+
+    def __str__(self) -> str:
+        return f"neither memory nor a file in {tempfile.gettempdir()} may be executed here"
 
 
 class _Unchecked:
@@ -75,12 +84,14 @@ def load(
 
     Raises:
         ImportError: The linker can't load it.
+        NotExecutableError: There is no place for a copy.
+        OSError: It can't be copied.
     """
     import ctypes
 
     path = spec.origin or ""
-    spec.loader = _Loader(spec.name, path)  # which importlib has execute it
     copy, fd = _copy(path)
+    spec.loader = _Loader(spec.name, path)  # which importlib has execute it
     try:
         _libraries.extend(map(ctypes.CDLL, bundled_libraries(verdict)))
         library = ctypes.PyDLL(copy)
@@ -131,31 +142,48 @@ def _initialise(initialise: Any, spec: ModuleSpec) -> ModuleType:
 def _copy(path: str) -> tuple[str, int]:
     """Copy a file to where nothing is left of it; return a name that never was, and a descriptor.
 
-    That is memory if the kernel lets memory be executed, else a file without a name.
+    That is memory if the system lets it be executed, else a file without a name.
+
+    Raises:
+        NotExecutableError: It lets neither be executed.
     """
-    fd = _memory_file(os.path.basename(path))
-    if fd is None:
-        fd = os.open(tempfile.gettempdir(), _linux.O_TMPFILE | os.O_RDWR | _linux.O_CLOEXEC, 0o700)
-    try:
-        with open(path, "rb") as source:
-            size = os.fstat(source.fileno()).st_size
-            done = 0
-            while done < size and (sent := _linux.sendfile(fd, source.fileno(), done, size - done)):
-                done += sent
-    except BaseException:
-        os.close(fd)
-        raise
-    # Descriptors are used again. "/." and "/" change nothing in a path: they spell a number.
-    number = time.monotonic_ns() << 22 | threading.get_native_id()
-    detour = "".join("./" if bit == "1" else "/" for bit in f"{number:b}")
-    return f"/proc/self/fd/{detour}{fd}", fd
+    with open(path, "rb", buffering=0) as source:
+        size = os.fstat(source.fileno()).st_size
+        for fd in _files(os.path.basename(path)):
+            try:
+                done = 0
+                while done < size:
+                    done += _linux.sendfile(fd, source.fileno(), done, size - done) or size
+                if _may_be_executed(fd):
+                    # Descriptors are used again. "/." and "/" change nothing in a path: they spell
+                    # a number.
+                    number = time.monotonic_ns() << 22 | threading.get_native_id()
+                    detour = "".join("./" if bit == "1" else "/" for bit in f"{number:b}")
+                    return f"/proc/self/fd/{detour}{fd}", fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+    raise NotExecutableError
 
 
-def _memory_file(name: str) -> int | None:
+def _files(name: str) -> Iterator[int]:
+    """Yield descriptors of new files, which their receiver closes: the better ones first."""
     for flags in (_MFD_CLOEXEC | _MFD_EXEC, _MFD_CLOEXEC):
         try:
             fd: int = _linux.memfd_create(name, flags)
         except OSError:  # before Linux 6.3 there is no _MFD_EXEC; a system may forbid it
             continue
-        return fd
-    return None
+        yield fd
+        break
+    with tempfile.TemporaryFile(buffering=0) as file:
+        yield os.dup(file.fileno())
+
+
+def _may_be_executed(fd: int) -> bool:
+    """Whether the linker can map it so: not if it is on a file system that is mounted noexec."""
+    try:
+        _mmap.mmap(fd, 0, _mmap.MAP_PRIVATE, _mmap.PROT_READ | _mmap.PROT_EXEC).close()
+    except PermissionError:
+        return False
+    return True
