@@ -27,12 +27,13 @@ VETTED = {"cryptography": "50.0", "uvloop": "0.23"}
 builds, up to these versions: they start threads and attach threads, but not the same ones."""
 
 
-def objection(module: str, verdict: Verdict) -> str | None:
+def objection(module: str, path: str, verdict: Verdict) -> str | None:
     """Say why a copy of a module would not be safe, or possible; ``None`` if nothing shows.
 
     Args:
         module: Its full name.
-        verdict: What ``reader`` says of its file.
+        path: Its file.
+        verdict: What ``reader`` says of that.
     """
     if (reason := _unsupported()) is not None:
         return reason
@@ -46,7 +47,7 @@ def objection(module: str, verdict: Verdict) -> str | None:
     for library in bundled_libraries(verdict):
         if _look_at(library)[1]:
             return f"copies would share {os.path.basename(library)}, which uses Python"
-    if "PyGILState_Ensure" in wants and wants & _THREADS and not _is_vetted(module):
+    if "PyGILState_Ensure" in wants and wants & _THREADS and not _is_vetted(module, path):
         return "threads of its own may run Python code, in the main interpreter (PyGILState_Ensure)"
     return None
 
@@ -106,16 +107,24 @@ def _look_at(path: str) -> tuple[tuple[str, ...], bool]:
     return _libraries[state]
 
 
-def _is_vetted(module: str) -> bool:
+def _is_vetted(module: str, path: str) -> bool:
     package = module.partition(".")[0]
     if package not in VETTED:
         return False
-    from importlib.metadata import PackageNotFoundError, version
-
+    # Told by the folder that it is in, which need not be one of this process's.
+    folder = path
+    for _ in module.split("."):
+        folder = os.path.dirname(folder)
+    begins, ends = f"{package}-", ".dist-info"
     try:
-        return _numbers(version(package)) <= _numbers(VETTED[package])
-    except PackageNotFoundError:
+        names = os.listdir(folder)
+    except OSError:
         return False
+    return any(
+        _numbers(name.removeprefix(begins)) <= _numbers(VETTED[package])
+        for name in names
+        if name.startswith(begins) and name.endswith(ends)
+    )
 
 
 def _numbers(version: str) -> list[int]:

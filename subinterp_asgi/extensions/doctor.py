@@ -206,7 +206,7 @@ class _Walk:
             if verdict.support == "own_gil":
                 outcome = "native"
             elif verdict.refused:
-                twin, against = module.twin, objection(module.name, verdict)
+                twin, against = module.twin, objection(module.name, module.path, verdict)
                 if twin and self._extensions != "refuse":
                     outcome = "pure twin"
                 elif against is None and self._extensions == "private":

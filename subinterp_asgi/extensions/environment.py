@@ -28,7 +28,8 @@ class Module:
     is_package: bool
     is_extension: bool
     twin: str | None
-    """The ``.py`` beside an extension module, which CPython passes over."""
+    """The ``.py`` beside an extension module, which CPython passes over, unless it is only meant
+    to be compiled."""
     installed: bool
     """It is in a site-packages folder, so not of the application itself."""
 
@@ -91,7 +92,7 @@ class Environment:
                 path = extension or source or (bytecode if os.path.isfile(bytecode) else None)
                 if path is not None:
                     is_extension = extension is not None
-                    twin = source if is_extension else None
+                    twin = source if is_extension and source and _is_usable(source) else None
                     return Module(name, path, stem != base, is_extension, twin, installed)
             if is_folder and namespace is None:
                 namespace = Module(name, base, True, False, None, installed)
@@ -113,6 +114,16 @@ class Environment:
 
 def _is_installed(folder: str) -> bool:
     return os.path.basename(folder) in ("site-packages", "dist-packages")
+
+
+def _is_usable(source: str) -> bool:
+    """Whether it works uncompiled: some of Cython's source says that it does not."""
+    try:
+        with open(source, "rb") as file:
+            text = file.read(_LARGEST_SOURCE)
+    except OSError:
+        return True  # whoever reads it is told
+    return b"if not cython.compiled:" not in text or b"raise ImportError" not in text
 
 
 def _read_owners(folder: str) -> dict[str, tuple[str, str]]:

@@ -81,7 +81,7 @@ def _judge(events: list[list[str]], status: int | None) -> Rehearsal:
     for event, name, *details in events:
         if event in _AS_FORESEEN:
             path, reason = (*details, "")[:2]
-            modules.setdefault(name, (event, path, reason))
+            modules[name] = (event, path, reason)
         elif event == "loading":
             last = f"; the last extension module it came to was {name!r}"
         elif event == "imported" and status == 0:

@@ -51,7 +51,7 @@ def test_the_module_itself(
 ) -> None:
     library = Library(imports=imports, flags=flags)
     verdict = reader.inspect(make(tmp_path, "mod.abi3.so", library))
-    objection = copying.objection(module, verdict)
+    objection = copying.objection(module, "mod.so", verdict)
     assert objection is None if against is None else against in (objection or "")
 
 
@@ -62,7 +62,7 @@ def test_the_module_itself(
 def test_a_library_that_comes_with_it(tmp_path: Path, imports: Sequence[str], shared: bool) -> None:
     verdict = with_helper(tmp_path, *imports)
     assert copying.bundled_libraries(verdict) == (str(tmp_path / HELPER),)
-    objection = copying.objection("mod", verdict)
+    objection = copying.objection("mod", "mod.so", verdict)
     wanted = "copies would share libhelper.so.1, which uses Python"
     assert objection == (wanted if shared else None)
 
@@ -80,10 +80,24 @@ def test_libraries_are_read_once_until_they_change(
 
     monkeypatch.setattr(copying, "Elf", Elf)
     for _ in range(2):
-        assert copying.objection("mod", verdict) is None
-        assert copying.objection("other", verdict) is None
+        assert copying.objection("mod", "mod.so", verdict) is None
+        assert copying.objection("other", "other.so", verdict) is None
         assert copying.bundled_libraries(verdict)
     assert read == ["libhelper.so.1"]
     with_helper(tmp_path, "malloc", "PyErr_Occurred")
-    assert copying.objection("mod", verdict) is not None
+    assert copying.objection("mod", "mod.so", verdict) is not None
     assert len(read) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "vetted"), [("0.23.0", True), ("0.9.1", True), ("0.24.0", False), (None, False)]
+)
+def test_what_was_run_all_the_same_is_told_by_its_own_folder(
+    tmp_path: Path, version: str | None, vetted: bool
+) -> None:
+    if version is not None:
+        (tmp_path / f"uvloop-{version}.dist-info").mkdir()
+    imports = ["PyModuleDef_Init", "PyGILState_Ensure", "pthread_create"]
+    path = make(tmp_path, "uvloop/loop.abi3.so", Library(["PyInit_loop"], imports, module="loop"))
+    verdict = reader.inspect(path)
+    assert (copying.objection("uvloop.loop", path, verdict) is None) == vetted

@@ -183,6 +183,19 @@ def test_a_pure_twin_is_named_and_followed(site: Site) -> None:
     assert set(site.outcomes("refuse").values()) == {"refused"}
 
 
+def test_source_that_is_only_to_be_compiled_is_no_twin(site: Site) -> None:
+    site.compile("lib/_cy", SHARED)
+    site.write(
+        {
+            "shop.py": "from lib import _cy",
+            "lib/__init__.py": "",
+            "lib/_cy.py": "import cython\nif not cython.compiled:\n    raise ImportError()",
+        }
+    )
+    assert site.outcomes() == {"lib._cy": "refused"}
+    assert site.outcomes("private") == {"lib._cy": "private copy"}
+
+
 def test_what_is_hidden_is_not_there(site: Site) -> None:
     site.compile("fast/_c", SHARED)
     site.write({"shop.py": "import fast", "fast/__init__.py": "from . import _c"})

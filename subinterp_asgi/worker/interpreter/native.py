@@ -15,7 +15,7 @@ import sys
 import typing  # noqa: F401  (dataclasses take it from sys.modules, half imported by another thread)
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
-from importlib.util import cache_from_source
+from importlib.util import cache_from_source, module_from_spec, spec_from_file_location
 
 from ...errors import ExtensionFileError, ExtensionRefusedError
 from ...extensions import reader
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("subinterp_asgi.error")
 
 _twins: list[str] = []  # modules of which the source was taken instead
+_useless: dict[str, str] = {}  # modules whose source does not work instead, and why
 _replaced: list[str] = []  # modules that something of this package stands in for
 _REPLACED = "threads that hand over to each other are taken instead of greenlets"
 _outdated: list[str] = []  # modules of which an earlier file goes on being used
@@ -62,7 +63,7 @@ def create_module(
     real = os.path.join(os.path.realpath(folder), name)
     outdated = _is_outdated(real)
     if not verdict.refused:
-        if outdated and mode == "private" and objection(spec.name, verdict) is None:
+        if outdated and mode == "private" and objection(spec.name, path, verdict) is None:
             from . import private_copies
 
             with contextlib.suppress(OSError):
@@ -74,10 +75,10 @@ def create_module(
             return create(loader, spec)
         finally:
             spec.origin = path
-    if mode != "refuse" and (twin := _twin(path)):
+    if mode != "refuse" and spec.name not in _useless and (twin := _twin(path)):
         _take_source(spec, twin)
         return None
-    against, cure = objection(spec.name, verdict), None
+    against, cure = objection(spec.name, path, verdict), None
     if mode == "private" and against is None:
         from . import private_copies
 
@@ -99,6 +100,7 @@ def create_module(
 def forget() -> None:
     """Begin again: another application will be imported, perhaps after packages were upgraded."""
     _twins.clear()
+    _useless.clear()
     _outdated.clear()
     _refusals.clear()
     _mapped_libraries.cache_clear()
@@ -185,9 +187,37 @@ def _twin(path: str) -> str | None:
     return None
 
 
+class _Twin(SourceFileLoader):
+    """Loads the source, and what it lies beside if that is only meant to be compiled (pyzmq)."""
+
+    def __init__(self, spec: ModuleSpec, path: str) -> None:
+        super().__init__(spec.name, path)
+        self._original = spec.origin
+        self._search = spec.submodule_search_locations
+
+    def exec_module(self, module: ModuleType) -> None:
+        try:
+            super().exec_module(module)
+        except ImportError as exc:
+            if isinstance(exc, ExtensionRefusedError):
+                raise  # it is about another one
+            _useless[self.name] = next(
+                iter(str(exc).strip(" .\n").splitlines()), "ImportError"
+            ).rstrip(".")
+            _twins.remove(self.name)
+            spec = spec_from_file_location(
+                self.name, self._original, submodule_search_locations=self._search
+            )
+            assert spec is not None
+            assert spec.loader is not None
+            instead = module_from_spec(spec)
+            sys.modules[self.name] = instead  # which importlib takes
+            spec.loader.exec_module(instead)
+
+
 def _take_source(spec: ModuleSpec, path: str) -> None:
     """Make it the spec of a module that is made from source; importlib goes on with that."""
-    spec.loader = SourceFileLoader(spec.name, path)
+    spec.loader = _Twin(spec, path)
     spec.origin = path
     spec.cached = cache_from_source(path)
     _twins.append(spec.name)
@@ -203,6 +233,8 @@ def _refusal(
     distribution = distribution_of(spec.name, path)
     chain = _importers(spec.name)
     reason = verdict.reason
+    if spec.name in _useless:
+        reason += f"; nor does the source beside it do: {_useless[spec.name]}"
     if mode == "private":
         reason += f"; nor can it be loaded from a copy: {against}"
     return ExtensionRefusedError(

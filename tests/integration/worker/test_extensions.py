@@ -114,7 +114,7 @@ def test_source_beside_the_module_is_taken(
         import {SINGLE} as module
         def answer(scope):
             return [module.is_source, module.__file__, module.__spec__.origin,
-                    type(module.__loader__).__name__]
+                    type(module.__loader__).__mro__[1].__name__]
     """
     with caplog.at_level(logging.INFO):
         server = serve(source, workers=2, log_forwarding=True)
@@ -129,6 +129,36 @@ def test_source_is_not_taken_if_that_is_not_wanted(serve: Serve, folder: Path) -
     (folder / f"{SINGLE}.py").write_text("is_source = True")
     with pytest.raises(StartupError, match=f"'{SINGLE}'"):
         serve(f"import {SINGLE}", extensions="refuse")
+
+
+ONLY_TO_BE_COMPILED = """
+    raise ImportError("it has not been compiled")
+"""
+
+
+def test_source_that_does_not_work_uncompiled_is_told(serve: Serve, folder: Path) -> None:
+    (folder / f"{SINGLE}.py").write_text(textwrap.dedent(ONLY_TO_BE_COMPILED))
+    with pytest.raises(StartupError) as caught:
+        serve(f"import {SINGLE}")
+    line = str(caught.value).splitlines()[0]
+    assert f"the extension module '{SINGLE}' does not support subinterpreters" in line
+    assert "nor does the source beside it do: it has not been compiled;" in line
+    assert f"imported by shop_0 → {SINGLE};" in line
+
+
+def test_a_copy_is_taken_where_the_source_does_not_work(serve: Serve, folder: Path) -> None:
+    (folder / f"{SINGLE}.py").write_text(textwrap.dedent(ONLY_TO_BE_COMPILED))
+    source = f"""
+        import sys
+        import {SINGLE} as module
+        assert sys.modules[{SINGLE!r}] is module
+        def answer(scope):
+            return [module.initialized_count(), module.sum(40, 2), module.__file__]
+    """
+    server = serve(source, workers=2, extensions="private")
+    for _ in range(2):
+        assert ask(server) == [1, 42, str(folder / f"{SINGLE}{SUFFIX}")]
+        server.reload()
 
 
 def test_each_worker_has_a_copy_of_its_own(serve: Serve, folder: Path) -> None:
