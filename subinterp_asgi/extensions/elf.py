@@ -35,12 +35,13 @@ _RELATIVE = {62: 8, 183: 1027}  # by machine; the addend is the pointer
 _ABSOLUTE = {62: 1, 183: 257}  # a symbol's address and the addend make the pointer
 
 _PT_LOAD, _PT_DYNAMIC = 1, 2
-_PF_X, _PF_R = 1, 4
+_PF_X, _PF_W, _PF_R = 1, 2, 4
 _DT_NEEDED, _DT_PLTRELSZ, _DT_HASH, _DT_STRTAB, _DT_SYMTAB = 1, 2, 4, 5, 6
 _DT_RELA, _DT_RELASZ, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH, _DT_FLAGS = 7, 8, 10, 15, 29, 30
 _DT_RELRSZ, _DT_RELR = 35, 36
 _DT_GNU_HASH = 0x6FFFFEF5
-_DF_STATIC_TLS = 0x10
+_DT_TEXTREL = 22
+_DF_TEXTREL, _DF_STATIC_TLS = 4, 0x10
 
 
 class Elf:
@@ -203,6 +204,16 @@ class Elf:
     def static_tls(self) -> bool:
         """Whether it takes of the room for thread-local variables that can't be extended."""
         return bool(self._tags.get(_DT_FLAGS, 0) & _DF_STATIC_TLS)
+
+    def parts(self) -> Iterator[tuple[int, int, int, int, bool]]:
+        """Yield what is loaded: address, offset and size, protection, whether the linker writes it.
+
+        (What it writes and protects then, as RELRO, counts as written.)
+        """
+        writes_code = _DT_TEXTREL in self._tags or self._tags.get(_DT_FLAGS, 0) & _DF_TEXTREL
+        for address, offset, size, flags in self._segments:
+            protection = flags >> 2 & 1 | flags & 2 | (flags & 1) << 2  # as mmap() has it
+            yield address, offset, size, protection, bool(flags & _PF_W or writes_code)
 
     # --- symbols --------------------------------------------------------------------------------
 

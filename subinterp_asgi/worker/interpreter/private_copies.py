@@ -21,16 +21,18 @@ import tempfile
 import threading
 import time
 from importlib.machinery import ExtensionFileLoader
+from operator import itemgetter
 from types import ModuleType
 
 from ...extensions import reader
 from ...extensions.copying import bundled_libraries
+from ...extensions.elf import Elf
 from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from importlib.machinery import ModuleSpec
-    from typing import Any
+    from typing import Any, BinaryIO
 
     type Create = Callable[[ExtensionFileLoader, ModuleSpec], ModuleType | None]
 
@@ -39,6 +41,8 @@ _mmap: Any = mmap
 
 _OFF, _AS_CONFIGURED = -1, 0
 _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
+_MAP_FIXED = 0x10
+_PUNCH_HOLE = 3  # and keep the size
 _API_VERSION = 1013  # PYTHON_API_VERSION
 
 _libraries: list[Any] = []  # what was loaded for them, which must stay
@@ -90,23 +94,27 @@ def load(
     import ctypes
 
     path = spec.origin or ""
-    copy, fd = _copy(path)
-    spec.loader = _Loader(spec.name, path)  # which importlib has execute it
-    try:
-        _libraries.extend(map(ctypes.CDLL, bundled_libraries(verdict)))
-        library = ctypes.PyDLL(copy)
-        _libraries.append(library)
-        initialise = getattr(library, reader.init_symbol(spec.name), None)
-        with _Unchecked():
-            if initialise is not None:
-                return _initialise(initialise, spec)
-            spec.origin = copy  # (only 3.15 knows others, which do nothing but describe the module)
-            return create(loader, spec)
-    except OSError as exc:
-        raise ImportError(str(exc), name=spec.name, path=path) from None
-    finally:
-        spec.origin = path
-        os.close(fd)
+    with open(path, "rb", buffering=0) as source:
+        copy, fd = _copy(source)
+        spec.loader = _Loader(spec.name, path)  # which importlib has execute it
+        try:
+            _libraries.extend(map(ctypes.CDLL, bundled_libraries(verdict)))
+            library = ctypes.PyDLL(copy)
+            _libraries.append(library)
+            if verdict.refused:  # (others may have been upgraded, and ``native`` asks the maps)
+                _share_constants(library, copy, fd, source)
+            initialise = getattr(library, reader.init_symbol(spec.name), None)
+            with _Unchecked():
+                if initialise is not None:
+                    return _initialise(initialise, spec)
+                # (Only 3.15 knows others, which do nothing but describe the module.)
+                spec.origin = copy
+                return create(loader, spec)
+        except OSError as exc:
+            raise ImportError(str(exc), name=spec.name, path=path) from None
+        finally:
+            spec.origin = path
+            os.close(fd)
 
 
 def _initialise(initialise: Any, spec: ModuleSpec) -> ModuleType:
@@ -139,7 +147,7 @@ def _initialise(initialise: Any, spec: ModuleSpec) -> ModuleType:
     return found
 
 
-def _copy(path: str) -> tuple[str, int]:
+def _copy(source: BinaryIO) -> tuple[str, int]:
     """Copy a file to where nothing is left of it; return a name that never was, and a descriptor.
 
     That is memory if the system lets it be executed, else a file without a name.
@@ -147,24 +155,64 @@ def _copy(path: str) -> tuple[str, int]:
     Raises:
         NotExecutableError: It lets neither be executed.
     """
-    with open(path, "rb", buffering=0) as source:
-        size = os.fstat(source.fileno()).st_size
-        for fd in _files(os.path.basename(path)):
-            try:
-                done = 0
-                while done < size:
-                    done += _linux.sendfile(fd, source.fileno(), done, size - done) or size
-                if _may_be_executed(fd):
-                    # Descriptors are used again. "/." and "/" change nothing in a path: they spell
-                    # a number.
-                    number = time.monotonic_ns() << 22 | threading.get_native_id()
-                    detour = "".join("./" if bit == "1" else "/" for bit in f"{number:b}")
-                    return f"/proc/self/fd/{detour}{fd}", fd
-            except BaseException:
-                os.close(fd)
-                raise
+    size = os.fstat(source.fileno()).st_size
+    for fd in _files(os.path.basename(source.name)):
+        try:
+            done = 0
+            while done < size:
+                done += _linux.sendfile(fd, source.fileno(), done, size - done) or size
+            if _may_be_executed(fd):
+                # Descriptors are used again. "/." and "/" change nothing in a path: they spell a
+                # number.
+                number = time.monotonic_ns() << 22 | threading.get_native_id()
+                detour = "".join("./" if bit == "1" else "/" for bit in f"{number:b}")
+                return f"/proc/self/fd/{detour}{fd}", fd
+        except BaseException:
             os.close(fd)
+            raise
+        os.close(fd)
     raise NotExecutableError
+
+
+def _share_constants(library: Any, copy: str, fd: int, source: BinaryIO) -> None:
+    """Have the parts of a copy that never change be those of the file itself.
+
+    All copies and all processes then have them in common, and what was copied of them is given
+    back. These are the same octets, so that nothing is wrong if only some, or none, are shared.
+    """
+    from ctypes import CDLL, c_char_p, c_int, c_long, c_size_t, c_void_p
+
+    # What dlopen() returns begins with the address and the name, with glibc and with musl.
+    base = c_size_t.from_address(library._handle).value
+    if c_char_p.from_address(library._handle + 8).value != os.fsencode(copy):
+        return
+    parts = sorted(Elf(source, source.name).parts(), key=itemgetter(1))
+    changing = {page for at, _, size, _, written in parts if written for page in _pages(at, size)}
+    libc = CDLL(None)
+    libc.mmap.argtypes = [c_void_p, c_size_t, c_int, c_int, c_int, c_long]
+    libc.mmap.restype = c_void_p
+    libc.fallocate.argtypes = [c_int, c_int, c_long, c_long]
+    needed_until = 0
+    for address, offset, size, protection, written in parts:
+        inside = _pages(offset, size)
+        begin, length = inside.start * mmap.PAGESIZE, len(inside) * mmap.PAGESIZE
+        if written:
+            libc.fallocate(fd, _PUNCH_HOLE, needed_until, max(0, begin - needed_until))
+            needed_until = begin + length
+            continue
+        if not changing.isdisjoint(_pages(address, size)):
+            return
+        where = base + address // mmap.PAGESIZE * mmap.PAGESIZE
+        flags = _mmap.MAP_PRIVATE | _MAP_FIXED
+        mapped = libc.mmap(where, length, protection, flags, source.fileno(), begin)
+        if mapped != where:
+            return
+    libc.fallocate(fd, _PUNCH_HOLE, needed_until, os.fstat(fd).st_size)
+
+
+def _pages(start: int, size: int) -> range:
+    """Return the numbers of the pages in which something lies."""
+    return range(start // mmap.PAGESIZE, -((start + size) // -mmap.PAGESIZE))
 
 
 def _files(name: str) -> Iterator[int]:

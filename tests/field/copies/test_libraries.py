@@ -18,13 +18,19 @@ from tests.frameworks.beside_uvicorn import Exchange, ask, client_of_each, new_c
 from tests.support import nothing_left
 
 
+def written() -> str:
+    """What of files can be written in this process: the variables of libraries."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return "\n".join(line for line in lines if line.split()[1].startswith("rw"))
+
+
 def check(app: str, tmp_path: Path, exchanges: list[Exchange], *copied: str) -> None:
     """Check what is answered, by each worker and through a reload; and from what it was loaded."""
     app = f"tests.field.copies.apps.{app}:app"
     with uvicorn(app, tmp_path, {}) as url, new_client(url, keep_alive=False) as client:
         expected = ask(client, exchanges)
     seen = set()
-    before = Path("/proc/self/maps").read_text()  # what the test has loaded for itself
+    before = written()  # what the test has loaded for itself
     with (
         nothing_left(),
         Supervisor(app, workers=2, port=0, access_log=False, extensions="private") as server,
@@ -35,7 +41,7 @@ def check(app: str, tmp_path: Path, exchanges: list[Exchange], *copied: str) -> 
                     seen.add(worker)
                     for found, wanted in zip(ask(client, exchanges, worker), expected, strict=True):
                         assert found == wanted
-            mapped = Path("/proc/self/maps").read_text()
+            mapped = written()
             for module in copied:
                 file = Environment(sys.path).find(module)
                 assert file is not None

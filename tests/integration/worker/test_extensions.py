@@ -79,7 +79,14 @@ def ask(server: Supervisor) -> Any:
 
 
 def mapped(path: Path) -> bool:
-    return str(path) in Path("/proc/self/maps").read_text()
+    """Whether the process has loaded a file itself: its variables are what can be written."""
+    return any("w" in rights for rights in mappings(path))
+
+
+def mappings(path: Path) -> list[str]:
+    """With what rights parts of a file are mapped."""
+    lines = [line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text().splitlines()]
+    return [line[1] for line in lines if line[5:] == [str(path)]]
 
 
 @pytest.mark.parametrize("mode", ["pure", "refuse"])
@@ -175,6 +182,37 @@ def test_each_worker_has_a_copy_of_its_own(serve: Serve, folder: Path) -> None:
         server.reload()
     assert SINGLE not in sys.modules
     assert not mapped(path)
+
+
+COUNT = f"""
+    import {SINGLE} as module
+    def answer(scope):
+        return module.initialized_count()
+"""
+
+
+def test_copies_have_in_common_what_never_changes(serve: Serve, folder: Path) -> None:
+    path = folder / f"{SINGLE}{SUFFIX}"
+    server = serve(COUNT, workers=3, extensions="private")
+    assert [ask(server) for _ in range(6)] == [1] * 6
+    assert mappings(path).count("r-xp") == 3
+    assert not mapped(path)
+
+
+def test_copies_of_files_that_can_not_be_shared_work(serve: Serve, folder: Path) -> None:
+    """Since variables lie in the same page."""
+    parts = [(0, 0, 4096, 5, False), (100, 4096, 4096, 3, True)]
+    source = f"""
+        from subinterp_asgi.worker.interpreter import private_copies
+        private_copies.Elf.parts = lambda self: {parts}
+        import {SINGLE} as module
+        def answer(scope):
+            return module.initialized_count()
+    """
+    path = folder / f"{SINGLE}{SUFFIX}"
+    server = serve(source, workers=2, extensions="private")
+    assert [ask(server) for _ in range(6)] == [1] * 6
+    assert mappings(path) == []
 
 
 @pytest.mark.parametrize("name", MULTI)
