@@ -15,10 +15,11 @@ WORKLOADS =
 with_examples = @venv=$$(scripts/setup-venv serve) && exec "$$venv/bin/python"
 with_tools    = @venv=$$(scripts/setup-venv dev) && exec "$$venv/bin/python"
 with_field    = @venv=$$(scripts/setup-venv field) && FIELD=1 exec "$$venv/bin/python"
+with_sphinx   = @venv=$$(scripts/setup-venv docs) && "$$venv/bin/python"
 with_peers    = @venv=$$(scripts/setup-venv bench) && exec "$$venv/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test field lint format diagrams bench conformance autobahn fuzz soak clean
+.PHONY: help serve test field lint format docs diagrams bench conformance autobahn fuzz soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +49,10 @@ format: ## let ruff mend what it can
 	@venv=$$(scripts/setup-venv dev) && \
 	"$$venv/bin/python" -m ruff check --fix-only && \
 	exec "$$venv/bin/python" -m ruff format
+
+docs: ## make the site of docs/ in build/site, without network; warnings and dead links are errors
+	$(with_sphinx) -m sphinx -b html -W --keep-going -q -d build/doctrees $(ARGS) docs build/site && \
+	"$$venv/bin/python" scripts/check-site build/site
 
 diagrams: ## render docs/diagrams/*.dot to SVG (needs Graphviz)
 	@venv=$$(scripts/setup-venv serve) && exec "$$venv/bin/python" scripts/diagrams

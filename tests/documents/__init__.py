@@ -1,0 +1,1 @@
+"""The code in documents is run as a reader would run it."""
