@@ -51,7 +51,7 @@ format: ## let ruff mend what it can
 	exec "$$venv/bin/python" -m ruff format
 
 docs: ## make the site of docs/ in build/site, without network; warnings and dead links are errors
-	$(with_sphinx) -m sphinx -b html -W --keep-going -q -d build/doctrees $(ARGS) docs build/site && \
+	$(with_sphinx) -m sphinx -b html -W --keep-going -q -E -d build/doctrees $(ARGS) docs build/site && \
 	"$$venv/bin/python" scripts/check-site build/site
 
 diagrams: ## render docs/diagrams/*.dot to SVG (needs Graphviz)

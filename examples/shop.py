@@ -1,6 +1,6 @@
 """A shop, made with the framework of ``examples/mini``.
 
-    python -m examples.mini examples.shop:app
+python -m examples.mini examples.shop:app
 """
 
 import asyncio

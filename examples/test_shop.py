@@ -1,6 +1,6 @@
 """Step 5: tests of an application against the real server, by httpx as by any client.
 
-    python -m pytest examples/test_shop.py
+python -m pytest examples/test_shop.py
 """
 
 import httpx

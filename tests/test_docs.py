@@ -28,7 +28,8 @@ MODULE = re.compile(r"(?:subinterp_asgi|conformance|benchmarks|tests)(?:\.\w+)+"
 IN_DIAGRAM = re.compile(r"[\w/]*\w\.(?:py|md)\b|[\w/]+/(?=:)|scripts/[\w-]+")
 
 # Of ASGI and of others: they look like paths or modules.
-NO_FILES = {"and/or", "text/plain", "permessage-deflate"}
+# The last two are made: by who follows a page, and by ``make docs``.
+NO_FILES = {"and/or", "text/plain", "permessage-deflate", "hello.py", "build/site"}
 NO_MODULES = re.compile(r"subinterp_asgi\.(?:worker\.(?:startup|shutdown)|error|access)\b")
 
 

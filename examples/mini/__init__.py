@@ -1,6 +1,6 @@
-"""A small web framework that serves itself; ``docs/embedding.md`` builds it step by step.
+"""A small web framework that serves itself; ``docs/framework.md`` builds it step by step.
 
-    python -m examples.mini examples.shop:app --reload
+python -m examples.mini examples.shop:app --reload
 """
 
 from .application import Mini

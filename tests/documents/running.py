@@ -26,7 +26,12 @@ MAKE_TARGETS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(
 
 # What applications are called in documents that don't show them.
 APP = (ROOT / "examples" / "bare.py").read_text()
-APPS = ("package/module.py", "pkg/mod.py", "shop/web.py")
+APPS = {
+    "package/module.py": APP,
+    "pkg/mod.py": APP,
+    "shop/prices.py": "apple = 3\n",
+    "shop/web.py": f"{APP}\nimport shop.prices\n",
+}
 
 # What changes the computer, or needs a network or a desktop.
 NOT_FOR_TESTS = {"apt", "docker", "pip", "pyenv", "sudo", "systemctl", "uv", "xdg-open"}
@@ -42,8 +47,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._ports: dict[str, str] = {}
-        for app in APPS:
-            self.write(app, APP)
+        for name, text in APPS.items():
+            self.write(name, text)
 
     def write(self, name: str, text: str) -> None:
         file = self.path / name
@@ -81,9 +86,7 @@ class Folder:
 
     def _command(self, *arguments: str, module: str) -> Command:
         path = os.pathsep.join((str(self.path), str(ROOT)))
-        return Command(
-            *arguments, cwd=self.path, module=module, environment={"PYTHONPATH": path}
-        )
+        return Command(*arguments, cwd=self.path, module=module, environment={"PYTHONPATH": path})
 
     def _python(self, block: Block, *, serves: bool) -> None:
         name = f"block_{block.line}"
@@ -135,10 +138,10 @@ class Folder:
             return
         if words[0] in NOT_FOR_TESTS:
             return
-        if words[0] in ("subinterp-asgi", "python"):
-            words = [sys.executable, *(["-m", "subinterp_asgi"] if words[0] != "python" else [])] + (
-                words[1:]
-            )
+        if words[0] == "subinterp-asgi":
+            words = [sys.executable, "-m", "subinterp_asgi", *words[1:]]
+        elif words[0] == "python":
+            words[0] = sys.executable
         elif shutil.which(words[0]) is None:
             pytest.skip(f"{words[0]} is not installed")
         ran = subprocess.run(

@@ -1,8 +1,13 @@
-"""Real proxies before a port of this computer, as they come but for what a test asks for."""
+"""Real proxies before a port of this computer.
+
+They are as they come, but for what a test asks for, or (``DOCUMENTED``) as the files in
+``examples/deploy/`` have them, which the pages on operating show.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -13,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import wait_until
+from tests.support import ROOT, wait_until
 
 from ..rawclient import TIMEOUT
 
@@ -56,20 +61,6 @@ NGINX = Proxy(
     }}
     """,
 )
-
-KEEPING_NGINX = replace(
-    NGINX,
-    config=NGINX.config.replace(
-        "server {{",
-        """upstream workers {{ server {target}; keepalive 16; }}
-        map $http_upgrade $hop {{ default upgrade; "" ""; }}
-        proxy_http_version 1.1;
-        proxy_set_header Upgrade $http_upgrade;
-        proxy_set_header Connection $hop;
-        server {{""",
-    ).replace("proxy_pass http://{target}", "proxy_pass http://workers"),
-)
-"""It keeps connections open, and forwards WebSockets."""
 
 HAPROXY = Proxy(
     "haproxy",
@@ -117,6 +108,72 @@ VARNISH = Proxy(
 )
 
 
+def documented(name: str, around: str, *changes: tuple[str, str]) -> str:
+    """Return the text around a file of ``examples/deploy/``, with other addresses in the file."""
+    text = (ROOT / "examples" / "deploy" / name).read_text("utf-8")
+    text = text.replace("{", "{{").replace("}", "}}")
+    for shown, template in changes:
+        assert shown in text, f"{name} has no {shown}"
+        text = text.replace(shown, template)
+    return textwrap.dedent(around).replace("DOCUMENTED", text)
+
+
+_TARGET = ("127.0.0.1:8000", "{target}")
+
+_DOCUMENTED = [
+    replace(
+        NGINX,
+        config=documented(
+            "nginx.conf",
+            NGINX.config.partition("server {{")[0] + "DOCUMENTED }}",
+            ("listen 80;", "listen 127.0.0.1:{port};"),
+            _TARGET,
+        ),
+    ),
+    replace(
+        HAPROXY,
+        config=documented(
+            "haproxy.cfg",
+            """
+            global
+                stats socket {folder}/stats
+            DOCUMENTED
+            """,
+            ("bind :80", "bind 127.0.0.1:{port}"),
+            _TARGET,
+        ),
+    ),
+    replace(
+        APACHE,
+        config=documented(
+            "apache.conf",
+            APACHE.config.partition("ProxyPass")[0]
+            + """LoadModule headers_module /usr/lib/apache2/modules/mod_headers.so
+            DOCUMENTED
+            """,
+            ("*:80", "127.0.0.1:{port}"),
+            _TARGET,
+        ),
+    ),
+    Proxy(
+        "varnishd",
+        (*VARNISH.arguments[:-2], "-f", "{folder}/config"),
+        documented(
+            "varnish.vcl",
+            "DOCUMENTED",
+            ('"127.0.0.1"', '"{host}"'),
+            ('"8000"', '"{number}"'),
+        ),
+    ),
+    Proxy(
+        "caddy",
+        ("run", "--config", "{folder}/config", "--adapter", "caddyfile"),
+        documented("Caddyfile", "DOCUMENTED", ("http://:80", "http://:{port}"), _TARGET),
+    ),
+]
+DOCUMENTED = {proxy.program: proxy for proxy in _DOCUMENTED}
+
+
 @contextlib.contextmanager
 def behind(proxy: Proxy, folder: Path, target: int | str, more: str = "") -> Iterator[int]:
     """Run a proxy before a port of this computer, or what else it can connect to; yield its own.
@@ -130,11 +187,14 @@ def behind(proxy: Proxy, folder: Path, target: int | str, more: str = "") -> Ite
         port: int = free.getsockname()[1]
     if isinstance(target, int):
         target = f"127.0.0.1:{target}"
+    host, _, number = target.rpartition(":")
     values = {"folder": folder, "port": port, "target": target, "more": more}
+    values |= {"host": host, "number": number}
     (folder / "config").write_text(textwrap.dedent(proxy.config).format(**values))
     command = [found, *(argument.format(**values) for argument in proxy.arguments)]
     with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        environment = os.environ | {"HOME": str(folder)}  # where they keep what they like
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
     def listens() -> bool:
         assert process.poll() is None, (folder / "output").read_text()

@@ -13,7 +13,7 @@ from subinterp_asgi import Supervisor
 
 from ..load import Load
 from ..wsclient import WSClient, handshake
-from .proxies import APACHE, KEEPING_NGINX, Proxy, behind
+from .proxies import DOCUMENTED, behind
 
 APP = "tests.integration.apps.pool:App"
 RELOADS = 8
@@ -56,12 +56,12 @@ class Openers:
             assert not thread.is_alive(), "a client hangs"
 
 
-@pytest.mark.parametrize("proxy", [KEEPING_NGINX, APACHE], ids=lambda proxy: proxy.program)
-def test_no_websocket_is_closed_before_its_first_message(proxy: Proxy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("proxy", ["nginx", "apache2"])
+def test_no_websocket_is_closed_before_its_first_message(proxy: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"port": 0, "workers": 2, "factory": True, "access_log": False}
     with (
         Supervisor(APP, **options) as server,
-        behind(proxy, tmp_path, server.addresses[0][1] or 0) as port,
+        behind(DOCUMENTED[proxy], tmp_path, server.addresses[0][1] or 0) as port,
         Load(("127.0.0.1", port), keep_alive=4) as load,
         Openers(port, 4) as openers,
     ):
