@@ -56,5 +56,13 @@ def setup(app: Sphinx) -> dict[str, bool]:
         # All else that lies above comes with the site, to be read as the file that it is.
         source[0] = source[0].replace(f"]({up}../", f"](path:{up}../")
 
+    def shorten(*documented: str | object) -> tuple[str, str] | None:
+        """Say of a default that is made by a function what it is."""
+        signature, returned = documented[-2:]
+        if isinstance(signature, str) and "<built-in function monotonic>" in signature:
+            return signature.replace("<built-in function monotonic>", "now"), returned or ""
+        return None
+
     app.connect("source-read", read)
+    app.connect("autodoc-process-signature", shorten)
     return {"parallel_read_safe": True}

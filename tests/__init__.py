@@ -5,8 +5,9 @@ Without a server, in milliseconds each:
 - ``config``, ``control``, ``extensions``, ``http1``, ``websocket``, ``supervisor`` and ``worker``
   mirror the package. Parsers are also held against other implementations (``test_differential``)
   and given generated input (``test_properties``, made by ``strategies``).
-- ``test_layout`` checks the plan of the package, ``test_readme`` the table of options, and
-  ``test_docs`` that files, modules and links named in documents are there.
+- ``test_layout`` checks the plan of the package, ``test_readme`` the page of options, and
+  ``test_docs`` that files, modules and links named in documents are there. ``documents`` runs the
+  code that they show, in processes.
 
 With sockets, interpreters and processes:
 

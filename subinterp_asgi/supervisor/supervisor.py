@@ -174,7 +174,7 @@ class Supervisor:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Addresses listened on: (host, port), or (path, None) for a Unix socket."""
+        """The addresses listened on, as (host, port), or (path, None) for a Unix socket."""
         return self._listeners[0].addresses if self._listeners else ()
 
     @property
