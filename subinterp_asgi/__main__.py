@@ -69,7 +69,7 @@ def _run(argv: Sequence[str] | None) -> int:
         description="Serve an ASGI application from subinterpreters: one process, N workers.",
         epilog="Each option may come from the environment instead, as SUBINTERP_ASGI_WORKERS. "
         "Times: 500ms, 5s, 2m. Sizes: 10MB, 512KiB. What has no bound by default is none. "
-        "README.md says more of each. "
+        "docs/reference/options.md says more of each. "
         "subinterp-asgi doctor APP says what of it CPython would refuse in interpreters.",
     )
     parser.add_argument("app", metavar="APP", help="import path: package.module:attribute")

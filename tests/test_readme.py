@@ -1,4 +1,4 @@
-"""What the README says of options is what ``Config`` declares."""
+"""What the page on options says of them is what ``Config`` declares; the README is short."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def test_option_table_is_current() -> None:
+def test_option_tables_are_current() -> None:
     checked = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "option-table"), "--check"],
         capture_output=True,
@@ -17,3 +17,7 @@ def test_option_table_is_current() -> None:
         timeout=60,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 200

@@ -1,7 +1,7 @@
 """Every option, in one frozen dataclass: name, default, unit, meaning and check.
 
 Names and defaults follow uvicorn where it has the option, hypercorn and granian otherwise. The
-command line and the option table of the README are made from the same declarations. A ``Config``
+command line and the page of options in ``docs/`` are made from the same declarations. A ``Config``
 crosses into an interpreter as JSON.
 """
 

@@ -98,7 +98,7 @@ class RequestParser:
 
     @property
     def head_refused(self) -> bool:
-        """Whether the head that can't be parsed is one of a HEAD request, whose answer has no body."""
+        """Whether what can't be parsed is the head of a HEAD request, whose answer has no body."""
         return self.state is not State.BODY and self._data.startswith(b"HEAD ", self._pos)
 
     def feed(self, data: bytes) -> None:
