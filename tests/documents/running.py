@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import random
 import re
 import shlex
 import shutil
@@ -22,6 +23,8 @@ from tests.support import ROOT, wait_until
 from .blocks import Block, Step, pattern, steps
 
 TIMEOUT = 100.0
+LINE_TIMEOUT = 60.0
+"""How long a server may take to print a line."""
 MAKE_TARGETS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 # What applications are called in documents that don't show them.
@@ -79,8 +82,7 @@ class Folder:
         def free(found: re.Match[str]) -> str:
             before, port = found.groups()
             if port not in self._ports:
-                with socket.create_server(("127.0.0.1", 0)) as server:
-                    self._ports[port] = str(server.getsockname()[1])
+                self._ports[port] = _free_port()
             return before + self._ports[port]
 
         return re.sub(r"(127\.0\.0\.1:|--port[ =]|PORT=|port=)([1-9]\d{3,4})\b", free, text)
@@ -115,11 +117,11 @@ class Folder:
                     words[:3] = ["subinterp-asgi"]
                 if words[0] == "subinterp-asgi" and _serves(words):
                     server = ends.enter_context(self._serve(words[1:]))
-                    server.wait_for(r".*Ctrl\+C stops")
+                    server.wait_for(r".*Ctrl\+C stops", LINE_TIMEOUT)
                     if edited is not None:
                         self.write(edited, (self.path / edited).read_text() + "# edited\n")
                     for line in step.output:
-                        server.wait_for(f"{pattern(line)}$")
+                        server.wait_for(f"{pattern(line)}$", LINE_TIMEOUT)
                 else:
                     self._run(words, step)
             if server is not None:
@@ -159,6 +161,14 @@ class Folder:
         assert "Traceback" not in ran.stdout
         _compare(step, ran.stdout)
         assert step.output or ran.returncode == 0, ran.stdout
+
+
+def _free_port() -> str:
+    """Return a port that nobody gets who asks the system for one, as other tests do."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return str(port)
 
 
 def _serves(words: list[str]) -> bool:

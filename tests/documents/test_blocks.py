@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
 
+from . import running
 from .blocks import MARKS, blocks, pattern, steps
 from .running import Folder
 
@@ -33,6 +35,16 @@ def test_the_code_in_documents_runs(document: Path, tmp_path: Path) -> None:
 def test_there_are_blocks_to_run() -> None:
     assert len(DOCUMENTS) > 2
     assert sum(block.mark == "" for page in DOCUMENTS for block in blocks(page)) > 5
+
+
+@pytest.mark.parametrize(
+    "document", [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], ids=lambda path: path.name
+)
+def test_no_code_goes_without_a_fence(document: Path) -> None:
+    """It would not be run."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"(?<=\n\n)    +\S.*", text) == []
+    assert not re.search(r"^~~~|^ +```(?:python|console)", text, re.MULTILINE)
 
 
 # --- that a mistake in a document is found
@@ -80,6 +92,6 @@ def test_steps(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_found(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.integration.command.Command.wait_for.__defaults__", (3.0,))
+    monkeypatch.setattr(running, "LINE_TIMEOUT", 3.0)
     with pytest.raises((AssertionError, SyntaxError, pytest.fail.Exception)):
         run(tmp_path, text)

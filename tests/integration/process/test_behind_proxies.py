@@ -16,7 +16,7 @@ import pytest
 
 from ..rawclient import TIMEOUT
 from ..serving import Gate, read_body, respond, serving
-from .proxies import APACHE, HAPROXY, NGINX, VARNISH, Proxy, behind
+from .proxies import APACHE, DOCUMENTED, HAPROXY, NGINX, VARNISH, Proxy, behind
 
 UPLOADS = 25
 
@@ -118,8 +118,7 @@ def test_a_unix_socket(believed: bool, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     options = {"forwarded_allow_ips": "unix"} if believed else {}
     with serving(refuse, family=socket.AF_UNIX, path=path, **options) as served:
-        sets = "proxy_set_header X-Forwarded-For $remote_addr;"
-        with behind(NGINX, tmp_path, f"unix:{path}", sets) as port:
+        with behind(DOCUMENTED["nginx"], tmp_path, f"unix:{path}") as port:
             assert {status(port) for _ in range(3)} == {401}
             found = [line for line in served.records.messages if "not believed" in line]
             assert len(found) == (not believed)
