@@ -117,11 +117,13 @@ def test_the_proxy_protocol(sends: bool, tmp_path: Path) -> None:
 def test_a_unix_socket(believed: bool, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     options = {"forwarded_allow_ips": "unix"} if believed else {}
-    with serving(refuse, family=socket.AF_UNIX, path=path, **options) as served:
-        with behind(DOCUMENTED["nginx"], tmp_path, f"unix:{path}") as port:
-            assert {status(port) for _ in range(3)} == {401}
-            found = [line for line in served.records.messages if "not believed" in line]
-            assert len(found) == (not believed)
+    with (
+        serving(refuse, family=socket.AF_UNIX, path=path, **options) as served,
+        behind(DOCUMENTED["nginx"], tmp_path, f"unix:{path}") as port,
+    ):
+        assert {status(port) for _ in range(3)} == {401}
+        found = [line for line in served.records.messages if "not believed" in line]
+        assert len(found) == (not believed)
 
 
 # --- streams
