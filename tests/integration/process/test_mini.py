@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+
+from examples.mini import until_drain
 
 from ...support import ROOT, get
 
@@ -48,6 +51,19 @@ def test_it_serves_until_a_signal_comes(number: signal.Signals) -> None:
         assert get(words[3], "/prices").text == '{"apple": 3, "pear": 4, "currency": "EUR"}'
         process.send_signal(number)
         assert process.wait(60) == 0
+
+
+def test_streams_under_other_servers() -> None:
+    """They end when they do."""
+
+    async def streamed() -> list[int]:
+        async def pieces() -> AsyncIterator[int]:
+            for number in range(3):
+                yield number
+
+        return [piece async for piece in until_drain(pieces())]
+
+    assert asyncio.run(streamed()) == [0, 1, 2]
 
 
 def test_what_can_not_be_served() -> None:
