@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import subprocess
@@ -78,6 +79,25 @@ def test_modules_that_are_named_exist(document: Path) -> None:
 def test_links_lead_somewhere(document: Path) -> None:
     links = [link for link in LINK.findall(document.read_text("utf-8")) if ":" not in link]
     missing = [x for x in links if not (document.parent / x.partition("#")[0]).exists()]
+    assert not missing
+
+
+@functools.cache
+def anchors(document: Path) -> set[str]:
+    """Return what the headings of a document are called in links."""
+    text = CODE_BLOCK.sub("", document.read_text("utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_headings_lead_somewhere(document: Path) -> None:
+    missing = []
+    for link in LINK.findall(document.read_text("utf-8")):
+        path, _, anchor = link.partition("#")
+        there = document.parent / path if path else document
+        if anchor and ":" not in link and anchor not in anchors(there):
+            missing.append(link)
     assert not missing
 
 
