@@ -28,6 +28,7 @@ python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+smartquotes = False  # options in texts are to be copied
 html_theme = "furo"
 html_title = f"subinterp-asgi {version}"
 html_copy_source = False
