@@ -67,11 +67,16 @@ def project(
 
 @pytest.fixture
 def servers() -> Iterator[Servers]:
-    """As everywhere, but that ``watchfiles`` closes what it has in a thread of its own, later."""
+    """As everywhere, but with time for a reload that has just begun, whose workers are starting.
+
+    (And ``watchfiles`` closes what it has in a thread of its own, later.)
+    """
     with nothing_left():
         before = open_descriptors().keys()
         servers = Servers()
         yield servers
+        for server, _ in servers._made:
+            server.stop()
         servers.close()
         wait_until(lambda: open_descriptors().keys() <= before, "watchfiles closes its watches")
 
