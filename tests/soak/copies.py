@@ -35,7 +35,8 @@ def main(seconds: float, reloads: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TEST_DATABASE"] = os.path.join(folder, "db.sqlite3")
         # A machine that is busy otherwise is no fault. What hangs, a client waits for in vain.
-        patient: dict[str, Any] = {"timeout_worker_healthcheck": 0, "startup_timeout": 300}
+        patient: dict[str, Any] = {"timeout_worker_healthcheck": 0}
+        patient |= {"startup_timeout": 300, "shutdown_timeout": 120}
         with Supervisor(
             APP, workers=WORKERS, port=0, access_log=False, extensions="private", **patient
         ) as server:
