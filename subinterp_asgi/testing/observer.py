@@ -6,11 +6,12 @@ import json
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from ..control.interpreters import Interpreter
 from ..control.messages import CMD_ASK
-from ..errors import CallFailedError, NoAnswerError, StateError
+from ..errors import CallFailedError, NoAnswerError, ShutdownIncompleteError, StateError
 from ..supervisor.events import EventStream, WorkerDied
 from ..supervisor.pool.handle import WorkerHandle
 from ..supervisor.pool.reserve import Reserve
@@ -22,6 +23,7 @@ from .records import AppError, Received
 _MOST_REQUESTS = 1000
 _MARGIN = 1.0  # seconds for an answer to come that a worker gives when time is over
 _INJECTED = ("SystemExit: crashed by a test", "InjectedFault")
+_LAST_WAIT = 5.0  # seconds
 _ASKED = (WorkerState.SERVING, WorkerState.STUCK)
 
 
@@ -134,6 +136,21 @@ class Observer:
             raise NoAnswerError(
                 f"still at work {timeout:g} s after their response: {requests}", tuple(busy)
             )
+
+    def stop(self, timeout: float | None) -> None:
+        """Stop the supervisor.
+
+        With as little patience as tests have for requests, a machine that is busy may make a worker
+        seem to hang that only had no turn yet: it is given time, which one that hangs costs.
+        """
+        supervisor = self._supervisor
+        try:
+            supervisor.stop(timeout)
+        except ShutdownIncompleteError:
+            deadline = monotonic() + _LAST_WAIT
+            for handle in supervisor._handles():
+                handle.thread.join(max(0.0, deadline - monotonic()))
+            supervisor.stop(0)  # which raises it again, if it is still so
 
     def call(self, worker: int | str | None, question: dict[str, Any], timeout: float) -> Any:
         """As ``LiveServer.call()``."""

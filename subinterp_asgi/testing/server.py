@@ -176,7 +176,7 @@ class LiveServer:
                 observer.settle(_CHANGES_AT_END)
                 with contextlib.suppress(StateError, NoAnswerError):  # (the stop names what hangs)
                     observer.flush(_FLUSH_AT_END)
-            supervisor.stop(timeout)
+            observer.stop(timeout)
             self._supervisor = None
         except SubinterpASGIError as exc:
             if observer.left:
@@ -278,7 +278,7 @@ class LiveServer:
         except BaseException:
             self._supervisor = None
             self._restore_environ()
-            supervisor.stop(0)
+            self._observer.stop(0)
             raise
 
     def _restore_environ(self) -> None:

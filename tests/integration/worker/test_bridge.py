@@ -166,3 +166,13 @@ def test_cancellation_ends_both() -> None:
 
     run(main)
     assert worker.calls == ["serve", "served"]
+
+
+def test_a_question_goes_to_who_answers_if_there_is_one() -> None:
+    worker, asked = FakeWorker(), []
+    questions = [("ask", 1, "{}"), ("shutdown",)]
+    worker.on_question = None
+    run(lambda: _iic_bridge(worker, FakeQueue(*questions), FakeQueue()))
+    worker.on_question = lambda number, text: asked.append((number, text))
+    run(lambda: _iic_bridge(worker, FakeQueue(*questions), FakeQueue()))
+    assert asked == [(1, "{}")]
