@@ -76,7 +76,8 @@ def test_known_exceptions(module: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fresh", ["interpreter", "modules"])
 def test_fresh_servers_of_tests_leave_nothing(fresh: str, tmp_path: Path) -> None:
     source = APP.format(module="starlette.applications")
-    assert slope(tmp_path, "starlette", source, TESTS.format(fresh=fresh)) <= MOST
+    two = slope(tmp_path, "starlette", source, TESTS.format(fresh=fresh))
+    assert two <= 2 * MOST
 
 
 def slope(directory: Path, module: str, source: str, host: str = HOST) -> float:
