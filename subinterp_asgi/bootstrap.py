@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from functools import partial
+from importlib import import_module
 from inspect import signature
 from types import ModuleType
 
@@ -22,7 +23,7 @@ from .control.launch import Runtime
 from .control.wakeup import Channel, Wakeup
 from .types import TYPE_CHECKING, Any
 from .worker import access_log, commands
-from .worker.interpreter import daemon_threads
+from .worker.interpreter import daemon_threads, tracing
 from .worker.interpreter.importer import import_app, judge_extensions, report_extensions
 from .worker.run import WorkerRun, noop_receive, noop_send, report_error
 
@@ -70,6 +71,7 @@ def bootstrap(
     metrics_listeners: list[tuple[int, int]] = []
     log_forwarder: LogForwarder | None = None
     reusable = False
+    end_coverage = None
     try:
         sys.path[:] = parent_sys_path
         config_text, runtime = Runtime.split(config_json)
@@ -86,6 +88,9 @@ def bootstrap(
             from .control import log_records
 
             log_records.identify_records()
+        if runtime.coverage is not None:
+            end_coverage = tracing.begin_coverage(runtime.coverage)
+        tracing.adopt()
         if runtime.reusable:
             from .worker.interpreter import reuse  # not before it is needed
 
@@ -104,9 +109,7 @@ def bootstrap(
             daemon_threads.demote()
         judge_extensions(config.extensions, config.hide_modules)
         WorkerRun(
-            load_app=partial(
-                _load_app, app_import_path, config, log_forwarder, worker_id, runtime.reusable
-            ),
+            load_app=partial(_load_app, app_import_path, config, log_forwarder, worker_id, runtime),
             config=config,
             listeners=listeners,
             ctrl_queue=ctrl_queue,
@@ -122,6 +125,8 @@ def bootstrap(
     except BaseException as exc:
         report_error(status_queue, exc)
     finally:
+        if end_coverage is not None:
+            end_coverage()
         _close_all(listeners, metrics_listeners)
         if log_forwarder is not None:
             log_forwarder.end()
@@ -160,18 +165,22 @@ def _load_app(
     config: Config,
     log_forwarder: LogForwarder | None,
     worker_id: int,
-    reusable: bool,
+    runtime: Runtime,
 ) -> Any:
     if config.log_config is not None:
         from .config import log_file
 
         log_file.apply(config.log_config)
+    if runtime.prelude is not None:
+        function, argument = runtime.prelude
+        module, _, name = function.partition(":")
+        getattr(import_module(module), name)(argument)
     app = import_app(path, factory=True) if config.factory else _import_app(path)
     if log_forwarder is not None:
         log_forwarder.attach()  # which the application may have taken off
     access_log.configure_interpreter(config)
     report_extensions(worker_id, config.extensions)
-    if reusable:
+    if runtime.reusable:
         from .worker.interpreter import reuse
 
         reuse.note_files()

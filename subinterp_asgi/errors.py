@@ -296,5 +296,13 @@ class NoAnswerError(SubinterpASGIError, TimeoutError):
         self.workers = workers
 
 
+class ForkRefusedError(SubinterpASGIError, RuntimeError):
+    """``os.fork()`` was called in a test while workers ran in interpreters: the child would die."""
+
+
+class DatabaseRefusedError(SubinterpASGIError, RuntimeError):
+    """Workers of a test would have used a database of Django's that is no test database."""
+
+
 class MissingLibraryError(SubinterpASGIError, ImportError):
     """What was asked for needs a library that is not installed."""

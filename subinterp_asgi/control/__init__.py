@@ -72,6 +72,10 @@ At any time between these may come, from a thread beside the one that serves:
     The answer to a supervisor that asked what a worker is at whose heartbeat is old, if its loop
     still had not gone on: the Python stack of its thread, or in parentheses why that can't be told.
     A worker that gives no answer is in C code that does not let any other thread run.
+``("debugged",)``
+    The same, but somebody looks at it with a debugger, who takes as long as he likes.
+``("dump", text)``
+    The answer to a supervisor that asked for the stacks of all threads and tasks.
 
 And only with ``Runtime.recording``:
 

@@ -45,7 +45,9 @@ class Runtime:
         reusable: The interpreter may have to serve again after this worker.
         reused: It has served before.
         recording: Record what the application is given and raises, and answer; for tests.
+        prelude: Path of a function to call before the application is imported, and its argument.
         environment: To be its environment variables, or ``None`` for those of the process.
+        coverage: What coverage measures in the host, to be measured in the worker too, or ``None``.
     """
 
     listeners: tuple[tuple[int, int], ...] = ()
@@ -63,7 +65,9 @@ class Runtime:
     reusable: bool = False
     reused: bool = False
     recording: bool = False
+    prelude: tuple[str, Any] | None = None
     environment: dict[str, str] | None = None
+    coverage: dict[str, Any] | None = None
 
     def join(self, config: Config) -> str:
         """Make the ``config_json`` that ``bootstrap`` is given."""

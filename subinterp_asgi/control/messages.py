@@ -55,6 +55,8 @@ STATUS_FAILURE = "failure"
 STATUS_ERROR = "error"
 STATUS_STUCK = "stuck"
 STATUS_ANSWER = "answer"
+STATUS_DEBUGGED = "debugged"
+STATUS_DUMP = "dump"
 
 QUEUE_SIZE = 64
 """Bound of the queues between interpreters. Items are freed through a list of 300 places that

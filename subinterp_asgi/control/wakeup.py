@@ -115,10 +115,11 @@ class WatchdogLine(_Pair):
 
     REPORT = b"r"
     INTERRUPT = b"i"
+    DUMP = b"d"
     QUIT = b"q"
 
     def report(self, busy_since: int) -> None:
-        """Ask where the worker is held up; a ``stuck`` status may answer."""
+        """Ask where the worker is held up; ``stuck`` or ``debugged`` may answer."""
         self._send(self.REPORT, busy_since)
 
     def interrupt(self, busy_since: int) -> None:
@@ -127,6 +128,10 @@ class WatchdogLine(_Pair):
         Code in C that waits can't be interrupted: there it is raised when that returns.
         """
         self._send(self.INTERRUPT, busy_since)
+
+    def dump(self) -> None:
+        """Ask for the stacks of all threads and tasks, whatever they do; ``dump`` answers."""
+        self._send(self.DUMP, 0)
 
     def quit(self) -> None:
         """Tell the watchdog to end; the worker's own part."""

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 
@@ -68,6 +69,8 @@ _AFTER_DEFECT = 0.5
 """Seconds to wait after an exception that nobody has thought of."""
 _OLD_REQUESTS = 1.0
 """Seconds that requests have once a file has changed: streams are not to keep old code."""
+_DUMP_INTERVAL = 0.005
+"""Seconds between looks whether workers have answered."""
 _ENDED = (SupervisorState.STOPPED, SupervisorState.FAILED)
 
 
@@ -241,6 +244,33 @@ class Supervisor:
             raise StateError("there are no statistics before the supervisor is started")
         with self._changed:  # so that no worker's counts are seen twice, or not at all
             return Stats.read(self._pool.board)
+
+    def dump(self, timeout: float = 2.0) -> str:
+        """Say what every worker is doing: the stacks of its threads, and of its tasks.
+
+        Spares, and workers that start or end, are included, and nothing is stopped for it. Of a
+        worker in a thread it is that thread only, with its tasks.
+
+        Args:
+            timeout: Seconds to wait for workers that do not answer, since C code lets no other
+                thread run.
+        """
+        with self._changed:
+            handles = self._handles()
+            for handle in handles:
+                handle.ask_for_dump()
+        deadline = monotonic() + timeout
+        while monotonic() < deadline and any(h.dump is None and not h.exited for h in handles):
+            time.sleep(_DUMP_INTERVAL)
+            for handle in handles:
+                handle.collect()
+        texts = [
+            f"--- {handle.thread.name} ({handle.state.value}, generation {handle.generation})\n"
+            f"{handle.dump or '(it gives no answer: C code lets no other thread run)'}\n"
+            for handle in handles
+            if not handle.exited
+        ]
+        return "".join(texts)
 
     def events(self) -> EventStream:
         """The events from now on, to be iterated over; it ends when the supervisor has ended."""

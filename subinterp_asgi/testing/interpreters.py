@@ -25,7 +25,7 @@ gc.disable()
 import subinterp_asgi.bootstrap
 import subinterp_asgi.worker.recorder
 from subinterp_asgi.worker import log_forwarder
-from subinterp_asgi.worker.interpreter import closing, exit_callbacks, starting_values, watchdog
+from subinterp_asgi.worker.interpreter import closing, starting_values, watchdog
 gc.freeze()  # all of this stays: collections need not look at it
 gc.enable()
 """

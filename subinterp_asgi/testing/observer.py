@@ -34,10 +34,16 @@ class Observer:
         left: What the application has left behind.
     """
 
-    def __init__(self, env: Mapping[str, str | None], reserve: Reserve | None = None) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str | None],
+        reserve: Reserve | None = None,
+        prelude: tuple[str, Any] | None = None,
+    ) -> None:
         environment = {**os.environ, **env}
         self.environment = {k: v for k, v in environment.items() if v is not None}
         self.reserve = reserve
+        self.prelude = prelude
         self.left: list[str] = []
         self._supervisor: Supervisor
         self._events: EventStream

@@ -106,7 +106,12 @@ class Recorder(logging.Handler):
 
     Args:
         own_interpreter: What happens in threads is the worker's alone.
+
+    Attributes:
+        on_error: Called with what is reported.
     """
+
+    on_error: Callable[[BaseException], None] | None = None
 
     def __init__(
         self,
@@ -210,6 +215,8 @@ class Recorder(logging.Handler):
             if id(error) in call.reported:
                 return
             call.reported.add(id(error))
+        if Recorder.on_error is not None:
+            Recorder.on_error(error)
         types = [f"{each.__module__}.{each.__qualname__}" for each in type(error).__mro__]
         self._tell_error(type(error).__name__, types, _message(error), _traceback(error), call)
 

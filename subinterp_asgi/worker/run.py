@@ -139,6 +139,8 @@ class WorkerRun:
             _take_all(self.listeners, sockets)
             _take_all(self.metrics_listeners, metrics_sockets)
             loop = ServerLoop(self.counters)
+            if watchdog is not None:
+                watchdog.loop = loop
             worker = self._make_worker(app, loop, sockets, metrics_sockets, inbox)
             main = loop.create_task(self._run_to_end(worker))
             loop.run_until_complete(main)
@@ -312,12 +314,12 @@ class WorkerRun:
                     loop.run_until_complete(end_calls())
             return commands.told_to_hurry(self.ctrl_queue)
 
-        from .interpreter import exit_callbacks  # not before it is needed
+        from .interpreter import closing  # not before it is needed
 
         daemon_threads.release_pools()
-        exit_callbacks.run_before_threads(self.worker_id)
+        closing.call_before_threads(self.worker_id)
         left = daemon_threads.join_all(end_by - monotonic(), meanwhile, demoted=False)
-        exit_callbacks.run(self.worker_id)
+        closing.call_exit_callbacks(self.worker_id)
         daemon_threads.join_all(_DAEMON_TIME / 2, meanwhile, demoted=True)
         daemon_threads.end_demoted()
         daemons = daemon_threads.join_all(_DAEMON_TIME / 2, meanwhile, demoted=True)

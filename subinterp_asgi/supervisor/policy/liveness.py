@@ -38,19 +38,19 @@ class Liveness:
         self._pool = pool
         self._emit = emit
         self._log = log
-        self._report_at: dict[WorkerHandle, float] = {}  # or when to interrupt them once more
-        self._reported: set[WorkerHandle] = set()
+        self._asked: dict[WorkerHandle, float] = {}  # and when they should have answered
+        self._interrupt_at: dict[WorkerHandle, float] = {}  # those that are stuck, once more
         self.recovered: list[WorkerHandle] = []  # as the last step has found
         self._look_at = NEVER  # when it wants to look again
         self._running_since = 0  # as far as is known (``time.monotonic_ns()``)
 
     def __iter__(self) -> Iterator[WorkerHandle]:
-        return iter(tuple(self._report_at))
+        return iter(tuple(self._interrupt_at))
 
     def forget(self, handle: WorkerHandle) -> None:
         """That one has ended."""
-        self._report_at.pop(handle, None)
-        self._reported.discard(handle)
+        self._asked.pop(handle, None)
+        self._interrupt_at.pop(handle, None)
 
     def step(self, now: float, *, at_end: bool) -> float:
         """Look at all workers; return when to look again.
@@ -68,40 +68,49 @@ class Liveness:
         next_look = now + min(5.0, timeout / 4)
         for handle in self._pool.handles:
             since = handle.busy_since
-            held_up = (monotonic_ns() - max(since, self._running_since)) / 1e9 if since else 0.0
-            if handle not in self._report_at:
-                if held_up >= timeout and _may_be_stuck(handle, at_end):
-                    handle.become(WorkerState.STUCK)
-                    self._report_at[handle] = now + STACK_TIME
-                    next_look = min(next_look, now + STACK_TIME)
-                    handle.ask_for_stack(since)
-            elif held_up < timeout:
-                self._recover(handle)
-            elif now >= self._report_at[handle] or (
-                handle.stack is not None and handle not in self._reported
-            ):
-                self._report(handle, since, held_up)
-                # The next one may hold it up as well, in the same turn of the loop.
-                self._report_at[handle] = now + timeout
-            else:
-                next_look = min(next_look, self._report_at[handle])
+            # Who looks at it with a debugger takes his time.
+            began = max(since, self._running_since, handle.debugged_at)
+            held_up = (monotonic_ns() - began) / 1e9 if since else 0.0
+            if handle in self._interrupt_at:
+                if held_up < timeout:
+                    self._recover(handle)
+                elif now >= self._interrupt_at[handle]:
+                    self._interrupt(handle, since, now)
+            elif held_up < timeout or not _may_be_stuck(handle, at_end):
+                self._asked.pop(handle, None)
+            elif handle not in self._asked:
+                self._asked[handle] = now + STACK_TIME
+                handle.stack = None
+                handle.ask_for_stack(since)
+            elif handle.stack is not None or now >= self._asked[handle]:
+                del self._asked[handle]
+                handle.become(WorkerState.STUCK)
+                self._report(handle, held_up)
+                self._interrupt(handle, since, now)
+            next_look = min(
+                next_look,
+                self._asked.get(handle, NEVER),
+                self._interrupt_at.get(handle, NEVER),
+            )
         self._look_at = next_look
         return next_look
 
     def _recover(self, handle: WorkerHandle) -> None:
         self.forget(handle)
         self.recovered.append(handle)
-        handle.stack = None
         handle.become(WorkerState.SERVING if not handle.retiring else WorkerState.DRAINING)
 
-    def _report(self, handle: WorkerHandle, since: int, held_up: float) -> None:
-        if handle not in self._reported:
-            self._reported.add(handle)
-            stack = handle.stack or "(its watchdog does not run: C code lets no other thread run)"
-            self._emit(handle.event(WorkerStuck, seconds=held_up, stack=stack))
-            self._log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
+    def _report(self, handle: WorkerHandle, held_up: float) -> None:
+        stack = handle.stack or "(its watchdog does not run: C code lets no other thread run)"
+        self._emit(handle.event(WorkerStuck, seconds=held_up, stack=stack))
+        self._log("error", f"worker {handle.worker_id} is stuck for {held_up:.1f} s:\n{stack}")
+
+    def _interrupt(self, handle: WorkerHandle, since: int, now: float) -> None:
+        # What is called next may hold it up as well, in the same turn of the loop.
+        self._interrupt_at[handle] = now + self._config.timeout_worker_healthcheck
         if self._config.worker_interrupt:
             handle.interrupt(since)
+        handle.ask_for_stack(since)  # somebody may look at it by now
 
 
 def _may_be_stuck(handle: WorkerHandle, at_end: bool) -> bool:

@@ -70,6 +70,8 @@ class WorkerHandle:
         exhausted: The option by which it has served for long enough, or ``None``.
         lifespan_errors: What its lifespan has raised, not reported yet.
         stack: Where its thread was when that was asked for, once that is known.
+        debugged_at: When it was last seen in a debugger (``time.monotonic_ns()``); 0: never.
+        dump: What all its threads and tasks did when that was asked for, once that is known.
         since: When it was started, and since it serves, when it began to (``time.monotonic()``).
     """
 
@@ -94,6 +96,8 @@ class WorkerHandle:
         self.exhausted: str | None = None
         self.lifespan_errors: list[str] = []
         self.stack: str | None = None
+        self.debugged_at = 0
+        self.dump: str | None = None
         self.since = monotonic()
         self.job = job
         self._runner = runner
@@ -155,6 +159,14 @@ class WorkerHandle:
         if self.job.watchdog is not None:
             self.job.watchdog.report(busy_since)
 
+    def ask_for_dump(self) -> None:
+        """Have ``dump`` set."""
+        self.dump = None
+        if self.job.watchdog is not None:
+            self.job.watchdog.dump()
+        else:
+            self.dump = "(it has no watchdog: timeout_worker_healthcheck is 0)"
+
     def interrupt(self, busy_since: int) -> None:
         """Break off what has held it up since then, if that is Python code."""
         self.job.reserve = None  # nobody knows what was left half-done
@@ -185,6 +197,10 @@ class WorkerHandle:
             self.stack = status[1]
         elif status[0] == messages.STATUS_FILES and self.job.on_files is not None:
             self.job.on_files(status[1])
+        elif status[0] == messages.STATUS_DEBUGGED:
+            self.debugged_at = monotonic_ns()
+        elif status[0] == messages.STATUS_DUMP:
+            self.dump = status[1]
         elif status[0] == messages.STATUS_LEFT:
             self.job.left = status[1:]
         elif status[0] == messages.STATUS_REUSABLE:

@@ -21,6 +21,7 @@ from ...control.wakeup import Wakeup, WatchdogLine
 from ...types import TYPE_CHECKING, Any
 from .. import host_log
 from ..kept import Kept, keep
+from . import measured
 from .reserve import Reserve, end, let_go
 
 if TYPE_CHECKING:
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
         Attributes:
             environment: What the workers take for their environment variables.
+            prelude: As in ``Runtime``.
             reserve: Interpreters that may be used again, by servers after this one, too.
         """
 
         environment: dict[str, str]
+        prelude: tuple[str, Any] | None
         reserve: Reserve | None
 
         def make_interpreter(self) -> Interpreter:
@@ -194,6 +197,7 @@ def _bootstrap_in(interpreter: Interpreter, job: Job, reused: bool) -> None:
         status_wakeup=job.status_wakeup.numbers,
         reusable=job.reserve is not None,
         reused=reused,
+        coverage=measured.settings(),
     )
     arguments = {
         "ctrl_queue": job.ctrl_queue,

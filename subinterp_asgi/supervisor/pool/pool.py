@@ -251,6 +251,7 @@ class Pool:
             start_failure=failure[1] if failure and failure[0] == generation else None,
             recording=self._observer is not None,
             environment=None if self._observer is None else self._observer.environment,
+            prelude=None if self._observer is None else self._observer.prelude,
         )
         return isolation.Job(
             app=self._app,

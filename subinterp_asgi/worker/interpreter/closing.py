@@ -1,4 +1,7 @@
-"""What would keep the memory of an interpreter that is closed, and is undone before.
+"""The end of an interpreter: its exit callbacks, and what would keep its memory.
+
+Libraries end their daemon threads in exit callbacks, or send what is queued. CPython calls them
+when it closes the interpreter, which is not possible before these threads have ended.
 
 CPython 3.14 and later give back what an interpreter has allocated, save what something outside of
 it, or a type that never dies, still refers to. Libraries cause that without knowing: urllib3,
@@ -8,11 +11,45 @@ requests, aiohttp and boto3 leave 4 to 11 MB for each reload, h11 and so httpx 4
 
 from __future__ import annotations
 
+import atexit
 import gc
+import logging
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
 
 from ...types import Any
+
+logger = logging.getLogger("subinterp_asgi.error")
+
+
+def call_before_threads(worker_id: int) -> None:
+    """Call what ``threading`` is to call before it waits for threads; what that raises is logged.
+
+    (``concurrent.futures`` ends its threads so, and pymongo does in interpreters.)
+    """
+    callbacks: list[Any] = threading._threading_atexits  # type: ignore[attr-defined]
+    while callbacks:
+        try:
+            callbacks.pop()()
+        except BaseException:
+            logger.exception("worker %d: an exit callback failed", worker_id)
+
+
+def call_exit_callbacks(worker_id: int) -> None:
+    """Call all callbacks, once; what they raise is logged."""
+
+    def log(unraisable: Any) -> None:
+        logger.error(
+            "worker %d: an atexit callback failed", worker_id, exc_info=unraisable.exc_value
+        )
+
+    hook, sys.unraisablehook = sys.unraisablehook, log
+    try:
+        atexit._run_exitfuncs()  # closing the interpreter finds none left
+    finally:
+        sys.unraisablehook = hook
 
 
 def let_go() -> None:

@@ -9,22 +9,26 @@ An exception that comes from outside can land anywhere, and must not land in the
 package, where it would break more than the one call of the application. So the stack is looked at
 first, and the exception raised only where the application's own code will receive it.
 
+It also tells what all threads and tasks of the interpreter do, whether the loop is held up or not.
+
 If the loop's thread waits for a greenlet, which is another thread (see ``greenlets``), the stack is
 that of both, and the exception is raised in the one that goes on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from types import FrameType
 
 from ...control.counters import Counters
-from ...control.messages import STATUS_STUCK, sendable
+from ...control.messages import STATUS_DEBUGGED, STATUS_DUMP, STATUS_STUCK, sendable
 from ...control.scoreboard import BUSY_SINCE
 from ...control.wakeup import WatchdogLine
 from ...errors import WorkerInterrupted
@@ -32,11 +36,17 @@ from ...types import Any
 from .marks import PASSES_INTERRUPTS, STANDS_FOR_APPLICATION, TAKES_INTERRUPTS
 
 _MAX_STACK_TEXT = 20_000
+_MAX_DUMP_TEXT = 200_000
 _AIMING_TIME = 1.0  # seconds to wait for the application's code to be what runs
 _AIMING_INTERVAL = 0.001
 
 _PACKAGE = __name__.removesuffix("worker.interpreter.watchdog")
 """What the names of this package's modules begin with, wherever somebody keeps a copy of it."""
+
+_LIBRARY = {"asyncio", "contextlib"}
+_DEBUGGERS = {"bdb", "code", "pydevd", "IPython"}
+"""Packages whose code is on the stack of a thread that somebody looks at. (Of bdb are pdb and most
+others.)"""
 
 # Before 3.13.18, sys._current_frames() touches frames of other interpreters, which crashes.
 _FRAMES_ARE_SAFE = sys.version_info >= (3, 13, 18)
@@ -46,6 +56,9 @@ class Watchdog:
     """Watches the thread that it is made in, which must be the one that will run the loop.
 
     A ``daemon`` in an interpreter that allows it, so that this thread never holds up its end.
+
+    Attributes:
+        loop: The loop, once there is one.
     """
 
     def __init__(self, line: WatchdogLine, counters: Counters, status_queue: Any, *, daemon: bool):
@@ -56,6 +69,8 @@ class Watchdog:
         # (Only its identity: a reference would make a cycle of all that it holds.)
         self._outermost = 0 if _FRAMES_ARE_SAFE else id(sys._getframe(1))
         self._quitting = False
+        self._alone = not daemon  # in an interpreter of its own
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="asgi-watchdog", daemon=daemon)
         self._thread.start()
 
@@ -80,6 +95,8 @@ class Watchdog:
                     self._report(busy_since)
                 elif request == WatchdogLine.INTERRUPT:
                     self._interrupt(busy_since)
+                elif request == WatchdogLine.DUMP:
+                    self._status_queue.put((STATUS_DUMP, self._dump()))
 
     def _held_up(self, busy_since: int) -> bool:
         """Whether the loop has not gone on since then."""
@@ -91,6 +108,9 @@ class Watchdog:
         if not self._held_up(busy_since):
             return
         try:
+            if _in_debugger(frame for _, frame in self._frames()):
+                self._status_queue.put((STATUS_DEBUGGED,))
+                return
             text = self._describe()
         except Exception as exc:
             text = f"(the stack can't be shown: {type(exc).__name__})"
@@ -103,9 +123,7 @@ class Watchdog:
             return "(the stack is not available: this Python can't look at other threads safely)"
         # Line numbers first, while the thread is most likely still there.
         walk = [step for frame in frames for step in traceback.walk_stack(frame)]
-        stack = traceback.StackSummary.extract(iter(walk), lookup_lines=False)
-        stack.reverse()
-        return sendable("".join(stack.format())[-_MAX_STACK_TEXT:])
+        return sendable(_format(reversed(walk))[-_MAX_STACK_TEXT:])
 
     def _frames(self) -> list[tuple[int, FrameType]]:
         """What the worker's thread executes, by its identity; nothing if that can't be looked at.
@@ -126,6 +144,26 @@ class Watchdog:
                 return []
             found.append((ident, frame))
         return found
+
+    # --- dump
+
+    def _dump(self) -> str:
+        """Describe what all threads of the worker's do, and its tasks."""
+        parts: list[tuple[str, str]] = []
+        try:
+            parts.append(("its thread", self._describe()))
+            if self._alone and parts[0][1][:1] != "(":
+                parts += _other_threads({self._ident, self._outermost})
+            if self.loop is not None:
+                tasks = asyncio.all_tasks(self.loop)
+                for task in sorted(tasks, key=lambda task: task.get_name()):
+                    walk = [*_walk_task(task)]
+                    if not _is_server_task([frame for frame, _ in walk]):
+                        parts.append((f"task {task.get_name()}", _format(walk)))
+        except Exception as exc:
+            parts.append(("more", f"(it can't be shown: {type(exc).__name__})"))
+        texts = (f"{title}:\n{text.rstrip()}" for title, text in parts)
+        return sendable("\n".join(texts)[:_MAX_DUMP_TEXT])
 
     # --- interrupt
 
@@ -169,7 +207,7 @@ def _would_hit_application(frames: list[FrameType]) -> bool:
     Args:
         frames: The innermost of each thread; the exception goes on in the next one's.
     """
-    if _is_ours(frames[0]) or _module_of(frames[0]).startswith("asyncio."):
+    if _in_debugger(frames) or _is_ours(frames[0]) or _module_of(frames[0]).startswith("asyncio."):
         return False
     for innermost in frames:
         frame: FrameType | None = innermost
@@ -187,6 +225,57 @@ def _would_hit_application(frames: list[FrameType]) -> bool:
     return False
 
 
+def _in_debugger(frames: Iterable[FrameType]) -> bool:
+    """Whether somebody looks at one of these threads with a debugger."""
+    return any(
+        _module_of(frame).partition(".")[0] in _DEBUGGERS
+        for innermost in frames
+        for frame, _ in traceback.walk_stack(innermost)
+    )
+
+
+def _format(walk: Iterable[tuple[FrameType, int]]) -> str:
+    """Format a stack, the outermost frame first."""
+    stack = traceback.StackSummary.extract(iter([*walk]), lookup_lines=False)
+    return "".join(stack.format())
+
+
+def _walk_task(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:
+    """Yield what a task is in, the outermost first; of one that runs, what its thread is not in."""
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        kind = next(
+            (kind for kind in ("cr", "ag", "gi") if hasattr(awaited, f"{kind}_frame")), None
+        )
+        if kind is None:
+            return
+        if (frame := getattr(awaited, f"{kind}_frame")) is not None:
+            yield frame, frame.f_lineno
+        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+
+
+def _is_server_task(frames: list[FrameType]) -> bool:
+    """Whether it is one of this package's that the application has no part in."""
+    return bool(frames) and all(
+        _is_ours(frame) or (index and _module_of(frame).partition(".")[0] in _LIBRARY)
+        for index, frame in enumerate(frames)
+    )
+
+
+def _other_threads(known: set[int]) -> Iterator[tuple[str, str]]:
+    """Yield names and stacks of threads of this interpreter.
+
+    Args:
+        known: Not of these, by their identity or the ``id()`` of one of their frames.
+    """
+    for ident, innermost in _all_frames():
+        walk = [*traceback.walk_stack(innermost)]
+        if ident not in known and known.isdisjoint(id(frame) for frame, _ in walk):
+            thread = walk[-1][0].f_locals.get("self")  # of Thread._bootstrap()
+            name = thread.name if isinstance(thread, threading.Thread) else "that has no name"
+            yield f"thread {name}", _format(reversed(walk))
+
+
 def _is_ours(frame: FrameType) -> bool:
     return _module_of(frame).startswith(_PACKAGE) and frame.f_code not in STANDS_FOR_APPLICATION
 
@@ -198,9 +287,23 @@ def _module_of(frame: FrameType) -> str:
 def _frame_above(outermost: int) -> FrameType | None:
     """Return the innermost frame of the thread of this interpreter that has a certain frame.
 
-    That is given by its ``id()``, and must be alive. What ``sys._current_frames()`` does, where
-    that does it for threads of other interpreters too.
+    That is given by its ``id()``, and must be alive.
     """
+    for _, innermost in _all_frames():
+        if any(id(frame) == outermost for frame, _ in traceback.walk_stack(innermost)):
+            return innermost
+    return None
+
+
+def _all_frames() -> list[tuple[int, FrameType]]:
+    """Return the innermost frames of all threads of this interpreter but the calling one.
+
+    By their identities, where ``sys._current_frames()`` does not touch other interpreters' threads;
+    elsewhere these are 0.
+    """
+    if _FRAMES_ARE_SAFE:
+        own = threading.get_ident()
+        return [(ident, frame) for ident, frame in sys._current_frames().items() if ident != own]
     from ctypes import c_void_p, cast, py_object, pythonapi
 
     def function(name: str, result: Any, *arguments: Any) -> Any:
@@ -215,14 +318,11 @@ def _frame_above(outermost: int) -> FrameType | None:
     own = function("PyThreadState_Get", c_void_p)()
     interpreter = function("PyInterpreterState_Get", c_void_p)()
     thread = function("PyInterpreterState_ThreadHead", c_void_p, c_void_p)(interpreter)
+    found: list[tuple[int, FrameType]] = []
     while thread:
         if thread != own and (address := get_frame(thread)):
             innermost: FrameType = cast(address, py_object).value
             decref(address)
-            frame: FrameType | None = innermost
-            while frame is not None:
-                if id(frame) == outermost:
-                    return innermost
-                frame = frame.f_back
+            found.append((0, innermost))
         thread = next_thread(thread)
-    return None
+    return found

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import pdb
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if action == "spin":
         begun.touch()
         spin()
+    elif action == "debug":  # at a terminal that is a FIFO
+        with open(os.open(begun, os.O_RDWR)) as terminal, open(os.devnull, "w") as nothing:
+            pdb.Pdb(stdin=terminal, stdout=nothing, nosigint=True).set_trace()
+        await answer(send, "ok")
     elif action == "spin-after-waiting":  # in a step that the loop takes, not the connection
         await asyncio.sleep(0)
         begun.touch()

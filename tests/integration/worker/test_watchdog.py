@@ -187,6 +187,24 @@ def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
         worker.stop()
 
 
+def test_who_looks_at_it_with_a_debugger_is_left_alone(watched: Watched, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "terminal")
+    pending = Pending(watched.url, f"/debug{tmp_path}/terminal")
+
+    def debugged() -> bool:
+        watched.line.report(watched.heartbeat)
+        return "debugged" in watched.collect()
+
+    wait_until(debugged)
+    watched.interrupt()
+    watched.statuses.clear()
+    wait_until(debugged)  # which is asked after that
+    (tmp_path / "terminal").write_text("continue\n")
+    answer = pending.result()
+    assert not isinstance(answer, Exception)
+    assert answer.status == 200
+
+
 def failed(pending: Pending) -> bool:
     answer = pending.result()
     assert not isinstance(answer, Exception), answer

@@ -20,6 +20,7 @@ class Handle:
     generation = 1
     retiring = False
     stack = None
+    debugged_at = 0
 
     def __init__(self) -> None:
         self.state = WorkerState.SERVING
@@ -101,3 +102,20 @@ def test_one_that_comes_round_after_a_pause_is_never_stuck(
         watched.handle.busy_since = 0
         watched.pass_time(1)
     assert watched.handle.state is WorkerState.SERVING
+
+
+def test_one_that_is_debugged_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, timeout=30)
+    handle = watched.handle
+
+    def answer(busy_since: int) -> None:
+        handle.debugged_at = int(watched.now * 1e9)
+
+    monkeypatch.setattr(handle, "ask_for_stack", answer)
+    handle.busy_since = int(watched.now * 1e9)
+    watched.pass_time(300)
+    assert handle.state is WorkerState.SERVING
+    monkeypatch.undo()
+    monkeypatch.setattr(liveness, "monotonic_ns", lambda: int(watched.now * 1e9))
+    watched.pass_time(60)  # it goes on, and hangs in the same turn of the loop
+    assert handle.state is WorkerState.STUCK
