@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .clients import Response as Response
     from .records import AppError as AppError
     from .records import LeftBehindWarning as LeftBehindWarning
+    from .records import NotReachedWarning as NotReachedWarning
     from .records import Received as Received
     from .server import LiveServer as LiveServer
     from .server import serve as serve
@@ -25,6 +26,7 @@ _HOME = {
     "LeftBehindWarning": "records",
     "LiveServer": "server",
     "LiveServerTestCase": "case",
+    "NotReachedWarning": "records",
     "Received": "records",
     "Response": "clients",
     "serve": "server",

@@ -17,6 +17,10 @@ class LeftBehindWarning(UserWarning):
     """Something of the application's was still there when its server was to end."""
 
 
+class NotReachedWarning(UserWarning):
+    """A test has changed something in its own interpreter, which its workers do not see."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Received:
     """A request as the application was given it.

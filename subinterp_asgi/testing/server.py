@@ -22,6 +22,7 @@ from ..errors import (
 )
 from ..supervisor.supervisor import Supervisor, _in_thread
 from ..types import ASGIApp
+from . import handed_over
 from .clients import Response, fetch, library
 from .interpreters import stock
 from .observer import Observer
@@ -267,7 +268,8 @@ class LiveServer:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
-        self._observer = Observer(self._env, reserve)
+        prelude = None if supervisor.in_threads else handed_over.prelude(self._options)
+        self._observer = Observer(self._env, reserve, prelude)
         self._observer.watch(supervisor)
         self._supervisor = supervisor
         try:
