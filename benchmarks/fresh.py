@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from benchmarks.startup import ROOT, free_port, pss, wait_for_response
@@ -80,10 +81,25 @@ def uvicorn_process(app: str) -> Iterator[int]:
         process.send_signal(signal.SIGTERM)
 
 
+@contextmanager
+def django_thread(app: str) -> Iterator[int]:
+    """What ``live_server`` of pytest-django is, with no modules or settings of its own."""
+    import_module(app.partition(":")[0])  # which configures Django
+    from django.test.testcases import LiveServerThread
+
+    thread = LiveServerThread("127.0.0.1", lambda app: app, connections_override={})
+    thread.daemon = True
+    thread.start()
+    thread.is_ready.wait()
+    yield thread.port
+    thread.terminate()
+
+
 WAYS: dict[str, Way] = {
     "interpreter": interpreter,
     "modules": modules,
     "uvicorn-thread": uvicorn_thread,
+    "django-thread": django_thread,
     "uvicorn-process": uvicorn_process,
 }
 
@@ -154,6 +170,8 @@ def main() -> int:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     for app in options.apps.split(","):
         for way in options.ways.split(","):
+            if way == "django-thread" and app != "django":
+                continue
             command = [sys.executable, "-m", "benchmarks.fresh", "--alone", "--apps", app]
             command += ["--ways", way, "--number", str(options.number)]
             command += ["--pause", str(options.pause)]

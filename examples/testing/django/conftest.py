@@ -1,0 +1,1 @@
+pytest_plugins = ["subinterp_asgi.testing.plugin"]
