@@ -21,6 +21,7 @@ from time import monotonic_ns
 
 from ...control import scoreboard
 from ...types import TYPE_CHECKING
+from .lean_loop import LEAN, LeanLoop
 from .poller import LoopPoller
 
 if sys.platform == "linux":
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     from .poller import Poller
 
 _HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+_LEAST_TURN = 1_000_000  # nanoseconds; turns that are shorter are told of together
 _BATCH = 256  # events taken at once; the loop's callbacks get their turn in between
 
 
-class ServerLoop(asyncio.SelectorEventLoop):
+class ServerLoop(LeanLoop if LEAN else asyncio.SelectorEventLoop):  # type: ignore[misc]
     """A loop with a heartbeat, and a ``poller`` that watches connections.
 
     It is the selector loop, since that can watch descriptors on every system.
@@ -83,6 +85,10 @@ class _Heart:
         self._slot = counters.slot
         self._woken = monotonic_ns()
         counters.flush(self._woken)
+
+    def skips(self) -> bool:
+        """Whether a loop that has more to do, and will not wait, need not tell of it yet."""
+        return monotonic_ns() - self._woken < _LEAST_TURN
 
     def rest(self) -> None:
         """The loop is about to wait. The heartbeat is 0 meanwhile, which needs no timer."""
@@ -154,16 +160,12 @@ if sys.platform == "linux":
                 timeout = ceil(timeout * 1000) * 0.001  # never earlier than asked for
             else:
                 timeout = 0
-            self._heart.rest()
-            try:
-                if timeout:
-                    self._sleeping = True
-                    if self._ready:  # since the loop has looked
-                        timeout = 0
-                events = self._epoll.poll(timeout, _BATCH)
-            finally:
-                self._sleeping = False
-                self._heart.beat()
+            if timeout == 0 and self._heart.skips():
+                events = self._epoll.poll(0, _BATCH)
+            else:
+                events = self._wait(timeout)
+            if not events:
+                return []
             ready = []
             handlers = self.poller.handlers
             for fd, event in events:
@@ -178,6 +180,18 @@ if sys.platform == "linux":
                         mask |= selectors.EVENT_READ
                     ready.append((key, mask & key.events))
             return ready
+
+        def _wait(self, timeout: float) -> list[tuple[int, int]]:
+            self._heart.rest()
+            try:
+                if timeout:
+                    self._sleeping = True
+                    if self._ready:  # since the loop has looked
+                        timeout = 0
+                return self._epoll.poll(timeout, _BATCH)
+            finally:
+                self._sleeping = False
+                self._heart.beat()
 
         def close(self) -> None:
             self._sleeping = False
