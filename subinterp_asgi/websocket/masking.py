@@ -26,7 +26,7 @@ class _Tables(dict[int, bytes]):
 _tables = _Tables()
 
 
-def unmask(data: bytes | bytearray, key: bytes | bytearray) -> bytes | bytearray:
+def unmask(data: bytes | bytearray | memoryview, key: bytes | bytearray) -> bytes | bytearray:
     """XOR octets with a key of four, repeated; masking is the same."""
     size = len(data)
     if size < LANES_FROM:

@@ -218,7 +218,8 @@ class MessageParser:
                 return self._control(opcode, bytes(unmask(data[start:end], key)))
             if opcode != CONTINUATION and first & FIN and length <= PIECE:
                 self._pos = end
-                return self._whole_message(opcode, compressed, unmask(data[start:end], key))
+                payload = unmask(memoryview(data)[start:end], key)  # which copies it
+                return self._whole_message(opcode, compressed, payload)
         elif opcode >= CLOSE:
             return None
         if opcode != CONTINUATION:
@@ -286,7 +287,7 @@ class MessageParser:
             taken = end - pos
             if not taken:
                 return False
-            piece = unmask(data[pos:end], key)
+            piece = unmask(memoryview(data)[pos:end], key)
             self._pos = end
             self._left -= taken
             self._key = key[taken & 3 :] + key[: taken & 3]

@@ -71,7 +71,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-READ_SIZE = 65536
+READ_SIZE = 65536 + 2048
+"""A body or a message of 64 KiB and its head come together; 128 KiB would be mapped each time."""
 HIGH_WATER = 65536
 """Octets waiting to be written from which on ``drained()`` waits; and waiting to be parsed, from
 which on sessions pause reading."""
