@@ -1,4 +1,4 @@
-"""The applications that every server serves: a plain one with a path per workload, and Starlette's.
+"""The plain application that every server serves, with a path per workload.
 
 Nothing here knows which server calls it. Bodies are made once, so that what is measured is the
 server and not ``bytes * 1024``.
@@ -10,11 +10,6 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 type Message = MutableMapping[str, Any]
 type Receive = Callable[[], Awaitable[Message]]
@@ -117,11 +112,3 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
-
-
-async def _json(request: Request) -> JSONResponse:
-    return JSONResponse({"message": "Hello, world!", "path": request.url.path})
-
-
-starlette_app = Starlette(routes=[Route("/", _json)])
-"""What a framework adds: a router, a request object, middleware, a response class."""

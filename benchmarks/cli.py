@@ -20,7 +20,7 @@ from benchmarks.load import WrkMissingError, wrk_version
 from benchmarks.measure import Cores
 from benchmarks.process import make_certificate
 from benchmarks.report import Table
-from benchmarks.servers import OURS, PEERS
+from benchmarks.servers import BEFORE, OURS, PEERS, earlier
 from benchmarks.workloads import QUICK, QUICK_PEERS, select, workloads
 
 _DISTRIBUTION = "distribution"
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         chosen = select(names, workloads(arguments.workers))
         seconds, number = arguments.seconds, 1 if arguments.quick else arguments.rounds
-        plan = rounds.plan(chosen, peers, number, seconds)
+        before = arguments.before is not None
+        plan = rounds.plan(chosen, peers, number, seconds, before=before)
         if sys.platform != "linux":
             raise NotImplementedError("processor time and memory are read from Linux's /proc")
         tools = [f"CPython {platform.python_version()}", wrk_version()]
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": f"python -m benchmarks {' '.join(argv or sys.argv[1:])}".strip(),
         "tools": tools,
-        "servers": {name: PEERS[name].version for name in visited},
+        "servers": {name: PEERS[name].version for name in visited if name in PEERS},
         "machine": f"{_processor()}, Linux {platform.release()}",
         "pinning": cores.note,
         "rounds": plan.rounds,
@@ -86,6 +87,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--quick", action="store_true", help="one round of little, to see that it works"
+    )
+    parser.add_argument(
+        "--before", type=Path, metavar="FOLDER", help="also another checkout of this project"
     )
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -121,6 +125,8 @@ def _measure(
     spreads: list[distribution.Spread] = []
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         files = make_certificate(Path(folder))
+        if arguments.before is not None:
+            PEERS[BEFORE] = earlier(arguments.before, files)
         for workload, rows in rounds.run(plan, cores, files):
             results.append((workload, rows))
             show(report.table(workload, rows))

@@ -1,4 +1,4 @@
-"""The least that Django serves, to start and to weigh: ``benchmarks.startup --app ...``.
+"""The least that Django serves, to ask, and to start and weigh: ``benchmarks.startup --app ...``.
 
 With the middleware and the applications that ``startproject`` turns on, but for the admin; Django
 has to be installed.
@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from django.urls import path
 
 
@@ -18,7 +18,19 @@ async def hello(request: Any) -> HttpResponse:
     return HttpResponse("Hello, world!")
 
 
-urlpatterns = [path("", hello)]
+async def answer(request: Any) -> JsonResponse:
+    return JsonResponse({"message": "Hello, world!"})
+
+
+def answer_in_thread(request: Any) -> JsonResponse:
+    return JsonResponse({"message": "Hello, world!"})
+
+
+urlpatterns = [
+    path("", hello),
+    path("json", answer),
+    path("def", answer_in_thread),
+]
 
 settings.configure(
     ALLOWED_HOSTS=["*"],

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from benchmarks.process import Server, Unfit
 from benchmarks.startup import ROOT
@@ -36,6 +36,8 @@ BROWSER_HEADERS = (
     ("Priority", "u=0, i"),
 )
 """With ``Host``, which wrk and http.client add, the fourteen lines that Firefox sends."""
+
+_TYPE, _JSON = "Content-Type", "application/json"
 
 
 class WrkMissingError(Exception):
@@ -73,6 +75,8 @@ class HTTPLoad:
     Attributes:
         size: Octets of a response's body.
         connections: How many at once.
+        body: Octets to post, all the same.
+        json: Or what to post.
         pipelined: Requests sent together on a connection.
     """
 
@@ -81,6 +85,7 @@ class HTTPLoad:
     connections: int = 32
     headers: tuple[tuple[str, str], ...] = ()
     body: int = 0
+    json: str = ""
     pipelined: int = 1
 
     def check(self, server: Server) -> None:
@@ -88,8 +93,9 @@ class HTTPLoad:
         logged = server.log.stat().st_size
         try:
             with contextlib.closing(server.connect()) as connection:
-                method, body = ("POST", b"x" * self.body) if self.body else ("GET", None)
-                connection.request(method, self.path, body, dict(self.headers))
+                body = self.json.encode() or b"x" * self.body or None
+                headers = {**dict(self.headers), **({_TYPE: _JSON} if self.json else {})}
+                connection.request("POST" if body else "GET", self.path, body, headers)
                 response = connection.getresponse()
                 content = response.read()
         except (OSError, http.client.HTTPException) as exc:
@@ -126,6 +132,9 @@ class HTTPLoad:
         lines = [f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in self.headers]
         if self.body:
             lines += ['wrk.method = "POST"', f'wrk.body = string.rep("x", {self.body})']
+        if self.json:
+            lines += ['wrk.method = "POST"', f"wrk.body = {_lua(self.json)}"]
+            lines.append(f"wrk.headers[{_lua(_TYPE)}] = {_lua(_JSON)}")
         if self.pipelined > 1:
             lines += [
                 "local requests",
@@ -202,7 +211,22 @@ def wrk_version() -> str:
     return " ".join((output.stdout + output.stderr).split()[:2])
 
 
+def call_bare(app: str, load: HTTPLoad, loop: str, seconds: int) -> tuple[Pressed, float]:
+    """Have ``app_floor`` call an application; also return microseconds of a call."""
+    command = [
+        *(sys.executable, "-m", "benchmarks.app_floor", app, f"--path={load.path}"),
+        *(f"--json={load.json}", f"--calls={load.connections}"),
+        *(f"--loop={loop.removeprefix('bare ')}", f"--seconds={seconds}"),
+    ]
+    found = _figures(command, seconds)
+    return Pressed(int(found["requests"]), found["seconds"], 0.0, 0.0), found["cpu"]
+
+
 def _run(command: list[str], seconds: int) -> Pressed:
+    return Pressed(**_figures(command, seconds))
+
+
+def _figures(command: list[str], seconds: int) -> dict[str, Any]:
     try:
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 60, check=False
@@ -212,7 +236,8 @@ def _run(command: list[str], seconds: int) -> Pressed:
     if done.returncode:
         lines = done.stderr.strip().split("\n")
         raise Unfit(lines[-1][:120] or f"the load exited with status {done.returncode}")
-    return Pressed(**json.loads(done.stdout.rstrip().rpartition("\n")[2]))
+    figures: dict[str, Any] = json.loads(done.stdout.rstrip().rpartition("\n")[2])
+    return figures
 
 
 def _lua(text: str) -> str:

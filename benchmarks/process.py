@@ -51,13 +51,14 @@ class Server:
             for name, value in os.environ.items()
             if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith(_OPTION_PREFIXES)
         }
+        environment["PYTHONPATH"] = str(ROOT)  # applications; behind the folder it is started in
         with (
             open(self.log, "wb") as output,
             cores.used(cores.servers if setup.pinned else cores.all),
         ):
             self._process = subprocess.Popen(
                 peer.command(setup, self.port, files),
-                cwd=ROOT,
+                cwd=peer.folder or ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.rounds import Row, Sample
-from benchmarks.servers import OURS
+from benchmarks.servers import BARE, OURS
 from benchmarks.workloads import Workload
 
 type Figure = Callable[[Sample], float]
@@ -129,12 +129,31 @@ def table(workload: Workload, rows: Sequence[Row]) -> Table:
             notes.append(f"{label}: {errors} requests failed")
         if row.bytes_per_idle is not None:
             notes.append(f"{label}: {row.bytes_per_idle / 1024:.1f} KiB for each idle connection")
+    if workload.bare and (added := _added(rows)):
+        notes.append(added)
     return Table(f"{workload.title} (--workloads {workload.name})", head, lines, notes)
+
+
+def _added(rows: Sequence[Row]) -> str | None:
+    """What servers add to their floors, and what ours is of the other's, round by round."""
+    added = []
+    for peer, loop in BARE.items():
+        server, bare = find(rows, peer, ""), find(rows, loop, "")
+        if server is None or bare is None or not server.samples or not bare.samples:
+            return None
+        pairs = zip(server.samples, bare.samples, strict=True)
+        added.append([served.cpu - called.cpu for served, called in pairs])
+    figures = ", ".join(
+        f"{peer} {statistics.median(each):.1f} us" for peer, each in zip(BARE, added, strict=True)
+    )
+    quotient = statistics.median(ours / other for ours, other in zip(*added, strict=True))
+    return f"added to the bare application: {figures}; ours/its {quotient:.2f}"
 
 
 def summary(results: Results) -> Table:
     """One line for each case: our CPU per request, and what that is of everybody else's."""
-    peers = dict.fromkeys(row.peer for _, rows in results for row in rows if row.peer != OURS)
+    none = {OURS, *BARE.values()}
+    peers = dict.fromkeys(row.peer for _, rows in results for row in rows if row.peer not in none)
     lines = []
     for workload, rows in results:
         for case in workload.cases:

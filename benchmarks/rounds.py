@@ -9,14 +9,15 @@ import contextlib
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from benchmarks import measure
-from benchmarks.load import HTTPLoad
+from benchmarks.load import HTTPLoad, call_bare
 from benchmarks.measure import Cores
 from benchmarks.process import Server, Unfit
-from benchmarks.servers import PEERS, Files, Setup
+from benchmarks.servers import BARE, BEFORE, OURS, PEERS, Files, Setup
 from benchmarks.workloads import Case, Workload
 
 _SETTLE = 0.05  # seconds in which a server notices that its clients have gone
@@ -73,28 +74,35 @@ class Plan:
 
 
 def plan(
-    workloads: Sequence[Workload], peers: Sequence[str] | None, rounds: int, seconds: int
+    workloads: Sequence[Workload],
+    peers: Sequence[str] | None,
+    rounds: int,
+    seconds: int,
+    *,
+    before: bool = False,
 ) -> Plan:
     """Decide who is visited for what.
 
     Args:
         workloads: What is to be done.
         peers: Servers instead of the workloads' own; ``all`` for all. Ours is always among them.
+        before: Another checkout of this project is one of them, too.
 
     Raises:
         ValueError: There is no such server.
     """
+    ours = [OURS, BEFORE] if before else [OURS]
     if peers is None:
-        chosen = {workload.name: list(workload.peers) for workload in workloads}
+        chosen = {workload.name: ours + list(workload.peers[1:]) for workload in workloads}
         return Plan(workloads, chosen, rounds, seconds)
     for name in peers:
         if name != "all" and name not in PEERS:
             raise ValueError(f"no server {name!r}: there are all, {', '.join(PEERS)}")
-    ours, *others = PEERS
+    others = [name for name in PEERS if name not in ours]
     names = others if "all" in peers else [name for name in others if name in peers]
     chosen = {
         workload.name: [
-            ours,
+            *ours,
             # Who never could is not worth a line; who should and can't gets one.
             *(name for name in names if workload.unsuitable(PEERS[name]) is None),
         ]
@@ -157,7 +165,7 @@ def _prepare(server: Server, cores: Cores, files: Files) -> None:
 
 
 def _visit_all(what: Plan, workload: Workload, pool: Pool, cores: Cores, files: Files) -> list[Row]:
-    visits: list[tuple[Row, Case, Server]] = []
+    visits: list[tuple[Row, Callable[[], Sample]]] = []
     rows = []
     for name, case in itertools.product(what.peers[workload.name], workload.cases):
         row = Row(name, case.label)
@@ -174,14 +182,18 @@ def _visit_all(what: Plan, workload: Workload, pool: Pool, cores: Cores, files: 
             row.problem = str(problem)
         else:
             row.bytes_per_idle = server.bytes_per_idle
-            visits.append((row, case, server))
+            visits.append((row, partial(_visit, server, case, what.seconds, cores, files)))
+    if workload.bare:
+        for loop in BARE.values():
+            rows.append(row := Row(loop, ""))
+            visits.append((row, partial(_call_bare, loop, workload.cases[0], what.seconds, cores)))
     for number in range(what.rounds):
         # Each round begins with another one, so that nobody always comes after the same.
         begin = number % max(1, len(visits))
-        for row, case, server in visits[begin:] + visits[:begin]:
+        for row, visit in visits[begin:] + visits[:begin]:
             if row.problem is None:
                 try:
-                    row.samples.append(_visit(server, case, what.seconds, cores, files))
+                    row.samples.append(visit())
                 except Unfit as problem:
                     row.problem = str(problem)
                     row.samples.clear()
@@ -205,6 +217,14 @@ def _visit(server: Server, case: Case, seconds: int, cores: Cores, files: Files)
         memory=measure.memory(server.pid),
         errors=pressed.errors,
     )
+
+
+def _call_bare(loop: str, case: Case, seconds: int, cores: Cores) -> Sample:
+    """Call a case's application without a server."""
+    assert isinstance(case.load, HTTPLoad)
+    with cores.used(cores.servers):
+        pressed, cpu = call_bare(case.setup.app, case.load, loop, seconds)
+    return Sample(pressed.requests / pressed.seconds, cpu, 0.0, 0.0, 0.0, 0)
 
 
 def _show_progress(workload: Workload, number: int, rounds: int) -> None:

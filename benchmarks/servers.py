@@ -15,7 +15,13 @@ from pathlib import Path
 
 OURS = "subinterp_asgi"
 PLAIN_APP = "benchmarks.apps:app"
-STARLETTE_APP = "benchmarks.apps:starlette_app"
+STARLETTE_APP = "benchmarks.frameworks:starlette_app"
+FASTAPI_APP = "benchmarks.frameworks:fastapi_app"
+DJANGO_APP = "benchmarks.django_app:app"
+BEFORE = "before"
+"""An earlier state of this project, in a folder of its own."""
+BARE = {OURS: "bare asyncio", "uvicorn": "bare uvloop"}
+"""What a server's application is called by without it: the loop that it uses, and nothing else."""
 
 _KEEP_ALIVE = "600"
 _BACKLOG = "4096"
@@ -33,6 +39,10 @@ class Setup:
     """Servers on one processor, load on another; without, all use all."""
     idle_connections: int = 0
     """Connections that are opened, asked once, and then kept while others are busy."""
+    isolation: str = "interpreter"
+    """What our workers run in: applications may need extension modules that refuse to be there."""
+    extensions: str = "pure"
+    """What our workers do with such extension modules."""
 
     @property
     def log_level(self) -> str:
@@ -62,7 +72,8 @@ class Peer:
         arguments: The rest of its command line.
         package: Its distribution, for the version; with what makes it fast.
         websocket_only: Differs from another peer only in its WebSocket implementation.
-        parses: Reads requests, and so can serve more than one thing.
+        hello_only: Serves no ASGI application, but an answer to whatever is asked, or to ``/``.
+        folder: Where it is started, if not in this project's folder.
     """
 
     name: str
@@ -70,7 +81,8 @@ class Peer:
     arguments: Arguments
     packages: tuple[str, ...] = ()
     websocket_only: bool = False
-    parses: bool = True
+    hello_only: bool = False
+    folder: Path | None = None
 
     def command(self, setup: Setup, port: int, files: Files) -> list[str]:
         """Return the command that serves a setup on a port."""
@@ -79,7 +91,8 @@ class Peer:
     @property
     def missing(self) -> str | None:
         """Why it can't be started at all, if so."""
-        if importlib.util.find_spec(self.module.partition(".")[0]) is None:
+        module = self.name if self.module.startswith("benchmarks.") else self.module
+        if module != "floor" and importlib.util.find_spec(module) is None:
             return "not installed"
         return None
 
@@ -100,6 +113,8 @@ def _ours(setup: Setup, port: int, files: Files) -> list[str]:
         setup.app,
         f"--port={port}",
         f"--workers={setup.workers}",
+        f"--isolation={setup.isolation}",
+        f"--extensions={setup.extensions}",
         f"--backlog={_BACKLOG}",
         f"--timeout-keep-alive={_KEEP_ALIVE}",
         f"--log-level={setup.log_level}",
@@ -198,6 +213,19 @@ def _floor(setup: Setup, port: int, files: Files) -> list[str]:
     return [f"--port={port}"]
 
 
+def _pyronova(setup: Setup, port: int, files: Files) -> list[str]:
+    return [f"--port={port}", f"--workers={setup.workers}"]
+
+
+def earlier(checkout: Path, files: Files) -> Peer:
+    """Another checkout of this project, which serves the applications of this one."""
+    folder = files.folder / BEFORE
+    folder.mkdir(exist_ok=True)
+    if not (package := folder / OURS).exists():
+        package.symlink_to((checkout / OURS).resolve(), target_is_directory=True)
+    return Peer(BEFORE, OURS, _ours, folder=folder)
+
+
 def _tls(setup: Setup, *options: str) -> tuple[str, ...]:
     return options if setup.tls else ()
 
@@ -217,7 +245,8 @@ PEERS = {
         Peer("hypercorn", "hypercorn", _hypercorn, ("hypercorn", "uvloop")),
         Peer("gunicorn", "gunicorn", _gunicorn, ("gunicorn", "uvloop")),
         Peer("pounce", "pounce", _pounce, ("bengal-pounce",)),
-        Peer("floor", "benchmarks.floor", _floor, parses=False),
+        Peer("floor", "benchmarks.floor", _floor, hello_only=True),
+        Peer("pyronova", "benchmarks.pyronova_app", _pyronova, ("pyronova",), hello_only=True),
         *(
             Peer(
                 f"uvicorn-{ws}",

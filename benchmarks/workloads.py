@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.load import BROWSER_HEADERS, HTTPLoad, Load, WebSocketLoad
-from benchmarks.servers import OURS, STARLETTE_APP, Peer, Setup
+from benchmarks.servers import DJANGO_APP, FASTAPI_APP, OURS, STARLETTE_APP, Peer, Setup
 
 FAST = (OURS, "uvicorn", "granian")
-ALL_HTTP = (*FAST, "uvicorn-h11", "hypercorn", "gunicorn", "pounce", "floor")
+ALL_HTTP = (*FAST, "uvicorn-h11", "hypercorn", "gunicorn", "pounce")
 WEBSOCKETS = (OURS, "uvicorn-websockets", "uvicorn-websockets-sansio", "uvicorn-wsproto")
 IDLE = 2000 - 32
+ITEM = '{"name": "bicycle", "price": 129.5, "tags": ["used", "red"]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,14 @@ class Workload:
         title: What the report calls it.
         cases: The ways to ask; all others are also compared with the first.
         peers: Who is asked unless ``--peers`` says otherwise.
+        bare: Whether the application is also called without a server, for what servers add to it.
     """
 
     name: str
     title: str
     cases: tuple[Case, ...]
     peers: tuple[str, ...] = FAST
+    bare: bool = False
 
     @property
     def setups(self) -> frozenset[Setup]:
@@ -52,12 +55,12 @@ class Workload:
         websockets = any(isinstance(case.load, WebSocketLoad) for case in self.cases)
         if peer.websocket_only and not websockets:
             return "is here for WebSockets only"
-        if not peer.parses and self.name not in _UNPARSED:
-            return "parses nothing"
+        if peer.hello_only and self.name not in _HELLO:
+            return "serves no ASGI application"
         return None
 
 
-_UNPARSED = {"hello", "browser", "connections"}
+_HELLO = {"hello", "browser", "connections", "workers"}
 
 
 def _one(
@@ -68,6 +71,39 @@ def _one(
     peers: tuple[str, ...] = FAST,
 ) -> Workload:
     return Workload(name, title, (Case("", setup or Setup(), load),), peers)
+
+
+def frameworks() -> tuple[Workload, ...]:
+    """What people run. FastAPI has extension modules that refuse interpreters."""
+    starlette = Setup(app=STARLETTE_APP)
+    fastapi = Setup(app=FASTAPI_APP, isolation="thread")
+    private = replace(fastapi, isolation="interpreter", extensions="private")
+    django = Setup(app=DJANGO_APP)
+    read, read_def = HTTPLoad(size=None), HTTPLoad("/def", None)
+    post = HTTPLoad("/items", None, json=ITEM)
+
+    def of(
+        name: str, title: str, load: HTTPLoad, setup: Setup, peers: tuple[str, ...] = FAST
+    ) -> Workload:
+        return Workload(name, title, (Case("", setup, load),), peers, bare=True)
+
+    return (
+        of("fastapi", "FastAPI, an `async def` endpoint", read, fastapi),
+        of("fastapi-post", "FastAPI, a model posted, a sync dependency", post, fastapi),
+        of("fastapi-def", "FastAPI, a `def` endpoint", read_def, fastapi),
+        Workload(
+            "fastapi-private",
+            "FastAPI, in a thread and from private copies of its extension modules",
+            (Case("thread", fastapi, read), Case("private", private, read)),
+            (OURS,),
+        ),
+        of("starlette", "Starlette, JSON", read, starlette, ALL_HTTP),
+        of("starlette-def", "Starlette, a `def` endpoint", read_def, starlette),
+        of(
+            "django", "Django, an async view, the usual middleware", HTTPLoad("/json", None), django
+        ),
+        of("django-def", "Django, a sync view, the usual middleware", read_def, django),
+    )
 
 
 def workloads(workers: int = 2) -> dict[str, Workload]:
@@ -83,7 +119,8 @@ def workloads(workers: int = 2) -> dict[str, Workload]:
     return {
         workload.name: workload
         for workload in (
-            _one("hello", "Hello, 32 connections", hello, peers=ALL_HTTP),
+            *frameworks(),
+            _one("hello", "Hello, 32 connections", hello, peers=(*ALL_HTTP, "floor")),
             _one(
                 "browser", "Hello, a browser's 14 header lines", HTTPLoad(headers=BROWSER_HEADERS)
             ),
@@ -113,13 +150,6 @@ def workloads(workers: int = 2) -> dict[str, Workload]:
                 ),
                 (*FAST, "floor"),
             ),
-            _one(
-                "starlette",
-                "JSON by Starlette",
-                HTTPLoad(size=None),
-                Setup(app=STARLETTE_APP),
-                tuple(name for name in ALL_HTTP if name != "floor"),
-            ),
             _one("tls", "Hello over TLS", hello, Setup(tls=True), (*FAST, "pounce")),
             _one(
                 "access-log",
@@ -132,6 +162,7 @@ def workloads(workers: int = 2) -> dict[str, Workload]:
                 "workers",
                 f"Hello, 1 and {workers} workers on one processor",
                 (Case(few, plain, hello), Case(many, replace(plain, workers=workers), hello)),
+                (*FAST, "pyronova"),
             ),
             Workload(
                 "cpu",

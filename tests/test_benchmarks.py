@@ -18,12 +18,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from benchmarks import apps, cli, measure, report, rounds, servers, websocket_client
+from benchmarks import app_floor, apps, cli, measure, report, rounds, servers, websocket_client
 from benchmarks.distribution import Spread
 from benchmarks.distribution import table as spread_table
 from benchmarks.load import BROWSER_HEADERS, HTTPLoad
 from benchmarks.rounds import Row, Sample
-from benchmarks.servers import OURS, PEERS, Files, Setup
+from benchmarks.servers import BARE, BEFORE, OURS, PEERS, Files, Setup
 from benchmarks.workloads import IDLE, select, workloads
 
 FILES = Files(Path("/certificate.pem"), Path("/key.pem"), Path("/folder"))
@@ -56,6 +56,18 @@ def test_all_peers() -> None:
     assert {"uvicorn", "hypercorn", "gunicorn", "pounce"} < set(plan.peers["tls"])
 
 
+def test_another_checkout_is_visited_wherever_ours_is() -> None:
+    chosen = select(["hello", "ws-text"], workloads())
+    for peers in (["floor"], None):
+        plan = rounds.plan(chosen, peers, 5, 1, before=True)
+        assert [names[:2] for names in plan.peers.values()] == [[OURS, BEFORE]] * 2
+
+
+def test_who_serves_no_asgi_application_is_asked_for_hello_only() -> None:
+    plan = rounds.plan(select(["workers", "starlette"], workloads()), ["pyronova"], 5, 1)
+    assert plan.peers == {"workers": [OURS, "pyronova"], "starlette": [OURS]}
+
+
 @pytest.mark.parametrize("option", ["--peers=nginx", "--workloads=hallo", "--rounds=0"])
 def test_wrong_names_and_numbers_are_refused(
     option: str, capsys: pytest.CaptureFixture[str]
@@ -84,7 +96,7 @@ def test_several_workers_are_as_many_as_asked_for() -> None:
 # --- servers and load
 
 
-@pytest.mark.parametrize("name", [name for name in PEERS if name != "floor"])
+@pytest.mark.parametrize("name", [name for name in PEERS if not PEERS[name].hello_only])
 def test_command_lines_follow_the_setup(name: str, tmp_path: Path) -> None:
     files = Files(FILES.certificate, FILES.key, tmp_path)
     bare = " ".join(PEERS[name].command(Setup(), 4711, files))
@@ -117,6 +129,16 @@ def test_wrk_scripts() -> None:
     plain = HTTPLoad().script()  # wrk is fastest when there is no request function to call
     assert "function request" not in plain
     assert "function done" in plain
+
+
+def test_another_checkout_serves_our_applications(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / OURS).mkdir(parents=True)
+    (checkout / OURS / "which.py").write_text("print(__file__)")
+    peer = servers.earlier(checkout, Files(Path(), Path(), tmp_path))
+    assert peer.folder is not None
+    assert (peer.folder / OURS / "which.py").resolve() == checkout / OURS / "which.py"
+    assert not (peer.folder / "benchmarks").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -155,9 +177,25 @@ def ask(path: str, *pieces: bytes) -> bytes:
 def test_responses_are_as_long_as_the_workloads_say() -> None:
     for workload in workloads().values():
         for case in workload.cases:
-            if isinstance(case.load, HTTPLoad) and case.load.size is not None:
+            if (
+                case.setup.app == servers.PLAIN_APP
+                and isinstance(case.load, HTTPLoad)
+                and case.load.size is not None
+            ):
                 body = [b"x" * case.load.body] if case.load.body else []
                 assert len(ask(case.load.path, *body)) == case.load.size, workload.name
+
+
+def test_the_application_is_called_without_a_server() -> None:
+    found = asyncio.run(app_floor.Caller(apps.app, "/echo", b"{}").call_for(0.01, calls=3))
+    assert found["requests"] >= 3
+    assert found["cpu"] > 0
+    with pytest.raises(AssertionError):
+        asyncio.run(app_floor.Caller(answers_nothing, "/", b"").call_for(0.01, calls=1))
+
+
+async def answers_nothing(scope: Any, receive: Any, send: Any) -> None:
+    assert (await receive())["body"] == b""
 
 
 def test_echo_takes_its_body_in_pieces() -> None:
@@ -197,6 +235,18 @@ def test_tables_name_what_could_not_be_measured() -> None:
     assert "| pounce | n/a |" in table.markdown()
     rules = [line for line in table.markdown().splitlines() if line.startswith("| ---")]
     assert rules == ["| --- |" + " ---: |" * (len(table.head) - 1)]
+
+
+def test_what_servers_add_to_the_bare_application() -> None:
+    rows = [
+        *ROWS[:2],
+        Row(BARE[OURS], "", [sample(5), sample(50), sample(6)]),
+        Row(BARE["uvicorn"], "", [sample(10), sample(100), sample(8)]),
+    ]
+    text = report.table(workloads()["starlette"], rows).text()
+    assert "subinterp_asgi 6.0 us, uvicorn 12.0 us; ours/its 0.50" in text
+    assert "added" not in report.table(workloads()["starlette"], rows[:3]).text()
+    assert report.summary([(workloads()["starlette"], rows)]).head[2:] == ["uvicorn"]
 
 
 def test_cases_are_compared_with_the_first() -> None:
