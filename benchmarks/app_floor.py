@@ -1,6 +1,6 @@
 """The floor of an application: what a call of it costs without a server, sockets and octets.
 
-``python -m benchmarks.app_floor benchmarks.frameworks:fastapi_app`` calls an application from bare
+``python -m benchmarks.app_floor benchmarks.fastapi_endpoints:app`` calls an application from bare
 asyncio, or uvloop, as often as it can within some seconds, and prints what a call has cost. What a
 server takes beyond that for the same request is the server's own.
 """

@@ -15,8 +15,8 @@ from pathlib import Path
 
 OURS = "subinterp_asgi"
 PLAIN_APP = "benchmarks.apps:app"
-STARLETTE_APP = "benchmarks.frameworks:starlette_app"
-FASTAPI_APP = "benchmarks.frameworks:fastapi_app"
+STARLETTE_APP = "benchmarks.starlette_endpoints:app"
+FASTAPI_APP = "benchmarks.fastapi_endpoints:app"
 DJANGO_APP = "benchmarks.django_app:app"
 BEFORE = "before"
 """An earlier state of this project, in a folder of its own."""
