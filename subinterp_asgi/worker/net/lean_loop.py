@@ -120,6 +120,10 @@ class LeanLoop(asyncio.SelectorEventLoop):
         def _process_events(self, events: list[Any]) -> None: ...
         def _write_to_self(self) -> None: ...
 
+    time = staticmethod(
+        monotonic
+    )  # (asked for with each timeout, and twice by each job of anyio's)
+
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
