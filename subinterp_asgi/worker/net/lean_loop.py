@@ -34,7 +34,7 @@ _LONGEST_SLEEP = 24 * 3600.0
 _MANY_CANCELLED = 100  # timers, above which the cancelled ones are removed once they are half
 
 
-class _Handle(asyncio.Handle):
+class Handle(asyncio.Handle):
     """One that is made without asking the loop whether it debugs."""
 
     __slots__ = ()
@@ -129,7 +129,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Handle:
         if self._debug or self._closed:
             return _where_it_was_made(super().call_soon(callback, *args, context=context))
-        handle = _Handle(callback, args, self, context)
+        handle = Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
@@ -140,7 +140,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
             handle = super().call_soon_threadsafe(callback, *args, context=context)
             return _where_it_was_made(handle)
         # asyncio's has a lock of its own, against being cancelled while it is run without a GIL.
-        handle = _Handle(callback, args, self, context)
+        handle = Handle(callback, args, self, context)
         self._ready.append(handle)
         self._write_to_self()
         return handle

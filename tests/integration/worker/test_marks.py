@@ -5,6 +5,7 @@ An application that looks who calls it, in all its roles, finds a marked functio
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from subinterp_asgi import Supervisor
 from subinterp_asgi.worker.interpreter.marks import STANDS_FOR_APPLICATION, TAKES_INTERRUPTS
+from subinterp_asgi.worker.net.lean_loop import LEAN
 from tests.support import ROOT, get, run_script
 
 from ..serving import respond
@@ -51,6 +53,9 @@ async def serve(scope: Any, receive: Any, send: Any) -> None:
     kind = scope["type"]
     note(kind)
     if kind == "http":
+        if LEAN:
+            asyncio.get_running_loop().call_soon(note, "callback")
+            await asyncio.sleep(0)  # (a turn of the loop)
         await respond(send)
     elif kind == "websocket":
         await send({"type": "websocket.accept"})
@@ -95,6 +100,7 @@ ROLES = {
     "http, called": "HTTPExchange._call_app",
     "websocket": "WebSocketSession._call_app",
     "subinterp_asgi.worker.shutdown": "Worker._run_shutdown",
+    **({"callback": "LeanLoop._run_ready"} if LEAN else {}),
 }
 
 
