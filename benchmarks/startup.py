@@ -1,7 +1,9 @@
 """From exec to the first response, memory, idle wake-ups and stop: what it costs to have a server.
 
 ``python -m benchmarks.startup`` starts the command line as a process, several times, and prints the
-median of each figure. ``--uvicorn`` does the same with as many uvicorn processes, in turn.
+median of each figure. ``--uvicorn`` does the same with as many uvicorn processes, in turn, and
+``--lazy`` with lazy imports as well, which CPython has from 3.15 on. Ratios are medians of those to
+the last server, round by round.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 _REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _IDLE_TIME = 2.0
+_REQUESTS = 10
+"""Asked of workers that have served nothing yet: what is loaded late is loaded then."""
 
 
 def main() -> int:
@@ -28,27 +32,47 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--uvicorn", action="store_true", help="also measure uvicorn, in turn")
+    parser.add_argument("--lazy", action="store_true", help="also with lazy imports, in turn")
+    parser.add_argument("--extensions", default="pure", help="our option of that name")
     arguments = parser.parse_args()
 
-    servers = {"subinterp-asgi": [sys.executable, "-m", "subinterp_asgi"]}
+    ours = ["-m", "subinterp_asgi", f"--extensions={arguments.extensions}"]
+    servers = {"subinterp-asgi": ours}
+    if arguments.lazy:
+        servers["  lazy"] = [*ours, "--lazy-imports=all"]
     if arguments.uvicorn:
-        servers["uvicorn"] = [sys.executable, "-m", "uvicorn"]
+        if arguments.lazy:
+            servers["uvicorn, lazy"] = ["-X", "lazy_imports=all", "-m", "uvicorn"]
+        servers["uvicorn"] = ["-m", "uvicorn"]
     results: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     for number in range(arguments.runs + 1):
         for name, command in servers.items():
-            figures = measure([*command, arguments.app, "--workers", str(arguments.workers)])
+            serve = [sys.executable, *command, arguments.app, f"--workers={arguments.workers}"]
+            figures = measure(serve)
             if number:  # the first run fills the caches
                 results[name].append(figures)
     print(
         f"CPython {sys.version.split()[0]}, {arguments.workers} workers, {arguments.app}, "
         f"median of {arguments.runs} runs"
     )
-    columns = list(results["subinterp-asgi"][0])
-    print(f"{'':16}" + "".join(f"{column:>20}" for column in columns))
-    for name, runs in results.items():
-        medians = [statistics.median(run[column] for run in runs) for column in columns]
-        print(f"{name:16}" + "".join(f"{median:20.1f}" for median in medians))
+    show(results)
     return 0
+
+
+def show(results: dict[str, list[dict[str, float]]]) -> None:
+    """Print medians, and medians of ratios to the last."""
+    *_, last = results.values()
+    print(f"{'':16}" + "".join(f"{column:>24}" for column in last[0]))
+    for name, runs in results.items():
+        line = f"{name:16}"
+        for column in last[0]:
+            line += f"{statistics.median(run[column] for run in runs):16.1f}"
+            pairs = zip(runs, last, strict=True)
+            ratio = statistics.median(
+                run[column] / base[column] if base[column] else 1.0 for run, base in pairs
+            )
+            line += " " * 8 if runs is last else f"  x{ratio:4.2f} "
+        print(line)
 
 
 def measure(command: list[str]) -> dict[str, float]:
@@ -68,7 +92,13 @@ def measure(command: list[str]) -> dict[str, float]:
         wait_for_response(port, deadline=began + 30)
         first_response = time.perf_counter() - began
         time.sleep(1.0)  # until all workers of either server have come up
+        spent = sum(map(cpu, tree(process.pid)))
+        began = time.perf_counter()
+        for _ in range(_REQUESTS):
+            wait_for_response(port, deadline=began + 30)
+        answered = time.perf_counter() - began
         memory = sum(map(pss, tree(process.pid)))
+        time.sleep(1.0)  # after which none of these connections is thought of any more
         before = sum(map(wakeups, tree(process.pid)))
         time.sleep(_IDLE_TIME)
         idle = sum(map(wakeups, tree(process.pid))) - before
@@ -81,6 +111,8 @@ def measure(command: list[str]) -> dict[str, float]:
         process.wait()
     return {
         "first 200 (ms)": first_response * 1000,
+        "its CPU (ms)": spent * 1000,
+        f"{_REQUESTS} requests (ms)": answered * 1000,
         "PSS (MB)": memory / 1e6,
         "idle wake-ups/s": idle / _IDLE_TIME,
         "stop (ms)": stop * 1000,
@@ -112,6 +144,11 @@ def tree(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             yield from tree(int(child))
+
+
+def cpu(pid: int) -> float:
+    """Seconds of processor time that a process has taken so far, those of its threads."""
+    return time.clock_gettime(~pid << 3 | 2)  # which is how Linux numbers clocks of processes
 
 
 def pss(pid: int) -> float:
