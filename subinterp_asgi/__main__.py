@@ -6,13 +6,19 @@ Options are those of ``Config``, by the same names with dashes.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import sys
+
+from .supervisor.pool import ahead
+
+if __name__ == "__main__" or os.path.basename(sys.argv[0]).startswith("subinterp-asgi"):
+    ahead.begin(sys.argv[1:])  # not later than this: what follows is to be imported meanwhile
+
+import contextlib
 import queue
 import re
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
@@ -72,9 +78,11 @@ def _run(argv: Sequence[str] | None) -> int:
         "docs/reference/options.md says more of each. "
         "subinterp-asgi doctor APP says what of it CPython would refuse in interpreters.",
     )
-    parser.add_argument("app", metavar="APP", help="import path: package.module:attribute")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument(
+    parser.positional.add_argument(
+        "app", metavar="APP", help="import path: package.module:attribute"
+    )
+    parser.general.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.general.add_argument(
         "--app-dir", metavar="DIR", help="directory put first on the import path [.]"
     )
     parser.add_options()
@@ -274,6 +282,7 @@ class _Command:
             self._change(name)
 
     def _on_started(self, failure: BaseException | None) -> int | None:
+        ahead.end()
         if failure is None:
             with contextlib.suppress(OSError):  # the other one has ended by itself
                 self._predecessor.tell()

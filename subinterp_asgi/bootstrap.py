@@ -23,7 +23,7 @@ from .control.launch import Runtime
 from .control.wakeup import Channel, Wakeup
 from .types import TYPE_CHECKING, Any
 from .worker import access_log, commands
-from .worker.interpreter import daemon_threads, tracing
+from .worker.interpreter import daemon_threads, lazy_imports, tracing
 from .worker.interpreter.importer import import_app, judge_extensions, report_extensions
 from .worker.run import WorkerRun, noop_receive, noop_send, report_error
 
@@ -108,6 +108,7 @@ def bootstrap(
         if config.daemon_threads == "demote":
             daemon_threads.demote()
         judge_extensions(config.extensions, config.hide_modules)
+        lazy_imports.set_mode(config.lazy_imports, config.lazy_imports_except)
         WorkerRun(
             load_app=partial(_load_app, app_import_path, config, log_forwarder, worker_id, runtime),
             config=config,

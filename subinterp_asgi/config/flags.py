@@ -37,6 +37,7 @@ _GROUPS = {
 _SHORT = {"workers": "-w", "bind": "-b"}
 _ITEMS = {
     "hide_modules": "MODULE",
+    "lazy_imports_except": "MODULE",
     "reload_dir": "DIR",
     "reload_include": "PATTERN",
     "reload_exclude": "PATTERN",
@@ -60,7 +61,15 @@ class Parser(argparse.ArgumentParser):
             usage="%(prog)s [options] APP",
             formatter_class=_Formatter,
             argument_default=argparse.SUPPRESS,
+            add_help=False,
             **settings,
+        )
+        # Groups by the names of its own. What it is given itself it tries with a formatter, which
+        # imports 10 ms of modules that only help needs.
+        self.positional = self.add_argument_group("positional arguments")
+        self.general = self.add_argument_group("options")
+        self.general.add_argument(
+            "-h", "--help", action="help", help="show this help message and exit"
         )
 
     def add_options(self) -> None:

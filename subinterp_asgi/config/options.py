@@ -8,6 +8,7 @@ crosses into an interpreter as JSON.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, field, fields, replace
 from functools import cache
@@ -37,6 +38,7 @@ from .records import dataclass
 type Isolation = Literal["interpreter", "thread", "auto"]
 type LifespanMode = Literal["auto", "on", "off"]
 type Extensions = Literal["pure", "private", "refuse"]
+type LazyImports = Literal["normal", "all"]
 type DaemonThreads = Literal["demote", "refuse"]
 type ReloadStrategy = Literal["all", "rolling", "process"]
 type ForwardedHeader = Literal["x-forwarded", "forwarded"]
@@ -126,6 +128,17 @@ class Config:
     hide_modules: tuple[str, ...] = option(
         (),
         "Modules that workers are to take for not installed, such as optional ones that refuse.",
+        module_names,
+    )
+    lazy_imports: LazyImports | None = option(
+        None,
+        "What workers load only when it is used first, on CPython 3.15: 'all' that is imported at "
+        "the top of modules, or what they mark as lazy ('normal'). None: as Python was started.",
+        choice("normal", "all"),
+    )
+    lazy_imports_except: tuple[str, ...] = option(
+        (),
+        "Modules and packages that are loaded at once all the same, and what they import.",
         module_names,
     )
     reuse_interpreters: bool = option(
@@ -462,6 +475,9 @@ class Config:
             raise ConfigError("bind", "give only one of bind, uds and fd")
         if self.status_page and self.metrics_bind is None:
             raise ConfigError("status_page", "needs metrics_bind, where it is to be")
+        if self.lazy_imports == "all" and sys.version_info < (3, 15):
+            running = f"{sys.version_info[0]}.{sys.version_info[1]}"
+            raise ConfigError("lazy_imports", f"'all' needs CPython 3.15 or later, not {running}")
         metrics_path = self.metrics_path or (self.metrics_bind and DEFAULT_METRICS_PATH)
         if self.health_path is not None and self.health_path == metrics_path:
             raise ConfigError("metrics_path", f"is health_path too: {metrics_path!r}")

@@ -33,6 +33,8 @@ From a worker come **statuses**, in this order:
 
 ``("started",)``
     Its code runs; the application is not imported yet.
+``("loaded",)``
+    Only with ``Runtime.tell_loaded``: the application is imported.
 ``("spare",)``
     Only if it was to be one: the application is imported, and ``("serve", ...)`` waited for.
 ``("serving",)``
@@ -94,19 +96,30 @@ This vocabulary is part of the package's public interface and follows its versio
 
 from __future__ import annotations
 
-from ..types import Any
+from importlib import import_module
+
+from ..types import TYPE_CHECKING, Any
 from . import messages
-from .launch import Runtime
 from .messages import *  # noqa: F403
-from .wakeup import Channel, Wakeup, WatchdogLine
+
+if TYPE_CHECKING:
+    from .launch import Runtime as Runtime
+    from .wakeup import Channel as Channel
+    from .wakeup import Wakeup as Wakeup
+    from .wakeup import WatchdogLine as WatchdogLine
 
 __all__ = ["Channel", "Runtime", "Wakeup", "WatchdogLine"]
 __all__ += [name for name in vars(messages) if name.isupper()]
 
+# Imported when they are asked for: interpreters can be made before the options are known.
+_HOME = {"Channel": "wakeup", "Runtime": "launch", "Wakeup": "wakeup", "WatchdogLine": "wakeup"}
 _OLD_NAMES = {"Doorbell": "Wakeup", "RungQueue": "Channel"}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        return value
     if name not in _OLD_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import warnings

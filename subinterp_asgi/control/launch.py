@@ -48,6 +48,7 @@ class Runtime:
         prelude: Path of a function to call before the application is imported, and its argument.
         environment: To be its environment variables, or ``None`` for those of the process.
         coverage: What coverage measures in the host, to be measured in the worker too, or ``None``.
+        tell_loaded: Say when the application is imported.
     """
 
     listeners: tuple[tuple[int, int], ...] = ()
@@ -68,6 +69,7 @@ class Runtime:
     prelude: tuple[str, Any] | None = None
     environment: dict[str, str] | None = None
     coverage: dict[str, Any] | None = None
+    tell_loaded: bool = False
 
     def join(self, config: Config) -> str:
         """Make the ``config_json`` that ``bootstrap`` is given."""

@@ -241,8 +241,10 @@ class Listeners:
         found: list[_Resolved] = []
         try:
             for each in _LOOPBACK if host.lower() == "localhost" else (host,):
+                # (As octets: text would be encoded by a codec whose imports take 5 ms.)
+                wanted = each.encode() if each.isascii() else each
                 found += socket.getaddrinfo(
-                    each or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                    wanted or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
                 )
         except (socket.gaierror, UnicodeError) as exc:
             raise BindError(where, f"{host!r} is not the address of a host ({exc})") from None

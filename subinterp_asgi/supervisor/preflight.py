@@ -21,15 +21,22 @@ def choose_isolation(app: object, config: Config) -> bool:
     """
     if not isinstance(app, str) and not callable(app):
         raise ConfigError("app", f"must be an import path or an ASGI application, not {app!r}")
+    in_threads = config.isolation == "thread"
     if config.isolation == "auto":
-        return not isinstance(app, str)
+        in_threads = not isinstance(app, str)
+    if in_threads and (config.lazy_imports or config.lazy_imports_except):
+        raise ConfigError(
+            "lazy_imports",
+            "is for workers in interpreters; threads import as their process does: start Python "
+            "with -X lazy_imports=all, or PYTHON_LAZY_IMPORTS=all",
+        )
     if config.isolation == "interpreter" and not isinstance(app, str):
         raise ConfigError(
             "app",
             "an application object can't be passed to another interpreter; pass its import path "
             "'module:attribute', or isolation='thread' to serve it from threads",
         )
-    return config.isolation == "thread"
+    return in_threads
 
 
 def check_tls(config: Config) -> None:

@@ -419,7 +419,7 @@ class Supervisor:
                     if self._is_ending:
                         next_look = reconciler.step_at_end(ready)
                     elif self._state is SupervisorState.STARTING:
-                        next_look = reconciler.step_at_start()
+                        next_look = reconciler.step_at_start(ready)
                     else:
                         next_look = reconciler.step(ready)
                         self._generations.end_all_but({h.generation for h in self._handles()})

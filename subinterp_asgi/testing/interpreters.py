@@ -14,7 +14,7 @@ import threading
 from collections import deque
 
 from ..control.interpreters import Interpreter
-from ..supervisor.pool.isolation import MAKE_SSL_LAZY
+from ..supervisor.pool import ahead
 from ..supervisor.pool.reserve import Reserve, end
 
 _SIZE = 2
@@ -157,8 +157,7 @@ class Stock:
 
 def _make() -> Interpreter:
     interpreter = Interpreter()
-    interpreter.adopt_path(tuple(entry or os.getcwd() for entry in sys.path))
-    interpreter.execute(MAKE_SSL_LAZY)
+    ahead.load(interpreter, tuple(entry or os.getcwd() for entry in sys.path), tls=False)
     interpreter.execute(_PREPARE)
     return interpreter
 

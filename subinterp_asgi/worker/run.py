@@ -134,6 +134,8 @@ class WorkerRun:
                     text = "worker %d has no watchdog, and can't be interrupted: %s"
                     logger.warning(text, self.worker_id, exc)
             app = self._load_app()
+            if self.runtime.tell_loaded:
+                self.status_queue.put((messages.STATUS_LOADED,))
             self.counters.flush()
             inbox = self._wait_for_turn() if self.runtime.spare else self.runtime.inbox
             _take_all(self.listeners, sockets)

@@ -89,7 +89,7 @@ class Reconciler:
 
         Returns when to look again (``time.monotonic()``); ``NEVER``: when something happens.
         """
-        deadlines = [self.step_at_start()]
+        deadlines = [self._go_on()]
         now = monotonic()
         self._report_lifespans()
         self._see_to_ended(now)
@@ -105,8 +105,11 @@ class Reconciler:
         deadlines += [self._check_retiring(now), self._failover.step(ready, now)]
         return min(deadlines)
 
-    def step_at_start(self) -> float:
-        """Go on with the rollout only; return when to look again, as ``step()``."""
+    def step_at_start(self, ready: Iterable[int] = ()) -> float:
+        """Go on with the rollout; those that serve accept for the others; as ``step()``."""
+        return min(self._go_on(), self._failover.step(ready, monotonic()))
+
+    def _go_on(self) -> float:
         for handle in self._pool.handles:
             handle.collect()
         if self._rollout is None:

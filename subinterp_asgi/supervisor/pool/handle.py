@@ -201,6 +201,8 @@ class WorkerHandle:
             self.debugged_at = monotonic_ns()
         elif status[0] == messages.STATUS_DUMP:
             self.dump = status[1]
+        elif status[0] == messages.STATUS_LOADED:
+            self.job.turn.end()
         elif status[0] == messages.STATUS_LEFT:
             self.job.left = status[1:]
         elif status[0] == messages.STATUS_REUSABLE:

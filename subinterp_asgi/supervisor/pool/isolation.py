@@ -21,7 +21,7 @@ from ...control.wakeup import Wakeup, WatchdogLine
 from ...types import TYPE_CHECKING, Any
 from .. import host_log
 from ..kept import Kept, keep
-from . import measured
+from . import ahead, measured
 from .reserve import Reserve, end, let_go
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Job:
         keep: It may go there: others have taken the worker's place.
         ended_well: The worker has told that it has stopped as it was told to.
         unfit: Why its interpreter can't be used again; empty if it can, ``None`` if nobody knows.
+        turn: To be ended once the application has been imported.
         rejected: Why the application could not be loaded in one that was used before.
         observer: Who watches, if it is under test.
     """
@@ -112,6 +113,7 @@ class Job:
     unfit: str | None = None
     rejected: str | None = None
     observer: Observer | None = None
+    turn: ahead.Turn = field(default_factory=ahead.Turn)
 
     def close_listeners(self) -> None:
         """Close the duplicates that no worker has taken."""
@@ -121,7 +123,6 @@ class Job:
 
 
 _ATTACH_SLOT = "from subinterp_asgi.control import scoreboard\nscoreboard.attach(board, slot)"
-MAKE_SSL_LAZY = "from subinterp_asgi.worker.interpreter import lazy_ssl\nlazy_ssl.make_ssl_lazy()"
 
 
 _RETIRE = "from subinterp_asgi.worker.interpreter import reuse\nreuse.retire(status_queue)"
@@ -144,8 +145,15 @@ def run_in_interpreter(job: Job) -> None:
         host_log.log("warning", f"worker {job.worker_id} takes a new interpreter: {reason}")
         job.listeners[:], job.metrics_listeners[:] = listeners, metrics_listeners
         job.rejected = job.left = None
-    interpreter = Interpreter() if job.observer is None else job.observer.make_interpreter()
-    _run_in(interpreter, job, reused=False)
+    if job.observer is None:
+        interpreter, job.turn = ahead.take(job.path, tls=job.config.tls)
+    else:
+        interpreter = job.observer.make_interpreter()
+        ahead.load(interpreter, job.path, tls=job.config.tls)
+    try:
+        _run_in(interpreter, job, reused=False)
+    finally:
+        job.turn.end()
 
 
 def _run_in(interpreter: Interpreter, job: Job, *, reused: bool) -> None:
@@ -186,8 +194,6 @@ def _bootstrap_in(interpreter: Interpreter, job: Job, reused: bool) -> None:
     interpreter.adopt_path(job.path)
     interpreter.prepare({"board": job.board, "slot": job.slot})
     interpreter.execute(_ATTACH_SLOT)
-    if not job.config.tls:
-        interpreter.execute(MAKE_SSL_LAZY)
     (sock_fd, sock_family), *more = job.listeners or [(-1, 0)]
     runtime = replace(
         job.runtime,
@@ -198,6 +204,7 @@ def _bootstrap_in(interpreter: Interpreter, job: Job, reused: bool) -> None:
         reusable=job.reserve is not None,
         reused=reused,
         coverage=measured.settings(),
+        tell_loaded=True,
     )
     arguments = {
         "ctrl_queue": job.ctrl_queue,
@@ -211,11 +218,12 @@ def _bootstrap_in(interpreter: Interpreter, job: Job, reused: bool) -> None:
         "parent_sys_path": job.path,
     }
     interpreter.prepare(arguments)
-    interpreter.execute("import subinterp_asgi.bootstrap")
     job.listeners.clear()  # bootstrap() owns them from its first line on
     job.metrics_listeners.clear()
     passed = ", ".join(f"{name}={name}" for name in arguments)
-    interpreter.execute(f"subinterp_asgi.bootstrap.bootstrap({passed})")
+    interpreter.execute(
+        f"import subinterp_asgi.bootstrap\nsubinterp_asgi.bootstrap.bootstrap({passed})"
+    )
 
 
 def run_in_thread(job: Job) -> None:

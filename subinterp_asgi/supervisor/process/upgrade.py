@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import subprocess
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 
@@ -66,6 +65,8 @@ class Successor:
         environment: Mapping[str, str],
         directory: str,
     ) -> None:
+        import subprocess  # 2 ms of each start, where most processes never get here
+
         if os.getpid() == 1:
             raise UpgradeError("this is process 1, at whose end its container ends with all in it")
         if not sys.executable:

@@ -14,7 +14,7 @@ from importlib.machinery import ExtensionFileLoader, SourceFileLoader
 from ...control.interpreters import Interpreter
 from ...errors import AppImportError, ExtensionRefusedError
 from ...types import TYPE_CHECKING
-from . import daemon_threads
+from . import daemon_threads, lazy_imports
 from .importer import STDLIB, import_app, import_object, judge_extensions
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def import_watched(text: str) -> None:
         os.write(journal, json.dumps(event).encode() + b"\n")
 
     daemon_threads.demote()
+    lazy_imports.make_all_eager()  # so that what would fail when it is used fails here
     judge_extensions(given["extensions"], tuple(given["hide_modules"]))
     create = ExtensionFileLoader.create_module
 

@@ -137,7 +137,8 @@ def test_one_worker_that_fails_takes_the_others_down(isolation: str, tmp_path: P
     with pytest.raises(StartupError, match="one of them fails"):
         server.start()
     assert all(info.state in (WorkerState.STOPPED, WorkerState.FAILED) for info in server.workers)
-    # Those that had started were shut down properly.
+    # Those that had started, if there are any, were shut down properly.
+    (tmp_path / "log").touch()
     events = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert events.count("startup") == events.count("shutdown")
 
@@ -292,3 +293,37 @@ def test_of_two_threads_that_start_it_one_does() -> None:
     assert outcomes.count(None) == 1
     assert sum(isinstance(outcome, StateError) for outcome in outcomes) == 1
     server.stop()
+
+
+SLOW = """
+import os, time
+
+try:
+    os.mkdir("{folder}/first")
+except FileExistsError:
+    while not os.path.exists("{folder}/go"):
+        time.sleep(0.01)
+
+async def app(scope, receive, send):
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": b""}})
+"""
+
+
+def test_one_that_serves_accepts_for_those_that_still_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "slow_app.py").write_text(SLOW.format(folder=tmp_path))
+    server = Supervisor("slow_app:app", workers=2, port=0, access_log=False, lifespan="off")
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    try:
+        wait_until(lambda: bool(server.addresses), "a listener")
+        for _ in range(12):  # of which the kernel gives some to the other one
+            assert get(server.url).status == 200
+        assert server.state is SupervisorState.STARTING
+    finally:
+        (tmp_path / "go").touch()
+        starting.join()
+        server.stop()

@@ -1,4 +1,4 @@
-"""``ssl`` is not imported before it is used, and then it is the real one, for every thread."""
+"""What is put off is the real thing once it is used, for every thread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(script: str) -> str:
 
 def test_asyncio_comes_without_ssl() -> None:
     out = run(
-        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
         "import sys, asyncio, ssl, asyncio.sslproto\n"
         "async def main(): await asyncio.sleep(0)\n"
         "asyncio.run(main())\n"
@@ -37,7 +37,7 @@ def test_asyncio_comes_without_ssl() -> None:
 
 def test_missing_attributes_are_named() -> None:
     out = run(
-        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
         "import ssl\n"
         "try: ssl.nonsense\n"
         "except AttributeError as exc: print(exc)\n"
@@ -49,7 +49,7 @@ def test_missing_attributes_are_named() -> None:
 
 def test_star_import_has_everything() -> None:
     out = run(
-        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
         "from ssl import *\n"
         "print(create_default_context().__class__.__name__)\n"
     )
@@ -58,7 +58,7 @@ def test_star_import_has_everything() -> None:
 
 def test_threads_wait_for_the_whole_module() -> None:
     out = run(
-        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
         "import ssl, threading\n"
         "found, barrier = [], threading.Barrier(8)\n"
         "def use():\n"
@@ -75,7 +75,22 @@ def test_what_was_imported_stays() -> None:
     out = run(
         "import ssl, asyncio\n"
         "before = ssl.SSLContext\n"
-        "from subinterp_asgi.worker.interpreter import lazy_ssl; lazy_ssl.make_ssl_lazy()\n"
+        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
         "import sys; print(sys.modules['ssl'] is ssl, ssl.SSLContext is before)\n"
     )
     assert out.split() == ["True", "True"]
+
+
+def test_colours_are_ready_when_there_are_no_descriptors() -> None:
+    out = run(
+        "from subinterp_asgi.worker.interpreter import lazy_imports\n"
+        "lazy_imports.make_colours_lazy()\n"
+        "import subinterp_asgi.bootstrap, traceback, resource, os, sys\n"
+        "print('can_colorize' in vars(sys.modules['_colorize']))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        "try: open(os.devnull)\n"
+        "except OSError as exc: print(traceback.format_exception(exc)[-1])\n"
+        "print('can_colorize' in vars(sys.modules['_colorize']))\n"
+    )
+    assert "Too many open files" in out
+    assert (out.split()[0], out.split()[-1]) == (str(sys.version_info < (3, 14)), "True")
