@@ -145,6 +145,15 @@ class Watched:
         wait_until(answered, "a report")
         return self.statuses[-1][1]
 
+    def ask(self) -> str:
+        """Ask once what the worker is at; return the kind of the answer, or nothing: it went on."""
+        asked = self.heartbeat
+        self.statuses.clear()
+        self.line.report(asked)
+        answers = {"stuck", "debugged"}
+        wait_until(lambda: answers & set(self.collect()) or self.heartbeat != asked)
+        return next((status[0] for status in self.statuses if status[0] in answers), "")
+
     def interrupt(self) -> None:
         """Interrupt what the worker is at."""
         self.line.interrupt(self.heartbeat)
@@ -191,14 +200,9 @@ def test_who_looks_at_it_with_a_debugger_is_left_alone(watched: Watched, tmp_pat
     os.mkfifo(tmp_path / "terminal")
     pending = Pending(watched.url, f"/debug{tmp_path}/terminal")
 
-    def debugged() -> bool:
-        watched.line.report(watched.heartbeat)
-        return "debugged" in watched.collect()
-
-    wait_until(debugged)
+    wait_until(lambda: watched.ask() == "debugged")
     watched.interrupt()
-    watched.statuses.clear()
-    wait_until(debugged)  # which is asked after that
+    assert watched.ask() == "debugged"  # which is answered after that
     (tmp_path / "terminal").write_text("continue\n")
     answer = pending.result()
     assert not isinstance(answer, Exception)
