@@ -217,7 +217,7 @@ class _Command:
         self._ending = threading.Event()
 
     def run(self) -> int:
-        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2")
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTTIN", "SIGTTOU", "SIGUSR2")
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         previous = {number: signal.signal(number, self._take_signal) for number in numbers}
         try:
@@ -276,7 +276,9 @@ class _Command:
     # a status that is returned is the process'.
 
     def _on_signal(self, name: str) -> None:
-        if name not in self._CHANGES:
+        if name == "SIGQUIT":
+            self._dump()
+        elif name not in self._CHANGES:
             self._stop(name)
         elif self._stopping_since is None:
             self._change(name)
@@ -331,6 +333,17 @@ class _Command:
 
     def _on_forced(self, failure: BaseException | None) -> None:
         """The first call of ``stop()`` returns too, and tells."""
+
+    def _dump(self) -> None:
+        """Say what all workers are doing; in a thread of its own, whatever else goes on."""
+        server = self._server
+        thread = threading.Thread(
+            target=lambda: _say(server.dump() or "No worker runs"), name="asgi-dump", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            _say_error(_NoThread(str(exc)))
 
     def _stop(self, name: str) -> None:
         if self._stopping_since is None:

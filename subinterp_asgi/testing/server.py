@@ -97,6 +97,7 @@ class LiveServer:
         self._supervisor: Supervisor | None = None
         self._observer = Observer({})
         self._environ: dict[str, str] | None = None  # of this process, as it was
+        self._given_up = False
         self._make_supervisor()  # which checks the arguments
 
     # --- where it is
@@ -273,6 +274,8 @@ class LiveServer:
         self._observer.watch(supervisor)
         self._supervisor = supervisor
         try:
+            if self._given_up:
+                raise StateError("who wanted the server was cancelled")
             supervisor.start()
             if reserve is not None and key not in _ACCEPTED:
                 self._refuse_shared_state(self._fresh)
@@ -313,9 +316,11 @@ class LiveServer:
             error.add_note(str(exc))  # which is likely the reason
 
     async def __aenter__(self) -> Self:
+        self._given_up = False
         try:
             await _in_thread(self.start)
         except BaseException:
+            self._given_up = True  # a start that goes on has not got as far as stop() can see
             await _in_thread(self.stop, shield=True)  # it was cancelled, perhaps
             raise
         return self

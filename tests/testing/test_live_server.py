@@ -7,6 +7,7 @@ import http.client
 import os
 import socket
 import sys
+import threading
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 import trio
 from websockets.exceptions import InvalidHandshake
 
+from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import (
     BindError,
     ConfigError,
@@ -126,6 +128,31 @@ def test_a_server_that_is_cancelled_while_it_starts_has_ended_under_trio() -> No
         return scope.cancelled_caught
 
     assert trio.run(main)
+
+
+def test_a_server_that_is_cancelled_before_its_start_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its start goes on in a thread, and must not come to serve."""
+    server = serve(APP)
+    begun, may_go_on, make = threading.Event(), threading.Event(), server._make_supervisor
+
+    def make_late() -> Supervisor:
+        begun.set()
+        may_go_on.wait(10)
+        return make()
+
+    monkeypatch.setattr(server, "_make_supervisor", make_late)
+
+    async def main() -> None:
+        entering = asyncio.create_task(server.__aenter__())
+        await asyncio.to_thread(begun.wait, 10)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+
+    asyncio.run(main())
+    may_go_on.set()  # (that nothing is left the fixture finds)
 
 
 def test_a_server_in_a_scope_that_is_cancelled_ends_under_trio() -> None:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from .poller import Poller
 
 _HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+_DEBUG = sys.flags.dev_mode or (
+    not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
+)
+"""Loops begin in asyncio's debug mode."""
 _LEAST_TURN = 1_000_000  # nanoseconds; turns that are shorter are told of together
 _BATCH = 256  # events taken at once; the loop's callbacks get their turn in between
 
@@ -49,7 +53,8 @@ class ServerLoop(LeanLoop if LEAN else asyncio.SelectorEventLoop):  # type: igno
 
     def __init__(self, counters: Counters) -> None:
         selector: Any
-        if sys.platform == "linux" and hasattr(select, "epoll"):
+        # (In debug mode all goes through asyncio, which tells what has taken long.)
+        if sys.platform == "linux" and hasattr(select, "epoll") and not _DEBUG:
             selector = EpollSelector(counters)
             self.poller = selector.poller
         else:
