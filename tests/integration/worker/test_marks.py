@@ -65,6 +65,11 @@ async def serve(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": f"lifespan.{event}.complete"})
 
 
+def identified(scope: Any, receive: Any, send: Any) -> Any:
+    note(f"{scope['type']}, called with an id")
+    return serve(scope, receive, send)
+
+
 def create() -> Any:
     note("factory given as such")
     return app
@@ -83,6 +88,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CodeType]:
                 assert get(server.url).status == 200
                 with WSClient(server.addresses[0]) as client:
                     client.open()
+        with Supervisor(identified, request_id_header="x-request-id", **options) as server:
+            assert get(server.url).status == 200
     finally:
         sys.path.remove(str(directory))
         sys.modules.pop("marked_app", None)
@@ -98,6 +105,7 @@ ROLES = {
     "subinterp_asgi.worker.startup": "Worker._run_startup",
     "http": "HTTPExchange._call_app",
     "http, called": "HTTPExchange._call_app",
+    "http, called with an id": "noting.<locals>.noted",
     "websocket": "WebSocketSession._call_app",
     "subinterp_asgi.worker.shutdown": "Worker._run_shutdown",
     **({"callback": "LeanLoop._run_ready"} if LEAN else {}),
@@ -111,7 +119,8 @@ def test_what_calls_the_application_is_marked(seen: dict[str, CodeType], role: s
 
 
 def test_nothing_else_is_marked(seen: dict[str, CodeType]) -> None:
-    assert set(seen.values()) == TAKES_INTERRUPTS
+    called_with_an_id = {role for role in seen if role.endswith(" with an id")} - ROLES.keys()
+    assert {seen[role] for role in seen.keys() - called_with_an_id} == TAKES_INTERRUPTS
 
 
 def test_injected_faults_stand_for_the_application() -> None:
