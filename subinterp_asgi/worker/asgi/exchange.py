@@ -105,7 +105,7 @@ class HTTPExchange:
     def run(self) -> None:
         """Call the application; it may be done when this returns."""
         self._server_state.request_started()
-        self._task = self._server_state.run(self._call_app())
+        self._task = self._server_state.run(self._call_app(), self.request.path)
         if not self._ended and self.writer.status and not self.writer.head_sent:
             self._server_state.loop.call_soon(self._send_head)
 

@@ -145,13 +145,13 @@ class ServerState:
         for drain in tuple(self.unattended):
             drain()
 
-    def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run an application call as a task in a context of its own.
+    def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run an application call as a task of this name, in a context of its own.
 
         It is begun at once, so that an application which never waits is done when this returns.
         """
         task = asyncio.Task(
-            coroutine, loop=self.loop, context=self._context.copy(), eager_start=True
+            coroutine, name=name, loop=self.loop, context=self._context.copy(), eager_start=True
         )
         if not task.done():
             self.tasks.add(task)

@@ -131,7 +131,7 @@ class WebSocketSession:
         self.connection.expect_within(NEVER)
         self.connection.resume_reading()
         self._server_state.request_started()
-        self._task = self._server_state.run(self._call_app())
+        self._task = self._server_state.run(self._call_app(), self.request.path)
         if self._disconnect is not None:
             self._begin_grace()  # the end came with the handshake
 
