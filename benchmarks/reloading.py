@@ -45,6 +45,7 @@ async def exit() -> None:
 """
 _AT_ONCE = 16  # connections, so that more than one worker takes some
 _PATIENCE = 60.0
+_SERVED = 2.0  # seconds for which a worker has served at least before it dies
 
 
 def main() -> int:
@@ -135,6 +136,7 @@ class _Server:
     def lose_one(self) -> float:
         """Have a worker end; return the seconds until another one answers in its place."""
         self._settle()
+        time.sleep(_SERVED)
         known = self._all_workers()
         began = time.perf_counter()
         self._ask("/exit")

@@ -195,7 +195,7 @@ class Config:
     restart_delay: float = option(
         0.1,
         "How long until a slot's first worker that died is replaced; it doubles with each of the "
-        "slot's, up to 30 s.",
+        "slot's, up to 30 s. One that had served for ten times the option is replaced at once.",
     )
     timeout_worker_healthcheck: float = option(
         30.0,

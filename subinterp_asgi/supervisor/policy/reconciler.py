@@ -214,7 +214,10 @@ class Reconciler:
         error = handle.error or "it ended without being told to"
         name = f"worker {handle.worker_id}" if handle.worker_id >= 0 else "a spare"
         text = f"{name} died: {error}"
-        self._spend_restart(handle.worker_id, handle.generation, slot, error, text, now)
+        served = now - handle.since if handle.has_served else 0.0
+        self._spend_restart(
+            handle.worker_id, handle.generation, slot, error, text, now, served=served
+        )
 
     def _spend_restart(
         self,
@@ -225,9 +228,11 @@ class Reconciler:
         text: str,
         now: float,
         budget: RestartBudget | None = None,
+        served: float = 0.0,
     ) -> None:
         """Say that one has died and have another started later; fail if no restart is left."""
-        delay = (budget or self._budget).spend(now, worker_id if slot is None else slot.index)
+        number = worker_id if slot is None else slot.index
+        delay = (budget or self._budget).spend(now, number, served)
         died = WorkerDied(worker_id=worker_id, generation=generation, error=error, restart_in=delay)
         self._emit(died)
         self._log("error", text)

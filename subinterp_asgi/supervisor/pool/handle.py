@@ -73,6 +73,7 @@ class WorkerHandle:
         debugged_at: When it was last seen in a debugger (``time.monotonic_ns()``); 0: never.
         dump: What all its threads and tasks did when that was asked for, once that is known.
         since: When it was started, and since it serves, when it began to (``time.monotonic()``).
+        has_served: It has begun to serve at some time.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class WorkerHandle:
         self.debugged_at = 0
         self.dump: str | None = None
         self.since = monotonic()
+        self.has_served = False
         self.job = job
         self._runner = runner
         self._on_change = on_change
@@ -229,6 +231,7 @@ class WorkerHandle:
             if may_follow(self.state, state):
                 if state is WorkerState.SERVING and self.state is not WorkerState.STUCK:
                     self.since = monotonic()
+                    self.has_served = True
                 self.state = state
                 self._on_change(self)
 

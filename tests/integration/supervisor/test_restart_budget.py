@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,19 +22,29 @@ from .killing import CAUSES, SOON, heard_now, kill, kill_another
 
 def test_the_back_off_grows(servers: Servers) -> None:
     heard = Heard()
-    server = servers.start(on_event=heard, restart_delay=0.02)
-    for number in range(1, 5):
+    server = servers.start(on_event=heard, restart_delay=0.5)  # long beside what it serves for
+    for number in range(1, 4):
         kill(server)
         heard.wait_for(WorkerDied, count=number)
         heard.wait_for(WorkerChanged, state=WorkerState.SERVING, count=number + 1)
     delays = [event.restart_in for event in heard.of(WorkerDied)]
     for number, delay in enumerate(delays):
         assert delay is not None
-        assert 0.75 <= delay / (0.02 * 2**number) <= 1.25
+        assert 0.75 <= delay / (0.5 * 2**number) <= 1.25
     assert all(a < b for a, b in pairwise(delays))  # type: ignore[operator]
     serving = [event.at for event in heard.of(WorkerChanged) if event.state is WorkerState.SERVING]
     for died, back in zip(heard.of(WorkerDied), serving[1:], strict=True):
         assert back - died.at >= died.restart_in  # type: ignore[operator]
+
+
+def test_one_that_has_served_is_replaced_at_once(servers: Servers) -> None:
+    heard = Heard()
+    server = servers.start(on_event=heard, restart_delay=0.01)
+    time.sleep(0.1)  # what is measured is that it has served for ten times as long
+    kill(server)
+    (died,) = heard.wait_for(WorkerDied)
+    assert died.restart_in == 0
+    heard.wait_for(WorkerChanged, state=WorkerState.SERVING, count=2)
 
 
 @both
