@@ -110,7 +110,7 @@ def _run(argv: Sequence[str] | None) -> int:
             sources.setdefault("forwarded_allow_ips", "FORWARDED_ALLOW_IPS")
         options |= systemd.listen_options(systemd.passed_sockets(os.environ), options)
         config = Config().with_options(**options)
-        changes = _Changes() if config.reload else None
+        changes = _Changes() if config.reload or config.ssl_reload else None
         server = Supervisor(app, config, on_event=changes, inherited=predecessor.inherited)
         if server.config.log_config is not None:
             from .config import log_file
@@ -465,6 +465,8 @@ class _Changes:
             more = len(event.files) - 3
             _say(f"{names}{f' and {more} more' if more > 0 else ''}: reloading")
             self._since = event.at
+        elif isinstance(event, events.TLSReloaded):
+            _say(f"{', '.join(event.files)}: new connections use what is there now")
         elif self._since is not None and isinstance(event, events.ReloadFailed):
             self._since = None
         elif (

@@ -381,6 +381,11 @@ class Config:
         "context, and which returns the SSLContext to use; this turns TLS on.",
         text("an import path"),
     )
+    ssl_reload: bool = option(
+        False,
+        "Use TLS files for new connections once they have changed and fit together, without "
+        "replacing workers. They are looked at every second.",
+    )
     timeout_tls_handshake: float = option(
         10.0, "How long a TLS handshake (or a PROXY protocol header) may take; 0: no bound."
     )

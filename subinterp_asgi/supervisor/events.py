@@ -125,6 +125,21 @@ class ReloadFailed(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSReloaded(Event):
+    """Workers were told to read TLS files again; with ``ssl_reload``, since ``files`` changed."""
+
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSReloadFailed(Event):
+    """The TLS files can't be used; new connections get the certificate of before."""
+
+    files: tuple[str, ...]
+    reason: str
+
+
 class EventStream:
     """The events from now on, for one consumer. Iteration ends when the supervisor has ended."""
 

@@ -41,11 +41,22 @@ def choose_isolation(app: object, config: Config) -> bool:
 
 def check_tls(config: Config) -> None:
     """Refuse what would leave a server less protected than its options seem to say."""
-    for name in ("keyfile", "keyfile_password", "ca_certs", "cert_reqs", "ciphers"):
+    for name in ("keyfile", "keyfile_password", "ca_certs", "cert_reqs", "ciphers", "reload"):
         if not config.tls and getattr(config, f"ssl_{name}"):
             raise ConfigError(f"ssl_{name}", "has no effect: TLS is off without ssl_certfile")
     if config.ssl_cert_reqs and not (config.ssl_ca_certs or config.ssl_context_factory):
         raise ConfigError("ssl_cert_reqs", "needs ssl_ca_certs to verify clients by")
+    if config.ssl_reload and not tls_files(config):
+        raise ConfigError(
+            "ssl_reload",
+            "knows no file to look at: name it by ssl_certfile, or call reload_tls() yourself",
+        )
+
+
+def tls_files(config: Config) -> tuple[str, ...]:
+    """The files that options name for TLS."""
+    named = (config.ssl_certfile, config.ssl_keyfile, config.ssl_ca_certs)
+    return tuple(file for file in named if file is not None)
 
 
 def check_reload(config: Config, *, in_threads: bool) -> None:

@@ -22,6 +22,7 @@ from ..control.messages import CMD_RELOAD_TLS
 from ..control.stats import Stats
 from ..control.wakeup import Wakeup
 from ..errors import (
+    ConfigError,
     ReloadError,
     ShutdownFailedError,
     ShutdownIncompleteError,
@@ -47,6 +48,7 @@ from .preflight import (
     check_tls,
     choose_isolation,
     encode_state,
+    tls_files,
     warn_if_tracing,
     warn_if_untested,
     warn_of_memory,
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from .log_receiver import LogReceiver
     from .pool.isolation import Observer
     from .pool.thread_records import ThreadRecords
-    from .watch import Watcher, WatchThread
+    from .watch import FilesWatcher, Watcher, WatchThread
 
     type Path = str | os.PathLike[str]
 
@@ -153,7 +155,8 @@ class Supervisor:
             from .watch import Watcher
 
             self.watcher = Watcher(self.config)
-        self._watch_thread: WatchThread | None = None
+        self._tls_watcher: FilesWatcher | None = None
+        self._watch_threads: list[WatchThread] = []
         self._monitor: threading.Thread | None = None
         self._monitor_done = False
         self._failing: threading.Thread | None = None
@@ -306,6 +309,10 @@ class Supervisor:
             self._busy = threading.current_thread()
             self._enter(SupervisorState.STARTING)
         try:
+            if self.config.ssl_reload:
+                from .watch import FilesWatcher
+
+                self._tls_watcher = FilesWatcher(tls_files(self.config))  # before they are read
             self._check_files()
             handed, metrics_handed = self._handed or ((), ())
             self._listeners.append(Listeners(self.config, self._sockets, handed))
@@ -369,11 +376,17 @@ class Supervisor:
             with _threads_needed():
                 monitor.start()
                 self._monitor = monitor
-                if self.watcher is not None:
-                    from .watch import WatchThread
-
-                    self._watch_thread = WatchThread(self.watcher, self._on_files_changed)
+                self._watch(self.watcher, self._on_files_changed)
+                self._watch(self._tls_watcher, self._on_tls_files_changed)
         return rollout
+
+    def _watch(
+        self, watcher: FilesWatcher | None, on_change: Callable[[tuple[str, ...]], None]
+    ) -> None:
+        if watcher is not None:
+            from .watch import WatchThread
+
+            self._watch_threads.append(WatchThread(watcher, on_change))
 
     def _make_admin(self, pool: Pool, selector: Selector) -> Admin:
         from .admin import Admin
@@ -528,10 +541,27 @@ class Supervisor:
         """
         if not self.config.tls:
             raise StateError("can't reload TLS: it is not on")
-        self._check_files()
+        self._reload_tls()
+
+    def _reload_tls(self, files: tuple[str, ...] = ()) -> None:
+        try:
+            self._check_tls_files()
+        except ConfigError as exc:
+            self._hub.emit(events.TLSReloadFailed(files=files, reason=str(exc)))
+            raise
         with self._changed:  # stop() closes what a command goes through
             for handle in self._serving_pool("reload TLS").handles:
                 handle.command(CMD_RELOAD_TLS)
+        self._hub.emit(events.TLSReloaded(files=files))
+
+    def _on_tls_files_changed(self, files: tuple[str, ...]) -> None:
+        self._wait_while_starting()
+        try:
+            self._reload_tls(files)
+        except StateError:
+            pass  # it is ending
+        except ConfigError as exc:
+            host_log.log("error", f"{exc}; new connections get the certificate of before")
 
     def _check_files(self) -> None:
         """``ConfigError``: workers could not use them."""
@@ -539,6 +569,9 @@ class Supervisor:
             from ..config import log_file
 
             log_file.read(self.config.log_config)
+        self._check_tls_files()
+
+    def _check_tls_files(self) -> None:
         if self.config.tls and self.config.ssl_context_factory is None:
             from ..worker.net.tls import TLSContext  # ssl is imported only where it is needed
 
@@ -604,8 +637,7 @@ class Supervisor:
     """The same: all workers are replaced, and no request is lost."""
 
     def _on_files_changed(self, files: tuple[str, ...]) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._state is not SupervisorState.STARTING)
+        self._wait_while_starting()
         self._hub.emit(events.FilesChanged(files=files))
         try:
             self.reload(strategy="all", canary=0.0, timeout=_OLD_REQUESTS, wait=False)
@@ -613,6 +645,12 @@ class Supervisor:
             pass  # it is ending
         except SubinterpASGIError as exc:
             host_log.log("error", str(exc))
+
+    def _wait_while_starting(self) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._state is SupervisorState.SERVING or self._is_ending
+            )
 
     def scale(self, workers: int) -> None:
         """Change the number of workers; returns when new ones serve, and superfluous have ended.
@@ -839,8 +877,8 @@ class Supervisor:
             self._wake()
             if self._monitor is not None:
                 self._monitor.join()
-            if self._watch_thread is not None:
-                self._watch_thread.close()
+            for each in self._watch_threads:
+                each.close()
             if self._pool is not None:
                 self._pool.reserve.close()
             with self._changed:

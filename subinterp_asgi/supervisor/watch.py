@@ -1,8 +1,8 @@
-"""Looks at the application's files, and has it reloaded when some have changed.
+"""Looks at files, and has something done when some have changed: the application's, or TLS files.
 
-Watched are the files that the workers have imported, told by ``worker.sources``, and those below
-the folders that were asked for. A file has changed if its time, size or inode is another one.
-``watchfiles``, where that is installed, says when to look; else it is done every 0.1 s.
+Of the application those are watched that the workers have imported, told by ``worker.sources``, and
+those below the folders that were asked for. A file has changed if its times, size or inode are
+others. ``watchfiles``, where that is installed, says when to look; else it is done every 0.1 s.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from fnmatch import fnmatch
 from importlib.util import cache_from_source
 from time import monotonic, thread_time
@@ -20,13 +20,13 @@ from ..config import Config
 from ..types import Any
 from . import host_log
 
-type Stamp = tuple[int, int, int] | None
+type Stamp = tuple[int, ...] | None
 type Watch = Callable[..., Generator[Any]]
 
 _INTERVAL = 0.1
 """Seconds between looks, at least."""
-_REST = 0.05
-"""Seconds without a change after which a burst of them is over."""
+_FILES_INTERVAL = 1.0
+"""Seconds between looks at a few files that rarely change."""
 _LONGEST_BURST = 2.0
 _SHARE = 20
 """Looking takes at most one part in so many of a core's time."""
@@ -34,19 +34,62 @@ _SOURCES = ("*.py",)
 _IGNORED = ("__pycache__", "node_modules", ".*")
 
 
-class Watcher:
-    """Knows what the files were like, and waits until some are different.
+class FilesWatcher:
+    """Knows what some files were like, and waits until they are different. Links are followed."""
+
+    rest = 0.5
+    """Seconds without a change after which a burst of them is over."""
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self._stamps = {file: _stamp(file) for file in files}
+
+    def wait(self, closing: threading.Event) -> tuple[str, ...]:
+        """Wait until files have changed, and come to rest; nothing if ``closing`` was set."""
+        while not closing.is_set():
+            changed = self._look()
+            if changed:
+                burst_ends = monotonic() + _LONGEST_BURST
+                while not closing.wait(self.rest) and monotonic() < burst_ends:
+                    more = self._look()
+                    if not more:
+                        break
+                    changed |= more
+                return tuple(sorted(changed))
+            self._sleep(closing)
+        return ()
+
+    def _sleep(self, closing: threading.Event) -> None:
+        closing.wait(_FILES_INTERVAL)
+
+    def _look(self) -> set[str]:
+        """Return the files that have changed since the last look."""
+        return self._compare(self._stamps)
+
+    def _compare(self, files: Iterable[str]) -> set[str]:
+        changed = set()
+        for file in tuple(files):
+            stamp = _stamp(file)
+            if stamp != self._stamps.get(file):
+                self._stamps[file] = stamp
+                changed.add(file)
+        return changed
+
+
+class Watcher(FilesWatcher):
+    """Watches the files of an application.
 
     ``add()`` may be called from any thread, all else from one at a time.
     """
+
+    rest = 0.05
 
     def __init__(self, config: Config) -> None:
         folders = config.reload_dir or ((".",) if config.reload_include else ())
         self._folders = tuple(map(os.path.abspath, folders))
         self._include = _SOURCES + config.reload_include
         self._exclude = config.reload_exclude
+        super().__init__(())
         self._reported: queue.SimpleQueue[dict[str, Stamp]] = queue.SimpleQueue()
-        self._stamps: dict[str, Stamp] = {}
         self._look_takes = 0.0
         self._watch: Watch | None = _watchfiles()
         self._watched: set[str] = set()
@@ -58,22 +101,13 @@ class Watcher:
         self._reported.put({file: _stamp(file) for file in files.split("\n")})
 
     def wait(self, closing: threading.Event) -> tuple[str, ...]:
-        """Wait until files have changed, and come to rest; nothing if ``closing`` was set."""
-        while not closing.is_set():
-            changed = self._look()
-            if changed:
-                burst_ends = monotonic() + _LONGEST_BURST
-                while not closing.wait(_REST) and monotonic() < burst_ends:
-                    more = self._look()
-                    if not more:
-                        break
-                    changed |= more
-                for file in changed:
-                    _remove_bytecode(file)
-                return tuple(sorted(changed))
-            self._sleep(closing)
-        self._unwatch()
-        return ()
+        """As that of any files; bytecode of what has changed is removed."""
+        changed = super().wait(closing)
+        for file in changed:
+            _remove_bytecode(file)
+        if not changed:
+            self._unwatch()
+        return changed
 
     def _sleep(self, closing: threading.Event) -> None:
         if self._watch is not None:
@@ -105,18 +139,12 @@ class Watcher:
         self._watched = set()
 
     def _look(self) -> set[str]:
-        """Return the files that have changed since the last look."""
         began = thread_time()
         while not self._reported.empty():
             for file, stamp in self._reported.get().items():
                 if not self._is_excluded(file):
                     self._stamps.setdefault(file, stamp)
-        changed = set()
-        for file in {*self._walk(), *self._stamps}:
-            stamp = _stamp(file)
-            if stamp != self._stamps.get(file):
-                self._stamps[file] = stamp
-                changed.add(file)
+        changed = self._compare({*self._walk(), *self._stamps})
         self._look_takes = thread_time() - began
         return changed
 
@@ -162,7 +190,7 @@ class Watcher:
 class WatchThread:
     """Calls ``on_change`` with the files, each time that some have changed."""
 
-    def __init__(self, watcher: Watcher, on_change: Callable[[tuple[str, ...]], None]) -> None:
+    def __init__(self, watcher: FilesWatcher, on_change: Callable[[tuple[str, ...]], None]) -> None:
         self._watcher = watcher
         self._on_change = on_change
         self._closing = threading.Event()
@@ -185,7 +213,8 @@ def _stamp(file: str) -> Stamp:
         status = os.stat(file)
     except OSError:
         return None  # it is not there, which may change
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    # (The time of its change says more than that of its content: it may be readable by now.)
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _remove_bytecode(file: str) -> None:

@@ -35,13 +35,15 @@ class Pki:
         chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
         self.certificate = self._write("certificate.pem", chain)
         self.key = self._write("key.pem", issued.private_key_pem.bytes())
+        self.encrypted_key = self._write("encrypted.pem", self._encrypted(issued))
+
+    def _encrypted(self, issued: trustme.LeafCert) -> bytes:
         key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
-        encrypted = key.private_bytes(
+        return key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(self.PASSWORD.encode()),
         )
-        self.encrypted_key = self._write("encrypted.pem", encrypted)
 
     def _write(self, name: str, content: bytes) -> str:
         path = self.directory / name
@@ -52,6 +54,14 @@ class Pki:
         """Issue another certificate for the server; return the file with key and chain."""
         issued = self.ca.issue_cert("localhost", "127.0.0.1")
         return self._write(name, issued.private_key_and_cert_chain_pem.bytes())
+
+    def issue_pair(self, folder: Path, *, encrypted: bool = False) -> None:
+        """Issue another one, as ``certificate.pem`` and ``key.pem`` in a folder."""
+        issued = self.ca.issue_cert("localhost", "127.0.0.1")
+        chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+        (folder / "certificate.pem").write_bytes(chain)
+        key = self._encrypted(issued) if encrypted else issued.private_key_pem.bytes()
+        (folder / "key.pem").write_bytes(key)
 
     def client(self, identity: trustme.LeafCert | None = None) -> ssl.SSLContext:
         """Make the context of a client that trusts the authority, and perhaps has a certificate."""

@@ -19,6 +19,8 @@ from subinterp_asgi.supervisor.events import (
     ReloadFailed,
     Scaled,
     SupervisorChanged,
+    TLSReloaded,
+    TLSReloadFailed,
     WorkerAbandoned,
     WorkerChanged,
     WorkerDied,
@@ -41,6 +43,8 @@ EVENTS: list[Event] = [
     Scaled(before=1, after=2),
     FilesChanged(files=("shop/web.py",)),
     ReloadFailed(generation=2, reason="no luck"),
+    TLSReloaded(files=("fullchain.pem",)),
+    TLSReloadFailed(files=(), reason="ssl_certfile: no luck"),
 ]
 
 

@@ -50,7 +50,8 @@ class TLSContext:
                     f"must return an SSLContext, not {type(self.context).__name__}",
                 )
         if config.ssl_certfile is not None:
-            found = _PEM.search(Path(config.ssl_certfile).read_text("utf-8", "replace"))
+            with _naming("ssl_certfile"):
+                found = _PEM.search(Path(config.ssl_certfile).read_text("utf-8", "replace"))
             self.server_cert = found[0] if found else None
         self._suites = {c["name"]: c["id"] & 0xFFFF for c in self.context.get_ciphers()}
 

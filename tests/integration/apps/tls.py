@@ -87,6 +87,14 @@ async def file(scope: Any, receive: Any, send: Any, *path: str) -> None:
     await send({"type": "http.response.pathsend", "path": "/" + "/".join(path)})
 
 
+async def talk(scope: Any, receive: Any, send: Any) -> None:
+    """A WebSocket that says what it is told."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
 HANDLERS: dict[str, Any] = {
     "": hello,
     "show": show,
@@ -95,4 +103,5 @@ HANDLERS: dict[str, Any] = {
     "pieces": pieces,
     "whole": whole,
     "file": file,
+    "talk": talk,
 }

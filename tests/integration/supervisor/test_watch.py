@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from subinterp_asgi import Config, Supervisor
-from subinterp_asgi.errors import ConfigError
+from subinterp_asgi.errors import ConfigError, StartupError
 from subinterp_asgi.supervisor import watch
 from subinterp_asgi.supervisor.events import Event, FilesChanged, ReloadFailed
 from subinterp_asgi.supervisor.watch import Watcher
 from tests.support import connect, get, nothing_left, open_descriptors, wait_until
 
-from ..supervising import Heard, Servers
+from ..supervising import Background, Heard, Servers
 
 APP = """
 import helper
@@ -250,3 +250,23 @@ def test_changes_at_the_end(project: Project, start: Callable[..., Supervisor]) 
     project.say("too late")
     server.stop()
     assert not any(isinstance(event, ReloadFailed) for event in events)
+
+
+def test_a_change_during_a_start_that_fails(
+    project: Project, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not waited for, as who waits for the start's end would wait for itself."""
+    seen = project.folder / "seen"
+    waits = f"import os, time\nwhile not os.path.exists({str(seen)!r}):\n    time.sleep(0.005)\n"
+    project.write("watched.py", f"{waits}raise LookupError('no app today')\n")
+    server = servers.make("watched:app", "interpreter", watch=True, factory=False)
+    changed = iter([("helper.py",)])
+
+    def wait(closing: object) -> tuple[str, ...]:
+        seen.touch()
+        return next(changed, ())
+
+    monkeypatch.setattr(server.watcher, "wait", wait)
+    failure = Background(server.start).outcome()
+    assert isinstance(failure, StartupError)
+    assert "no app today" in str(failure)

@@ -6,9 +6,11 @@ import json
 import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from subinterp_asgi import Supervisor
 
@@ -52,3 +54,33 @@ def tls_scope(client: TLSClient) -> dict[str, Any]:
     _, extensions = json.loads(client.get(b"/show").body)
     found: dict[str, Any] = extensions["tls"]
     return found
+
+
+def serial(server: Supervisor, context: ssl.SSLContext) -> int:
+    """Serial number of the certificate that a new connection is shown."""
+    with TLSClient(server.addresses[0], context) as client:
+        client.assert_open()
+        return client.serial
+
+
+def wait_for_all(server: Supervisor, context: ssl.SSLContext, expected: int) -> None:
+    """Wait until each worker has served while only the expected certificate was shown."""
+
+    def requests() -> dict[int, int]:
+        # (Those of a reload that has failed may still be there.)
+        serving = [each for each in server.workers if each.generation == server.generation]
+        return {worker.id: worker.requests for worker in serving}
+
+    def only_expected() -> bool:
+        before = requests()
+        while any(count == before[worker] for worker, count in requests().items()):
+            if serial(server, context) != expected:
+                return False
+        return True
+
+    wait_until(only_expected, f"all workers use {expected:x}")
+
+
+def serial_in(path: str) -> int:
+    """Serial number of the certificate in a file."""
+    return x509.load_pem_x509_certificate(Path(path).read_bytes()).serial_number

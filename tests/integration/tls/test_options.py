@@ -183,6 +183,7 @@ def test_what_is_wrong_is_named(pki: Pki, tmp_path: Path, case: str) -> None:
         ("ssl_ca_certs", "ca.pem"),
         ("ssl_cert_reqs", 2),
         ("ssl_ciphers", "HIGH"),
+        ("ssl_reload", True),
     ],
 )
 def test_an_option_that_turns_nothing_on(option: str, value: Any) -> None:

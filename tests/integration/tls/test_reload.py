@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
+import trustme
 
 from subinterp_asgi import Supervisor
-from subinterp_asgi.errors import ConfigError, StateError
+from subinterp_asgi.errors import ConfigError, ReloadError, StateError
 
 from ...support import ROOT, nothing_left, wait_until
 from ..apps.tls import pattern
 from ..pki import Pki, TLSClient
-
-APP = "tests.integration.apps.tls:app"
-QUIET: dict[str, Any] = {"port": 0, "access_log": False}
+from ..rawclient import request
+from ..supervising import both
+from .clients import APP, QUIET, serial, serial_in, wait_for_all
 
 
 @pytest.fixture
@@ -39,33 +39,6 @@ def pki(tmp_path: Path) -> Pki:
 def server(pki: Pki) -> Iterator[Supervisor]:
     with Supervisor(APP, **QUIET, workers=2, ssl_certfile=pki.server) as server:
         yield server
-
-
-def serial(server: Supervisor, context: ssl.SSLContext) -> int:
-    """Serial number of the certificate that a new connection is shown."""
-    with TLSClient(server.addresses[0], context) as client:
-        client.assert_open()
-        return client.serial
-
-
-def wait_for_all(server: Supervisor, context: ssl.SSLContext, expected: int) -> None:
-    """Wait until each worker has served while only the expected certificate was shown."""
-
-    def only_expected() -> bool:
-        before = [worker.requests for worker in server.workers]
-        while any(
-            worker.requests == count for worker, count in zip(server.workers, before, strict=True)
-        ):
-            if serial(server, context) != expected:
-                return False
-        return True
-
-    wait_until(only_expected, f"all workers use {expected:x}")
-
-
-def serial_in(path: str) -> int:
-    """Serial number of the certificate in a file."""
-    return x509.load_pem_x509_certificate(Path(path).read_bytes()).serial_number
 
 
 def renew(pki: Pki) -> None:
@@ -219,6 +192,69 @@ def test_sessions_of_before(pki: Pki, server: Supervisor) -> None:
         with TLSClient(server.addresses[0], context, session=session) as client:
             assert not client.tls.session_reused
             client.assert_open()
+
+
+# --- a reload of everything
+
+
+@both
+def test_all_files_are_read_anew(pki: Pki, tmp_path: Path, isolation: str) -> None:
+    """By all workers and for all listeners; what is wrong with a file keeps those that serve."""
+    others, unix = trustme.CA(), f"unix:{tmp_path / 'socket'}"
+    first = serial_in(pki.certificate)
+    options: dict[str, Any] = {
+        "isolation": isolation,
+        "workers": 2,
+        "bind": ("127.0.0.1:0", "127.0.0.1:0", unix),
+        "ssl_certfile": pki.certificate,
+        "ssl_keyfile": pki.key,
+        "ssl_keyfile_password": pki.PASSWORD,
+        "ssl_ca_certs": pki.ca_file,
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+    }
+    shutil.copy(pki.encrypted_key, pki.key)
+    before, after = (pki.client(ca.issue_cert("ann@example.org")) for ca in (pki.ca, others))
+    with Supervisor(APP, **QUIET, **options) as server:
+        wait_for_all(server, before, first)
+        pki.issue_pair(pki.directory)  # (its key is not encrypted)
+        Path(pki.certificate).write_text("no PEM")
+        with pytest.raises(ReloadError, match="ssl_certfile: there is no certificate") as raised:
+            server.reload()
+        assert raised.value.kind == "config"
+        wait_for_all(server, before, first)
+        pki.issue_pair(pki.directory, encrypted=True)
+        others.cert_pem.write_to_path(pki.ca_file)
+        server.reload()
+        second = serial_in(pki.certificate)
+        wait_for_all(server, after, second)
+        for host, port in server.addresses:
+            address = host if port is None else (host, port)
+            with TLSClient(address, after) as client:
+                client.assert_open()
+                assert client.serial == second
+            with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+                ask(address, before)
+
+
+def ask(address: Any, context: ssl.SSLContext) -> None:
+    """Send a request; with TLS 1.3 who connects hears only then that he is refused."""
+    with TLSClient(address, context) as client:
+        client.try_send(request(b"GET", b"/"))
+        client.response()
+
+
+@both
+def test_a_key_with_another_password(pki: Pki, isolation: str) -> None:
+    options: dict[str, Any] = {"isolation": isolation, "ssl_keyfile_password": "another"}
+    options |= {"ssl_certfile": pki.certificate, "ssl_keyfile": pki.key}
+    context, first = pki.client(), serial_in(pki.certificate)
+    with Supervisor(APP, **QUIET, **options) as server:
+        pki.issue_pair(pki.directory, encrypted=True)
+        with pytest.raises(ReloadError, match="ssl_keyfile_password: does not decrypt"):
+            server.reload()
+        with pytest.raises(ConfigError, match="ssl_keyfile_password: does not decrypt"):
+            server.reload_tls()
+        assert serial(server, context) == first
 
 
 # --- when there is nothing to reload
