@@ -55,6 +55,15 @@ def text(noun: str) -> Check:
     return lambda value: None if isinstance(value, str) else noun
 
 
+def import_path(value: object) -> str | None:
+    """Where something is that workers import; whether it is there they find out."""
+    if isinstance(value, str):
+        module, colon, attribute = value.partition(":")
+        if colon and all(map(str.isidentifier, f"{module}.{attribute}".split("."))):
+            return None
+    return "an import path such as 'package.module:function'"
+
+
 def flag(value: object) -> str | None:
     """A truth value, and nothing that only passes for one."""
     return None if isinstance(value, bool) else "True or False"

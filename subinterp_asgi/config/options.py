@@ -22,6 +22,7 @@ from .checks import (
     bindable,
     choice,
     field_name,
+    import_path,
     integer,
     log_format,
     module_names,
@@ -379,7 +380,7 @@ class Config:
         None,
         "Import path of a callable which the workers call with a function that makes the default "
         "context, and which returns the SSLContext to use; this turns TLS on.",
-        text("an import path"),
+        import_path,
     )
     ssl_reload: bool = option(
         False,
@@ -433,7 +434,7 @@ class Config:
         None,
         "Import path of a function that is given what 'json' logs of a request, as a dict, and "
         "says whether to log it.",
-        text("an import path"),
+        import_path,
     )
     request_id_header: str | None = option(
         None,

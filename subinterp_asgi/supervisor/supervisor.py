@@ -134,6 +134,8 @@ class Supervisor:
             warn_if_untested()
         check_tls(self.config)
         check_reload(self.config, in_threads=self.in_threads)
+        if on_event is not None and not callable(on_event):
+            raise ConfigError("on_event", f"must be a function, not {on_event!r}")
         self._sockets = tuple(sockets)
         self._handed = [] if inherited is None else json.loads(inherited)
         self._state_json = encode_state(state or {})
@@ -572,10 +574,10 @@ class Supervisor:
         self._check_tls_files()
 
     def _check_tls_files(self) -> None:
-        if self.config.tls and self.config.ssl_context_factory is None:
-            from ..worker.net.tls import TLSContext  # ssl is imported only where it is needed
+        if self.config.tls:
+            from ..worker.net import tls  # ssl is imported only where it is needed
 
-            TLSContext(self.config)
+            tls.check_files(self.config)
 
     def _serving_pool(self, what: str) -> Pool:
         """Return the pool; ``StateError``: the supervisor does not serve."""

@@ -14,11 +14,10 @@ from time import gmtime, strftime, time
 
 from ..config import Config
 from ..control.log_records import REQUEST_ID
-from ..errors import AppImportError, ConfigError
 from ..types import TYPE_CHECKING
 from . import access_log
 from .asgi.notes import Notes
-from .interpreter.importer import import_object
+from .interpreter.importer import import_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -163,12 +162,7 @@ def _formatter(form: str) -> Callable[[_Entry], str]:
 
 
 def _predicate(path: str) -> Callable[[dict[str, Any]], object]:
-    try:
-        found = import_object(path)
-    except AppImportError as exc:
-        raise ConfigError("access_log_filter", str(exc)) from exc
-    if not callable(found):
-        raise ConfigError("access_log_filter", f"{path} can't be called")
+    found = import_function("access_log_filter", path)
 
     def wanted(entry: dict[str, Any]) -> object:
         try:

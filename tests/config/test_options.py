@@ -54,6 +54,10 @@ TIMEOUT = ([0, 0.0, 1, 2.5, 10**9], [-1, -0.001, "1", None, True, float("nan")])
 FLAG = ([True, False], [0, 1, "yes", None])
 PATH = ([None, "/", "/health", "/-/m"], ["", "health", "/a?b", "/a#b", "/a b", 1, b"/a", True])
 SIZE = ([1, 8190, 2**40], [0, -1, 1.0, "8190", None, True])
+IMPORT_PATH = (
+    [None, "a:b", "a.b:c.d"],
+    [1, len, b"a:b", "", "a", ":b", "a:", "a/b.py:c", "a:b()", "a b:c", "a:b:c", "a.:b"],
+)
 
 # option: (values that are good, values that are not)
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
@@ -99,7 +103,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "ssl_ca_certs": ([None, "ca.pem"], [1, b"ca.pem"]),
     "ssl_cert_reqs": ([0, 1, 2], [-1, 3, "1", None, True]),
     "ssl_ciphers": ([None, "HIGH"], [1]),
-    "ssl_context_factory": ([None, "a:b"], [1, len]),
+    "ssl_context_factory": IMPORT_PATH,
+    "ssl_reload": FLAG,
     "timeout_tls_handshake": TIMEOUT,
     "drain_delay": TIMEOUT,
     "health_path": PATH,
@@ -109,6 +114,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
         ["", "9090", "localhost", "localhost:", "localhost:http", "a:65536", "unix:", 9090, b"a:1"],
     ),
     "access_log": FLAG,
+    "access_log_filter": IMPORT_PATH,
     "log_level": (["critical", "error", "warning", "info", "debug"], ["INFO", "trace", 10, None]),
 }
 

@@ -50,9 +50,9 @@ class Pki:
         path.write_bytes(content)
         return str(path)
 
-    def issue(self, name: str) -> str:
+    def issue(self, name: str, kind: trustme.KeyType = trustme.KeyType.ECDSA) -> str:
         """Issue another certificate for the server; return the file with key and chain."""
-        issued = self.ca.issue_cert("localhost", "127.0.0.1")
+        issued = self.ca.issue_cert("localhost", "127.0.0.1", key_type=kind)
         return self._write(name, issued.private_key_and_cert_chain_pem.bytes())
 
     def issue_pair(self, folder: Path, *, encrypted: bool = False) -> None:

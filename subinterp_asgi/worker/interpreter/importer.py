@@ -9,6 +9,7 @@ from importlib.machinery import ExtensionFileLoader
 from types import CodeType
 
 from ... import errors
+from ...config.checks import import_path
 from ...types import TYPE_CHECKING
 from .marks import takes_interrupts
 
@@ -170,15 +171,25 @@ def _arguments(app: Any) -> tuple[int, int] | None:
 
 def import_object(path: str) -> Any:
     """Import what ``"package.module:attribute"`` names, as ``import_app()``, whatever it is."""
-    module_name, colon, attribute = path.partition(":")
-    names = attribute.split(".")
-    if not (colon and all(map(str.isidentifier, module_name.split(".") + names))):
+    if import_path(path) is not None:
         raise errors.AppPathError(
             f"Invalid app path {path!r}: expected 'package.module:attribute'{_suggestion(path)}"
         )
+    module_name, _, attribute = path.partition(":")
     found: Any = _import_module(module_name)
-    for name in names:
+    for name in attribute.split("."):
         found = _get_attribute(found, name, path)
+    return found
+
+
+def import_function(option: str, path: str) -> Any:
+    """Import the function that an option names; ``ConfigError``: that is not possible."""
+    try:
+        found = import_object(path)
+    except errors.AppImportError as exc:
+        raise errors.ConfigError(option, str(exc)) from exc
+    if not callable(found):
+        raise errors.ConfigError(option, f"{path} can't be called")
     return found
 
 
@@ -199,7 +210,7 @@ def _import_module(name: str) -> Any:
         missing = exc.name or ""
         if name == missing or name.startswith(missing + "."):
             raise errors.AppModuleNotFoundError(
-                f"no module named {missing!r}, looking for the application in {name!r}"
+                f"no module named {missing!r}, looking for {name!r}"
                 + (
                     "; an import path is written without .py"
                     if name.endswith(".py")

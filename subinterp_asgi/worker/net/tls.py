@@ -11,9 +11,9 @@ import ssl
 from pathlib import Path
 
 from ...config import Config
-from ...errors import AppImportError, ConfigError
+from ...errors import ConfigError
 from ...types import Any
-from ..interpreter.importer import import_object
+from ..interpreter.importer import import_function
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 _VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
@@ -39,7 +39,7 @@ class TLSContext:
     """
 
     def __init__(self, config: Config) -> None:
-        self.server_cert: str | None = None
+        self.server_cert = _own_certificate(config)
         if config.ssl_context_factory is None:
             self.context = _default_context(config)
         else:
@@ -49,10 +49,6 @@ class TLSContext:
                     "ssl_context_factory",
                     f"must return an SSLContext, not {type(self.context).__name__}",
                 )
-        if config.ssl_certfile is not None:
-            with _naming("ssl_certfile"):
-                found = _PEM.search(Path(config.ssl_certfile).read_text("utf-8", "replace"))
-            self.server_cert = found[0] if found else None
         self._suites = {c["name"]: c["id"] & 0xFFFF for c in self.context.get_ciphers()}
 
     def describe(self, sock: ssl.SSLSocket) -> dict[str, Any]:
@@ -72,13 +68,32 @@ class TLSContext:
         }
 
 
-def _call_factory(path: str, config: Config) -> Any:
+def check_files(config: Config) -> None:
+    """``ConfigError``: workers could not use the files; what a factory does only they can try."""
+    if config.ssl_context_factory is None:
+        TLSContext(config)
+    else:
+        _own_certificate(config)
+
+
+def _own_certificate(config: Config) -> str | None:
+    """The server's certificate, if the options say where it is."""
+    if config.ssl_certfile is None:
+        return None
     try:
-        return import_object(path)(lambda: _default_context(config))
+        found = _PEM.search(Path(config.ssl_certfile).read_text("utf-8", "replace"))
+    except OSError as exc:
+        problem = f"can't read {config.ssl_certfile!r}: {exc.strerror}"
+        raise ConfigError("ssl_certfile", problem) from exc
+    return found[0] if found else None
+
+
+def _call_factory(path: str, config: Config) -> Any:
+    factory = import_function("ssl_context_factory", path)
+    try:
+        return factory(lambda: _default_context(config))
     except ConfigError:
         raise
-    except AppImportError as exc:
-        raise ConfigError("ssl_context_factory", str(exc)) from exc
     except (Exception, SystemExit) as exc:
         problem = f"{path} raised {type(exc).__name__}: {exc}"
         raise ConfigError("ssl_context_factory", problem) from exc
@@ -121,7 +136,7 @@ def _what_is_wrong(config: Config, certfile: str, exc: OSError) -> ConfigError:
     except OSError:
         return ConfigError("ssl_certfile", f"there is no certificate in PEM in {certfile!r}")
     reason = getattr(exc, "reason", None)
-    if reason == "KEY_VALUES_MISMATCH":
+    if reason in ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):  # (to a key of that kind)
         return ConfigError("ssl_keyfile", f"{keyfile!r} is not the key of the certificate")
     if reason is not None:
         return ConfigError("ssl_certfile", str(exc))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trustme import KeyType
 
 from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import ConfigError, StartupError
@@ -149,6 +150,10 @@ BAD_FILES: dict[str, Callable[[Pki, str, str], tuple[dict[str, str], str]]] = {
     "another-key": lambda pki, missing, junk: (
         {"ssl_certfile": pki.certificate, "ssl_keyfile": pki.issue("another.pem")},
         f"ssl_keyfile: {str(pki.directory / 'another.pem')!r} is not the key of the certificate",
+    ),
+    "key-of-another-kind": lambda pki, missing, junk: (
+        {"ssl_certfile": pki.certificate, "ssl_keyfile": pki.issue("rsa.pem", KeyType.RSA)},
+        f"ssl_keyfile: {str(pki.directory / 'rsa.pem')!r} is not the key of the certificate",
     ),
     "missing-authorities": lambda pki, missing, junk: (
         {"ssl_certfile": pki.server, "ssl_ca_certs": missing},
@@ -338,7 +343,7 @@ def test_a_factory_may_allow_what_the_default_does_not(pki: Pki, factories: str)
         (":leaves", "ssl_context_factory: context_factories:leaves raised SystemExit: 3"),
         (":absent", "ssl_context_factory: 'context_factories' has no attribute 'absent'"),
         ("_absent:x", "ssl_context_factory: no module named 'context_factories_absent'"),
-        ("", "ssl_context_factory: "),
+        (":calls", "ssl_context_factory: context_factories:calls can't be called"),
     ],
 )
 def test_a_factory_that_fails(pki: Pki, factories: str, attribute: str, expected: str) -> None:
@@ -346,6 +351,12 @@ def test_a_factory_that_fails(pki: Pki, factories: str, attribute: str, expected
     why = workers_refusal(ssl_certfile=pki.server, ssl_context_factory=path)
     assert why.startswith(expected)
     assert path.partition(":")[0] in why or attribute == ":nothing"
+
+
+def test_a_certificate_that_a_factory_would_not_find(factories: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "missing.pem")
+    why = refusal(ssl_certfile=path, ssl_context_factory=f"{factories}:from_nothing")
+    assert why == f"ssl_certfile: can't read {path!r}: No such file or directory"
 
 
 def test_a_factory_that_has_no_certificate(factories: str) -> None:

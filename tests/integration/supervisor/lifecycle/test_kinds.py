@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from subinterp_asgi import errors
+from subinterp_asgi.supervisor.events import Event, WorkerChanged
+from subinterp_asgi.supervisor.states import WorkerState
 
 from .making import APPS, LIFESPAN, both, in_background, make
 
@@ -75,6 +77,24 @@ def failure(app: object, isolation: str, **options: object) -> errors.StartupErr
             "config",
             "ConfigError: ssl_context_factory: must return",
         ),
+        (
+            f"{APPS}:app",
+            {"ssl_context_factory": "no_such_module:make"},
+            "config",
+            "AppModuleNotFoundError: no module named 'no_such_module', looking for 'no_such_",
+        ),
+        (
+            f"{APPS}:app",
+            {"access_log": True, "access_log_filter": f"{APPS}:absent"},
+            "config",
+            f"AppAttributeError: {APPS!r} has no attribute 'absent'",
+        ),
+        (
+            f"{APPS}:app",
+            {"access_log": True, "access_log_filter": f"{APPS}:not_callable"},
+            "config",
+            f"ConfigError: access_log_filter: {APPS}:not_callable can't be called",
+        ),
     ],
 )
 def test_kind_and_cause(
@@ -92,6 +112,38 @@ def test_kind_and_cause(
     assert exc.cause is not None
     assert exc.cause.startswith(cause)
     assert exc.worker_id == 0
+
+
+def test_logging_that_can_not_be_configured(folder: Path) -> None:
+    file = folder / "logging.json"
+    file.write_text('{"version": 1, "handlers": {"out": {"class": "no_such_module.Handler"}}}')
+    exc = failure(f"{APPS}:app", "interpreter", log_config=str(file))
+    assert exc.kind == "config"
+    assert f"ConfigError: log_config: {str(file)!r}: Unable to configure handler 'out'" in str(exc)
+
+
+@both
+def test_what_workers_reject_is_not_tried_again(isolation: str) -> None:
+    heard: list[Event] = []
+    options = {"access_log": True, "access_log_filter": "no_such_module:wanted"}
+    exc = failure(f"{APPS}:app", isolation, workers=2, on_event=heard.append, **options)
+    assert "ConfigError: access_log_filter: no module named 'no_such_module'" in str(exc)
+    assert "--app-dir" in str(exc)
+    started = [event for event in heard if isinstance(event, WorkerChanged)]
+    started = [event for event in started if event.state is WorkerState.STARTING]
+    assert sorted(event.worker_id for event in started) == [0, 1]
+
+
+@pytest.mark.parametrize("option", ["access_log_filter", "ssl_context_factory"])
+def test_what_is_no_import_path(option: str) -> None:
+    """That is known before there is any worker."""
+    with pytest.raises(errors.ConfigError, match=f"{option}: must be an import path such as "):
+        make(f"{APPS}:app", **{option: "shop/certificates.py"})
+
+
+def test_an_event_handler_that_is_none() -> None:
+    with pytest.raises(errors.ConfigError, match="on_event: must be a function, not 'print'"):
+        make(f"{APPS}:app", on_event="print")
 
 
 @both
