@@ -14,6 +14,7 @@ from itertools import takewhile
 
 from ..control import messages
 from ..types import Any
+from .interpreter.importer import INSTALLED, behind
 
 _INTERVAL = 1.0
 """Seconds between looks for modules that were imported while the worker serves."""
@@ -21,7 +22,6 @@ _OTHERS = tuple(
     os.path.realpath(path) + os.sep
     for path in (os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(__file__)))
 )
-_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 
 class Sources:
@@ -62,15 +62,7 @@ def _imported() -> Iterator[str]:
 
 def _concerned(failure: BaseException) -> Iterator[str]:
     """The files that an exception came through, and those that were looked for in vain."""
-    waiting, seen = [failure], set[int]()
-    while waiting:
-        exc = waiting.pop()
-        if id(exc) in seen:
-            continue
-        seen.add(id(exc))
-        waiting += filter(None, (exc.__cause__, exc.__context__))
-        if isinstance(exc, BaseExceptionGroup):
-            waiting += exc.exceptions
+    for exc in behind(failure):
         if isinstance(exc, SyntaxError) and exc.filename:
             yield os.path.abspath(exc.filename)
         if isinstance(exc, ModuleNotFoundError) and exc.name:
@@ -91,7 +83,7 @@ def _wanted(name: str) -> Iterator[str]:
 
 
 def _is_own(file: str) -> bool:
-    if "<" in file or not file.isprintable() or any(part in file for part in _INSTALLED):
+    if "<" in file or not file.isprintable() or any(part in file for part in INSTALLED):
         return False  # (what can't be sent is not watched)
     real = os.path.realpath(file)
     return not real.startswith(_OTHERS)

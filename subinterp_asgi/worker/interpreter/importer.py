@@ -14,6 +14,7 @@ from ...types import TYPE_CHECKING
 from .marks import takes_interrupts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any
@@ -30,6 +31,8 @@ STDLIB = (
     os.path.join(sys.base_exec_prefix, "DLLs", ""),
 )
 """Where extension modules lie that need not be judged."""
+INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+"""Of the path of a file, one of these says that it is none of the application's own."""
 
 _create_module = ExtensionFileLoader.create_module  # as it was
 _imported = False  # the application is
@@ -234,24 +237,29 @@ def _import_module(name: str) -> Any:
 
 def refusal(exc: BaseException) -> str | None:
     """Say which extension module was refused in a subinterpreter, if that led to an exception."""
-    waiting, seen = [exc], set[int]()
-    while waiting:
-        exc = waiting.pop(0)
-        if id(exc) in seen:
-            continue
-        seen.add(id(exc))
-        if isinstance(exc, errors.ExtensionRefusedError):
-            return str(exc)
-        if isinstance(exc, ImportError) and _REFUSAL in str(exc):
-            module = str(exc).partition(_REFUSAL)[0].removeprefix("module ").strip()
+    for each in behind(exc):
+        if isinstance(each, errors.ExtensionRefusedError):
+            return str(each)
+        if isinstance(each, ImportError) and _REFUSAL in str(each):
+            module = str(each).partition(_REFUSAL)[0].removeprefix("module ").strip()
             return (
                 f"it needs the extension module {module!r}, which does not support "
                 "subinterpreters; isolation='thread' serves from threads"
             )
-        if isinstance(exc, BaseExceptionGroup):
-            waiting += exc.exceptions
-        waiting += filter(None, (exc.__cause__, exc.__context__))
     return None
+
+
+def behind(exc: BaseException) -> Iterator[BaseException]:
+    """An exception, those of a group, and what has led to them."""
+    waiting, seen = [exc], set[int]()
+    while waiting:
+        exc = waiting.pop(0)
+        if id(exc) not in seen:
+            seen.add(id(exc))
+            yield exc
+            if isinstance(exc, BaseExceptionGroup):
+                waiting += exc.exceptions
+            waiting += filter(None, (exc.__cause__, exc.__context__))
 
 
 def _get_attribute(owner: Any, name: str, app_path: str) -> Any:

@@ -29,6 +29,7 @@ from types import FunctionType, ModuleType
 from ...control.messages import STATUS_REUSABLE, sendable
 from ...types import TYPE_CHECKING
 from . import closing, starting_values
+from .importer import INSTALLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +60,6 @@ called once more."""
 
 _OURS = __name__.partition(".")[0]
 _LIBRARY = os.path.join(os.path.dirname(os.__file__), "")
-_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _COLLECTIONS = 5  # what ends with one of them may leave work to the next
 _ALL_EVERY = 20  # generations after which collections look at everything
 _CLOCK_STEP = 20_000_000  # nanoseconds by which the times of files may be behind
@@ -185,7 +185,7 @@ def _file_of(module: Any) -> str | None:
 
 
 def _is_installed(path: str) -> bool:
-    return any(folder in path for folder in _INSTALLED)
+    return any(folder in path for folder in INSTALLED)
 
 
 def shared_packages(app_path: str) -> list[str]:
