@@ -10,6 +10,7 @@ from ...config import Config
 from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN, DRAIN_HAND_OVER, SHUTDOWN_NOW
 from ..listeners import Listeners
 from ..pool.handle import WorkerHandle
+from ..pool.selector import NEVER
 from ..states import WorkerState
 
 STOP_MARGIN = 1.0
@@ -87,20 +88,34 @@ class Shutdown:
     def _wait_for_ends(self) -> None:
         """Wait for what comes after requests, as long as that may take.
 
-        One that is at it has the time it was given. One that has not even answered is stuck in the
-        application, and more patience would be in vain.
+        One that is at it has the time it was given. One that has not even answered, and whose loop
+        does not come round, is stuck in the application, and more patience would be in vain.
         """
-        now = monotonic()
-        mute_until = now + STOP_MARGIN
-        ends = mute_until + self._config.shutdown_timeout + _BREAKING_OFF
+        began = monotonic()
+        ends = began + STOP_MARGIN + self._config.shutdown_timeout + _BREAKING_OFF
         with self._changed:
             while not self._all_in():
                 if self._tell_to_hurry():
                     ends = min(ends, monotonic() + _BREAKING_OFF + STOP_MARGIN)
-                left = (mute_until if self._all_in(_MUTE) else ends) - monotonic()
+                left = min(ends, self._stuck_from(began)) - monotonic()
                 if left <= 0:
                     return
-                self._changed.wait(left)
+                self._changed.wait(min(left, STOP_MARGIN))  # heartbeats are not announced
+
+    def _stuck_from(self, began: float) -> float:
+        """When all that have not ended will count as stuck; never, if one may still answer.
+
+        That is one whose heartbeat is 0: its loop sleeps, and it has only to get its turn, or it
+        is still being made.
+        """
+        since = began
+        for handle in self._handles():
+            if not handle.exited:
+                busy_since = handle.busy_since
+                if handle.state not in _MUTE or not busy_since:
+                    return NEVER
+                since = max(since, busy_since / 1e9)
+        return since + STOP_MARGIN
 
     def _tell_to_hurry(self) -> bool:
         """Have the workers shorten what is going on, if that was said since the last time."""
