@@ -466,7 +466,7 @@ class _Changes:
             _say(f"{names}{f' and {more} more' if more > 0 else ''}: reloading")
             self._since = event.at
         elif isinstance(event, events.TLSReloaded):
-            _say(f"{', '.join(event.files)}: new connections use what is there now")
+            _say(f"New connections use what is in {', '.join(event.files)} now")
         elif self._since is not None and isinstance(event, events.ReloadFailed):
             self._since = None
         elif (

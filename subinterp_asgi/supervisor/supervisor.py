@@ -564,6 +564,8 @@ class Supervisor:
             pass  # it is ending
         except ConfigError as exc:
             host_log.log("error", f"{exc}; new connections get the certificate of before")
+        else:
+            host_log.log("info", f"new connections use what is in {', '.join(files)} now")
 
     def _check_files(self) -> None:
         """``ConfigError``: workers could not use them."""

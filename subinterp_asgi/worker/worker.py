@@ -29,7 +29,7 @@ from .access_log import is_detailed
 from .asgi.http import HTTPSession
 from .asgi.lifespan import Lifespan
 from .asgi.state import APP_FAILURES, AccessLog, ServerState
-from .interpreter.importer import check_application
+from .interpreter.importer import check_application, import_function
 from .interpreter.marks import takes_interrupts
 from .net.acceptor import Acceptor
 from .net.connections import Connections
@@ -164,6 +164,8 @@ class Worker:
             from .detailed_log import make_detailed_log
 
             self._access_log, self._detailed_log = None, make_detailed_log(self.config, access_log)
+        if (factory := self.config.ssl_context_factory) is not None:
+            import_function("ssl_context_factory", factory)  # called when the lifespan has started
         self._on_serving = on_serving
         self._on_start = on_start
         self._on_end = on_end

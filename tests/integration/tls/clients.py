@@ -16,6 +16,7 @@ from subinterp_asgi import Supervisor
 
 from ...support import wait_until
 from ..pki import TLSClient
+from ..rawclient import request
 
 APP = "tests.integration.apps.tls:app"
 LARGE = 20_000_000
@@ -84,3 +85,10 @@ def wait_for_all(server: Supervisor, context: ssl.SSLContext, expected: int) -> 
 def serial_in(path: str) -> int:
     """Serial number of the certificate in a file."""
     return x509.load_pem_x509_certificate(Path(path).read_bytes()).serial_number
+
+
+def ask(address: Any, context: ssl.SSLContext) -> None:
+    """Send a request; with TLS 1.3 who connects hears only then that he is refused."""
+    with TLSClient(address, context) as client:
+        client.try_send(request(b"GET", b"/"))
+        client.response()

@@ -25,9 +25,8 @@ from subinterp_asgi.errors import ConfigError, ReloadError, StateError
 from ...support import ROOT, nothing_left, wait_until
 from ..apps.tls import pattern
 from ..pki import Pki, TLSClient
-from ..rawclient import request
 from ..supervising import both
-from .clients import APP, QUIET, serial, serial_in, wait_for_all
+from .clients import APP, QUIET, ask, serial, serial_in, wait_for_all
 
 
 @pytest.fixture
@@ -234,13 +233,6 @@ def test_all_files_are_read_anew(pki: Pki, tmp_path: Path, isolation: str) -> No
                 assert client.serial == second
             with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
                 ask(address, before)
-
-
-def ask(address: Any, context: ssl.SSLContext) -> None:
-    """Send a request; with TLS 1.3 who connects hears only then that he is refused."""
-    with TLSClient(address, context) as client:
-        client.try_send(request(b"GET", b"/"))
-        client.response()
 
 
 @both

@@ -134,6 +134,16 @@ def test_what_workers_reject_is_not_tried_again(isolation: str) -> None:
     assert sorted(event.worker_id for event in started) == [0, 1]
 
 
+@both
+@pytest.mark.parametrize("option", ["access_log_filter", "ssl_context_factory"])
+def test_it_is_known_before_the_lifespan_starts(isolation: str, option: str) -> None:
+    options: dict[str, object] = {"access_log": True, option: "no_such_module:wanted"}
+    options |= {"lifespan": "on", "startup_timeout": 0.5, "state": {"startup.hang": True}}
+    exc = failure(LIFESPAN, isolation, **options)
+    assert exc.kind == "config"
+    assert f"ConfigError: {option}: no module named 'no_such_module'" in str(exc)
+
+
 @pytest.mark.parametrize("option", ["access_log_filter", "ssl_context_factory"])
 def test_what_is_no_import_path(option: str) -> None:
     """That is known before there is any worker."""
