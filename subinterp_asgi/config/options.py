@@ -286,9 +286,21 @@ class Config:
         "Most open connections of a worker; beyond it: 503 and close. None: no bound.",
         integer(1),
     )
+    limit_connections_total: int | None = option(
+        None,
+        "Most open connections of all workers together, and in each as many as you like; beyond "
+        "it: as limit_connections. May be exceeded by one for each worker. None: no bound.",
+        integer(1),
+    )
     limit_concurrency: int | None = option(
         None,
         "Most requests a worker has in flight; beyond it: 503 and close. None: no bound.",
+        integer(1),
+    )
+    limit_concurrency_total: int | None = option(
+        None,
+        "Most requests that all workers together have in flight; beyond it: as limit_concurrency. "
+        "May be exceeded by one for each worker. None: no bound.",
         integer(1),
     )
     timeout_disconnect_grace: float | None = option(
@@ -479,6 +491,11 @@ class Config:
                 raise ConfigError(name, f"must be {wanted}{or_none}, not {value!r}")
         if sum((bool(self.bind), self.uds is not None, self.fd is not None)) > 1:
             raise ConfigError("bind", "give only one of bind, uds and fd")
+        for name in ("limit_connections", "limit_concurrency"):
+            each, total = getattr(self, name), getattr(self, f"{name}_total")
+            if None not in (each, total) and total < each:
+                text = f"must be at least {name}, which is for each worker: {total} < {each}"
+                raise ConfigError(f"{name}_total", text)
         if self.status_page and self.metrics_bind is None:
             raise ConfigError("status_page", "needs metrics_bind, where it is to be")
         if self.lazy_imports == "all" and sys.version_info < (3, 15):

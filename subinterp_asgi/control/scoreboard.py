@@ -1,29 +1,33 @@
 """Counters of the workers in shared memory: written by each worker, read by anyone, no messages.
 
 The board is one ``memoryview`` of unsigned 64-bit words. It begins with a slot of the supervisor's,
-the header, and each worker has a slot of ``SLOT_WORDS`` words, of which it is the only writer;
-aligned words are never torn, so that readers need no lock, but two words may be of different
-moments. A slot is used again once its worker has ended; what that had counted is added to the
-header first, so that sums over the board only grow.
+the header, and each worker has a slot of ``SLOT_WORDS`` words, of which it is the only writer, but
+for the shares; aligned words are never torn, so that readers need no lock, but two words may be of
+different moments. A slot is used again once its worker has ended; what that had counted is added to
+the header first, so that sums over the board only grow.
 
 Words of a worker's slot, by index; counters since the worker began, times in nanoseconds of
 ``time.monotonic_ns()``:
 
-===============  ===========================================================================
-``WORKER``       1 + the worker's number; 0: the slot is free (the supervisor's word)
-``GENERATION``   the worker's generation (the supervisor's word)
-``INBOX``        1 + the descriptor to hand sockets over through; 0: none (the supervisor's)
-``ACCEPTING``    1 while the worker accepts connections
-``BUSY_SINCE``   the heartbeat: when the loop woke up last; 0 while it sleeps
-``LAG``          how long the loop was held up lately at one time; it decays
-``WORDS[row]``   each row of ``Totals``, gauges first; ``CONNECTIONS`` and so on
-``STATUS`` + n   responses with a status of class n, 1 to 5
-``LATENCY_SUM``  microseconds from head to end of all responses measured
-``LATENCY`` + i  responses that took at most ``LATENCY_BOUNDS[i]``; the last: longer
-===============  ===========================================================================
+=====================  ============================================================================
+``WORKER``             1 + the worker's number; 0: the slot is free (the supervisor's word)
+``GENERATION``         the worker's generation (the supervisor's word)
+``INBOX``              1 + the descriptor to hand sockets over through; 0: none (the supervisor's)
+``ACCEPTING``          1 while the worker accepts connections
+``SERVED``             connections, less those turned away; with ``limit_connections_total`` only
+``CONNECTIONS_SHARE``  what the worker may take of that unasked; others set it to 0
+``CONCURRENCY_SHARE``  the same of ``limit_concurrency_total``
+``BUSY_SINCE``         the heartbeat: when the loop woke up last; 0 while it sleeps
+``LAG``                how long the loop was held up lately at one time; it decays
+``WORDS[row]``         each row of ``Totals``, gauges first; ``CONNECTIONS`` and so on
+``STATUS`` + n         responses with a status of class n, 1 to 5
+``LATENCY_SUM``        microseconds from head to end of all responses measured
+``LATENCY`` + i        responses that took at most ``LATENCY_BOUNDS[i]``; the last: longer
+=====================  ============================================================================
 
-The worker brings its words up to date each time before its loop waits for events. Those below
-``FIRST_COUNTER`` say how it is, the others only grow. In the header, the counters are those of
+The worker brings its words up to date each time before its loop waits for events; requests in
+flight at once, with ``limit_concurrency_total``. Those below ``FIRST_COUNTER`` say how it is, the
+others only grow. In the header, the counters are those of
 workers that have ended, ``SLOTS_USED`` is the number of slots, header included, that have ever
 been used, and ``FOLDS`` is odd while the counters of one are added to the header.
 """
@@ -73,7 +77,8 @@ def _rows(kind: str) -> dict[str, tuple[str, str, str]]:
 ROWS = _rows("gauge") | _rows("counter")
 """Kind, metric and text of each row, by name, in the order of their words."""
 
-WORKER, GENERATION, INBOX, ACCEPTING, BUSY_SINCE, LAG = range(6)
+WORKER, GENERATION, INBOX, ACCEPTING = range(4)
+SERVED, CONNECTIONS_SHARE, CONCURRENCY_SHARE, BUSY_SINCE, LAG = range(4, 9)
 WORDS = {name: word for word, name in enumerate(ROWS, LAG + 1)}
 """The word of each row; those below are what code and tests name."""
 CONNECTIONS, WEBSOCKETS, IN_FLIGHT = (WORDS[n] for n in ("connections", "websockets", "in_flight"))
@@ -135,6 +140,11 @@ def private_board() -> tuple[Slot, int]:
 def slot_of(board: Slot, index: int) -> Slot:
     """The words of one slot, from 1, or of the header, 0; writing to them writes to the board."""
     return board[index * SLOT_WORDS : (index + 1) * SLOT_WORDS]
+
+
+def of_all(board: Slot, word: int) -> Slot:
+    """One word of all slots, also of free ones, where it is 0."""
+    return board[SLOT_WORDS + word : board[SLOTS_USED] * SLOT_WORDS : SLOT_WORDS]
 
 
 def slots_in_use(board: Slot) -> list[Slot]:

@@ -77,6 +77,7 @@ class ResponseWriter:
         bodiless: Whatever body there is must not be sent.
         body_complete: The last piece of the body was sent; trailers may follow.
         complete: The application has sent all it will.
+        trailers_due: ``send_trailers()`` will be called after the body.
         truncated: It sent less than its Content-Length promised; the connection must be dropped.
     """
 
@@ -87,7 +88,6 @@ class ResponseWriter:
         "_http10",
         "_remaining",
         "_start",
-        "_trailers_due",
         "_trailers_ok",
         "bodiless",
         "body_complete",
@@ -95,6 +95,7 @@ class ResponseWriter:
         "head_sent",
         "keep_alive",
         "status",
+        "trailers_due",
         "truncated",
     )
 
@@ -129,7 +130,7 @@ class ResponseWriter:
         """
         self._start = start = read_start(status, fields)
         self._remaining = start.length
-        self._trailers_due = trailers
+        self.trailers_due = trailers
         self.bodiless = self._head_request or status in _NO_CONTENT
         self.status = status
 
@@ -149,7 +150,7 @@ class ResponseWriter:
             ASGIProtocolError: The body is longer than its Content-Length.
         """
         if (
-            not (more or self.head_sent or self.bodiless or self._http10 or self._trailers_due)
+            not (more or self.head_sent or self.bodiless or self._http10 or self.trailers_due)
             and self._remaining == len(body)
             and self.keep_alive
             and self._start.plain
@@ -186,14 +187,14 @@ class ResponseWriter:
             self.head_sent = True
         if not more:
             self.body_complete = True
-            self.complete = not self._trailers_due
+            self.complete = not self.trailers_due
         if not self._chunked:
             return head, b""
         if size:
             head = b"%b%x\r\n" % (head, size)
         if more:
             return head, b"\r\n" if size else b""
-        end = b"0\r\n" if self._trailers_due else b"0\r\n\r\n"
+        end = b"0\r\n" if self.trailers_due else b"0\r\n\r\n"
         return head, b"\r\n" + end if size else end
 
     def probe(self) -> bytes:
@@ -239,7 +240,7 @@ class ResponseWriter:
         framing = b""
         self._chunked = False
         if self._remaining == ANY_LENGTH and not self.bodiless:
-            if not more and not (self._trailers_due and self._trailers_ok):
+            if not more and not (self.trailers_due and self._trailers_ok):
                 self._remaining = size
                 framing = b"content-length: %d\r\n" % size
             elif self._http10:

@@ -67,6 +67,7 @@ class _Port:
         poller: Poller,
         state: ServerState,
         inbox: int | None = None,
+        session_kind: type[HTTPSession] = HTTPSession,
     ) -> None:
         self.state = state
         self.connections = Connections(
@@ -75,7 +76,7 @@ class _Port:
         self.acceptor = Acceptor(
             listeners,
             self.connections,
-            lambda connection: HTTPSession(connection, state),
+            lambda connection: session_kind(connection, state),
             state.trusted,
             inbox,
         )
@@ -399,7 +400,11 @@ class Worker:
     async def _serve(self, lifespan: Lifespan, poller: Poller) -> None:
         loop = asyncio.get_running_loop()
         context = lifespan.context if self.config.lifespan_context else contextvars.copy_context()
-        self._server_state = server_state = ServerState(
+        state_kind, session_kind = ServerState, HTTPSession
+        if self.config.limit_concurrency_total is not None:
+            from .asgi.in_total import SessionInTotal as session_kind
+            from .asgi.in_total import StateInTotal as state_kind
+        self._server_state = server_state = state_kind(
             self.app,
             self.config,
             loop,
@@ -410,7 +415,7 @@ class Worker:
             on_task_end=self._progress.set,
             context=context,
         )
-        port = _Port(self._listeners, poller, server_state, self._inbox)
+        port = _Port(self._listeners, poller, server_state, self._inbox, session_kind)
         self._connections, self._acceptor = port.connections, port.acceptor
         self._ports = [port]
         if self._metrics_listeners:

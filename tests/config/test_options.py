@@ -95,6 +95,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "limit_body_size": ([None, 0, 2**40], [-1, 1.0, "1", True]),
     "limit_connections": ([None, 1, 2**40], [0, -1, 1.0, "1", True]),
     "limit_concurrency": ([None, 1, 2**40], [0, -1, 1.0, "1", True]),
+    "limit_connections_total": ([None, 1, 2**40], [0, -1, 1.0, "1", True]),
+    "limit_concurrency_total": ([None, 1, 2**40], [0, -1, 1.0, "1", True]),
     "timeout_disconnect_grace": ([None, *TIMEOUT[0]], [v for v in TIMEOUT[1] if v is not None]),
     "lifespan_context": FLAG,
     "ssl_certfile": ([None, "cert.pem"], [1, b"cert.pem"]),
@@ -214,6 +216,17 @@ def test_a_path_can_be_either_health_or_metrics(options: dict[str, Any]) -> None
     with pytest.raises(ConfigError, match="'/a'") as caught:
         Config(health_path="/a", **options)
     assert caught.value.option == "metrics_path"
+
+
+@pytest.mark.parametrize("name", ["limit_connections", "limit_concurrency"])
+def test_a_total_is_not_less_than_what_each_worker_may_have(name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"at least {name}, which is for each worker: 9 < 10$"
+    ) as caught:
+        Config(**{name: 10, f"{name}_total": 9})
+    assert caught.value.option == f"{name}_total"
+    assert Config(**{name: 10, f"{name}_total": 10, "workers": 64})
+    assert Config(**{f"{name}_total": 1, "workers": 64})
 
 
 def test_metrics_have_a_path_of_their_own_by_default() -> None:

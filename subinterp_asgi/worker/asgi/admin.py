@@ -27,7 +27,9 @@ def admin_state(
         ssl_context_factory=None,
         proxy_protocol=False,
         limit_connections=None,
+        limit_connections_total=None,
         limit_concurrency=None,
+        limit_concurrency_total=None,
     )
     own = ServerState(
         served.app,

@@ -48,6 +48,8 @@ class HTTPSession:
         "advancing",
     )
 
+    exchange_kind = HTTPExchange
+
     def __init__(self, connection: Connection, server_state: ServerState) -> None:
         self._connection = connection
         self._server_state = server_state
@@ -245,7 +247,9 @@ class HTTPSession:
                 break
             connection.expect_within(NEVER)
             self._in_head = False
-            exchange = self._exchange = HTTPExchange(self, connection, self._server_state, request)
+            exchange = self._exchange = self.exchange_kind(
+                self, connection, self._server_state, request
+            )
             if parser.buffered:
                 connection.cork()  # responses to pipelined requests leave together
             exchange.run()

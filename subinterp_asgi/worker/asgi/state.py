@@ -183,12 +183,16 @@ class ServerState:
         counters.in_flight += 1
 
     def request_ended(self, served: Served, status: int) -> None:
-        """Count and log, once for each ``request_started()``, what the client saw."""
+        """Count and log, once for each ``request_started()`` in HTTP, what the client saw."""
         counters = self.counters
         counters.in_flight -= 1
         counters.responded(status)
         if self.timed:
             self.log_request(served, status)
+
+    def websocket_ended(self) -> None:
+        """As ``request_ended()``, of a WebSocket, whose handshake was logged."""
+        self.counters.in_flight -= 1
 
     def log_failure(self, exc: BaseException, request: Request, *, gone: bool) -> None:
         """Log an exception that left the application, one of ``APP_FAILURES``.
@@ -243,7 +247,7 @@ class ServerState:
 
     @property
     def overloaded(self) -> bool:
-        """Whether as many requests are in flight as ``limit_concurrency`` allows."""
+        """Whether as many requests are in flight as may be."""
         limit = self._limit_concurrency
         return limit is not None and self.counters.in_flight >= limit
 

@@ -491,7 +491,7 @@ class WebSocketSession:
 
     def _app_ended(self, *, failed: bool) -> None:
         """The application has returned, raised or was cancelled."""
-        self._server_state.counters.in_flight -= 1
+        self._server_state.websocket_ended()
         if self._grace is not None:
             self._grace.cancel()
         if self._state is _State.CONNECTING:

@@ -209,10 +209,14 @@ class Acceptor:
         """Take over what other workers have accepted."""
         assert self._inbox is not None
         for number in handoff.receive(self._inbox):
-            self._counters.accepted += number >= 0
-            self._begin(socket.socket(fileno=handoff.descriptor(number)), None, None)
+            is_new = number >= 0
+            self._counters.accepted += is_new
+            sock = socket.socket(fileno=handoff.descriptor(number))
+            self._begin(sock, None, None, is_new=is_new)
 
-    def _begin(self, sock: socket.socket, peer: Any, server: Address | None) -> None:
+    def _begin(
+        self, sock: socket.socket, peer: Any, server: Address | None, *, is_new: bool = True
+    ) -> None:
         """Begin the first stage; ``peer`` and ``server`` are its addresses, as far as known."""
         try:
             sock.setblocking(False)
@@ -225,7 +229,9 @@ class Acceptor:
         except OSError:
             sock.close()  # reset meanwhile
             return
-        if self._config.proxy_protocol:
+        if not is_new:
+            self._serve(Connection, sock, client, server, is_new=False)
+        elif self._config.proxy_protocol:
             self._read_proxy_header(sock, client, server)
         else:
             self._secure(sock, client, server)
@@ -299,12 +305,15 @@ class Acceptor:
         sock: socket.socket,
         client: Address | None,
         server: Address | None,
+        *,
+        is_new: bool = True,
     ) -> Connection:
         """Last: the socket is ready for requests."""
+        crowded = is_new and self._connections.crowded  # who was let in is not turned away later
         connection = kind(sock, self._connections, client, server)
         connection.session = session = self._open_session(connection)
         self._connections.add(connection)
-        if self._connections.crowded:
+        if crowded:
             session.turn_away()
         return connection
 

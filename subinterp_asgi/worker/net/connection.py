@@ -63,7 +63,9 @@ if TYPE_CHECKING:
         config: Config
         counters: Counters
         poller: Poller
-        on_progress: Callable[[], None]
+
+        def answered(self) -> None:
+            """One has been given its last answer, and waits for its end."""
 
         def discard(self, accepted: Any, /) -> None:
             """Forget one."""
@@ -160,7 +162,7 @@ class Accepted:
         self._linger_end = now + LINGER_TIME
         self._deadline = now + min(LINGER_SILENCE, LINGER_TIME)
         self._watch_for(READ)
-        self._registry.on_progress()
+        self._registry.answered()
 
     def _discard(self) -> bool:
         """Take from the peer what it still sends, once; return whether something was there."""
@@ -517,8 +519,8 @@ class Connection(Accepted):
             return
         self.closed = True
         self._poller.remove(self._fd)
+        self._registry.discard(self)  # before the peer sees it, who may come again at once
         self._sock.close()
-        self._registry.discard(self)
         self._out = None
         self._out_size = 0
         self._wake_drain_waiters()

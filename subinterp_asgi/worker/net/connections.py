@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from ...control.scoreboard import CONNECTIONS_SHARE, SERVED
 from ...types import TYPE_CHECKING
 from .connection import Connection
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ...control.counters import Counters
     from .handshake import Handshake
     from .poller import Poller
+    from .total_limit import TotalLimit
 
 
 class Connections:
@@ -37,6 +39,15 @@ class Connections:
         self.counters = counters
         self.on_progress = on_progress
         self._open: set[Connection | Handshake] = set()
+        self._served = 0  # of them: those that were not given their last answer
+        self._limit = config.limit_connections or float("inf")
+        self._total: TotalLimit | None = None
+        if config.limit_connections_total is not None:
+            from .total_limit import TotalLimit
+
+            self._total = TotalLimit(
+                counters, config.limit_connections_total, held=SERVED, share=CONNECTIONS_SHARE
+            )
         self._timer: asyncio.TimerHandle | None = None
         self._tick_interval = _tick_interval(config)
         self._closing_idle = False
@@ -59,21 +70,18 @@ class Connections:
 
     @property
     def crowded(self) -> bool:
-        """Whether there are more than ``limit_connections``.
+        """Whether there are as many as may be, here or in all workers.
 
         Those that were turned away and have not left yet must not keep others out.
         """
-        limit = self.config.limit_connections
-        return (
-            limit is not None
-            and len(self._open) > limit
-            and sum(not connection.answered for connection in self._open) > limit
-        )
+        served = self._served
+        return served >= self._limit or (self._total is not None and self._total.reached(served))
 
     def add(self, connection: Connection | Handshake) -> None:
         """Take in a new one."""
         self._open.add(connection)
         self.counters.connections = len(self._open)
+        self._count(1)
         if self._timer is None:
             self._timer = self.loop.call_later(self._tick_interval, self._tick)
 
@@ -81,7 +89,19 @@ class Connections:
         """Called by a connection that is closed."""
         self._open.discard(connection)
         self.counters.connections = len(self._open)
+        if not connection.answered:
+            self._count(-1)
         self.on_progress()
+
+    def answered(self) -> None:
+        """Called by a connection that has been given its last answer, and waits for its end."""
+        self._count(-1)
+        self.on_progress()
+
+    def _count(self, more: int) -> None:
+        self._served += more
+        if self._total is not None:
+            self._total.hold(self._served)
 
     def drain(self) -> None:
         """Have all finish what was begun and start nothing new."""

@@ -49,7 +49,7 @@ class Registry:
         self.config = Config(timeout_write=30.0)
         self.counters = Counters(new_board(1), 1)
         self.poller = make_poller(asyncio.get_running_loop())
-        self.on_progress = bool
+        self.answered = bool
 
     def discard(self, connection: Any) -> None: ...
 
