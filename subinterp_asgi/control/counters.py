@@ -13,11 +13,11 @@ from struct import Struct
 from time import monotonic_ns
 
 from . import scoreboard
-from .scoreboard import LATENCY_BOUNDS, ROWS, Slot, Totals
+from .scoreboard import BOUNDS, ROWS, Slot, Totals
 
 
 def _compile_pack() -> Callable[[Counters, int, list[int]], None]:
-    """Make the function that packs the words from BUSY_SINCE to the last STATUS.
+    """Make the function that packs the words from BUSY_SINCE to the first of TURNS.
 
     They stand in a row, and one call costs less than writing four of them. It is compiled of the
     table, since ``attrgetter`` would make each turn's ``flush()`` a third slower.
@@ -26,6 +26,8 @@ def _compile_pack() -> Callable[[Counters, int, list[int]], None]:
         "busy_since",
         *(f"counters.{name}" for name in ("lag", *ROWS)),
         *(f"statuses[{n}]" for n in range(6)),
+        "counters.turn_sum",
+        "counters.turns",
     ]
     code = f"lambda counters, busy_since, statuses: pack(counters._buffer, 0, {', '.join(values)})"
     pack = Struct(f"@{len(values)}Q").pack_into
@@ -39,12 +41,16 @@ class Counters(Totals):
     Attributes:
         slot: Its words on the board, of which it is the only writer.
         statuses: Responses by the first digit of their status.
+        turns: Turns of the loop that took no longer than the first of ``BOUNDS``.
+        turn_sum: Nanoseconds that all turns took.
+        serving: Longer turns are counted: those before hold nobody up.
         on_limit: Called once ``limit`` requests have begun.
     """
 
     # Beside class attributes those of slots are counted up in half the time that others take.
     __slots__ = (
         "_buffer",
+        "_changed",
         "_latencies",
         "_latency_sum",
         "_words",
@@ -53,8 +59,11 @@ class Counters(Totals):
         "lag",
         "limit",
         "on_limit",
+        "serving",
         "slot",
         "statuses",
+        "turn_sum",
+        "turns",
         *ROWS,
     )
 
@@ -62,7 +71,7 @@ class Counters(Totals):
         self.board = board
         self.index = index
         self.slot = scoreboard.slot_of(board, index)
-        self._words = self.slot[scoreboard.BUSY_SINCE : scoreboard.LATENCY_SUM]
+        self._words = self.slot[scoreboard.BUSY_SINCE : scoreboard.TURNS + 1]
         self._buffer = memoryview(bytearray(self._words.nbytes)).cast("Q")
         for name in ROWS:
             setattr(self, name, 0)
@@ -70,8 +79,11 @@ class Counters(Totals):
         self.limit = 0  # none
         self.on_limit: Callable[[], None] | None = None
         self.statuses = [0] * 6
+        self.turns = self.turn_sum = 0
+        self.serving = False
         self._latency_sum = 0
-        self._latencies = [0] * (len(LATENCY_BOUNDS) + 1)
+        self._latencies = [0] * (len(BOUNDS) + 1)
+        self._changed: set[int] = set()  # of the latencies, since they were written to the board
 
     def responded(self, status: int) -> None:
         """Count a response."""
@@ -80,7 +92,15 @@ class Counters(Totals):
     def took(self, seconds: float) -> None:
         """Count how long a response took."""
         self._latency_sum += int(seconds * 1_000_000)
-        self._latencies[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        bucket = bisect_left(BOUNDS, seconds)
+        self._latencies[bucket] += 1
+        self._changed.add(bucket)
+
+    def turned(self, nanoseconds: int) -> None:
+        """Count a turn of the loop that took longer than the first of ``BOUNDS``."""
+        if self.serving:
+            self.turn_sum += nanoseconds
+            self.slot[scoreboard.TURNS + bisect_left(BOUNDS, nanoseconds / 1e9)] += 1
 
     def accepting(self, yes: bool) -> None:
         """Tell the others whether this worker accepts connections."""
@@ -98,11 +118,12 @@ class Counters(Totals):
         if self.on_limit is not None and self.requests >= self.limit:
             on_limit, self.on_limit = self.on_limit, None
             on_limit()
-        if self._latency_sum:
-            slot = self.slot
+        if self._changed:
+            slot, latencies = self.slot, self._latencies
             slot[scoreboard.LATENCY_SUM] = self._latency_sum
-            for bucket, count in enumerate(self._latencies):
-                slot[scoreboard.LATENCY + bucket] = count
+            for bucket in self._changed:
+                slot[scoreboard.LATENCY + bucket] = latencies[bucket]
+            self._changed.clear()
 
 
 _pack = _compile_pack()

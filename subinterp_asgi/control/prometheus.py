@@ -2,6 +2,7 @@
 
 Counters are sums over all workers that are and that were, so that any worker can answer for all and
 a reload does not reset them. What another worker counted is as of the last time its loop slept.
+Labels are such as reloads and crashes make no more of: each new one would be a series for ever.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from time import monotonic_ns
 
+from ..config import Config
 from . import scoreboard
-from .scoreboard import LATENCY, LATENCY_BOUNDS, LATENCY_SUM, STATUS, Slot
+from .scoreboard import BOUNDS, LATENCY, LATENCY_SUM, STATUS, TURN_SUM, TURNS, Slot
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
-def render(board: Slot) -> bytes:
-    """Render what a scoreboard says at this moment."""
+def render(board: Slot, config: Config | None = None) -> bytes:
+    """Render what a scoreboard says at this moment, and limits of the configuration."""
     sums, workers = scoreboard.snapshot(board)
     accepting = sum(words[scoreboard.ACCEPTING] for words in workers.values())
+    generation = max((words[scoreboard.GENERATION] for words in workers.values()), default=0)
     lines = [
         *_rows("counter", sums),
         *_metric(
@@ -31,14 +34,22 @@ def render(board: Slot) -> bytes:
             "request_duration_seconds",
             "histogram",
             "Time from a request's head to the end of its response.",
-            _histogram(sums[LATENCY_SUM], sums[LATENCY : LATENCY + len(LATENCY_BOUNDS) + 1]),
+            _histogram(sums[LATENCY_SUM] / 1e6, sums[LATENCY:]),
+        ),
+        *_metric(
+            "loop_lag_seconds",
+            "histogram",
+            "How long a loop was busy at one time, which is how long what came then had to wait.",
+            _histogram(sums[TURN_SUM] / 1e9, sums[TURNS:]),
         ),
         *_metric("workers", "gauge", "Workers that have not ended.", [("", len(workers))]),
         *_rows("gauge", sums),
         *_metric(
             "workers_accepting", "gauge", "Workers that accept connections.", [("", accepting)]
         ),
-        *_health(workers),
+        *_metric("generation", "gauge", "The newest generation of workers.", [("", generation)]),
+        *(() if config is None else _limits(config, len(workers))),
+        *_health(workers.values()),
         "",
     ]
     return "\n".join(lines).encode("ascii")
@@ -50,41 +61,52 @@ def _rows(kind: str, sums: Sequence[int]) -> Iterable[str]:
             yield from _metric(metric, kind, text, [("", sums[scoreboard.WORDS[name]])])
 
 
-def _histogram(microseconds: int, buckets: Sequence[int]) -> Iterable[tuple[str, float]]:
+def _histogram(total: float, buckets: Sequence[int]) -> Iterable[tuple[str, float]]:
     count = 0
-    for bound, responses in zip((*LATENCY_BOUNDS, "+Inf"), buckets, strict=True):
-        count += responses
+    for bound, number in zip((*BOUNDS, "+Inf"), buckets, strict=False):
+        count += number
         yield f'_bucket{{le="{bound}"}}', count
-    yield "_sum", microseconds / 1e6
+    yield "_sum", total
     yield "_count", count
 
 
-def _health(workers: dict[int, list[int]]) -> Iterable[str]:
+def _limits(config: Config, workers: int) -> Iterable[str]:
+    """How much there may be of what gauges count, where there is a limit."""
+    for gauge, option, limit in (
+        ("requests_in_flight", "limit_concurrency", config.limit_concurrency),
+        ("connections", "limit_connections", config.limit_connections),
+    ):
+        if limit is not None:
+            text = f"{option}, for all workers together."
+            yield from _metric(f"{gauge}_limit", "gauge", text, [("", limit * workers)])
+
+
+def _health(workers: Iterable[list[int]]) -> Iterable[str]:
     """What tells of workers that are held up; each for itself, since a sum would say nothing.
 
-    The number of the slot is among the labels because two workers may have all else in common, such
-    as one that is stuck and the one in its place.
+    Of those that have a number in common, such as one that is stuck and the one in its place, it is
+    what the worse of them has.
     """
     now = monotonic_ns()
-    lags: list[tuple[str, float]] = []
-    busy: list[tuple[str, float]] = []
-    for index, words in workers.items():
-        worker, generation = words[scoreboard.WORKER] - 1, words[scoreboard.GENERATION]
-        labels = f'{{worker="{worker}",generation="{generation}",slot="{index}"}}'
+    lags: dict[str, float] = {}
+    busy: dict[str, float] = {}
+    for words in workers:
+        label = f'{{worker="{words[scoreboard.WORKER] - 1}"}}'
         since = words[scoreboard.BUSY_SINCE]
-        lags.append((labels, words[scoreboard.LAG] / 1e9))
-        busy.append((labels, max(0, now - since) / 1e9 if since else 0.0))
+        lags[label] = max(lags.get(label, 0.0), words[scoreboard.LAG] / 1e9)
+        held_up = max(0, now - since) / 1e9 if since else 0.0
+        busy[label] = max(busy.get(label, 0.0), held_up)
     yield from _metric(
         "worker_loop_lag_seconds",
         "gauge",
         "How long the worker's loop was held up lately at one time.",
-        lags,
+        lags.items(),
     )
     yield from _metric(
         "worker_busy_seconds",
         "gauge",
         "How long the worker's loop has not slept nor begun a round; it grows if it is stuck.",
-        busy,
+        busy.items(),
     )
 
 

@@ -21,8 +21,10 @@ Words of a worker's slot, by index; counters since the worker began, times in na
 ``LAG``                how long the loop was held up lately at one time; it decays
 ``WORDS[row]``         each row of ``Totals``, gauges first; ``CONNECTIONS`` and so on
 ``STATUS`` + n         responses with a status of class n, 1 to 5
+``TURN_SUM``           nanoseconds of all turns of the loop together
+``TURNS`` + i          turns that took at most ``BOUNDS[i]``; the last: longer
 ``LATENCY_SUM``        microseconds from head to end of all responses measured
-``LATENCY`` + i        responses that took at most ``LATENCY_BOUNDS[i]``; the last: longer
+``LATENCY`` + i        responses, likewise
 =====================  ============================================================================
 
 The worker brings its words up to date each time before its loop waits for events; requests in
@@ -85,17 +87,23 @@ CONNECTIONS, WEBSOCKETS, IN_FLIGHT = (WORDS[n] for n in ("connections", "websock
 REQUESTS, ERRORS, ACCEPTED = (WORDS[n] for n in ("requests", "errors", "accepted"))
 BYTES_IN, BYTES_OUT, LOGS_DROPPED = (WORDS[n] for n in ("bytes_in", "bytes_out", "logs_dropped"))
 STATUS = LAG + 1 + len(ROWS)  # of class 0, which there is none of
-LATENCY_SUM = STATUS + 6
+
+BOUNDS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075),
+    *(0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+"""Seconds: those that OpenTelemetry advises for requests, and two below them."""
+
+TURN_SUM = STATUS + 6
+TURNS = TURN_SUM + 1
+LATENCY_SUM = TURNS + len(BOUNDS) + 1
 LATENCY = LATENCY_SUM + 1
 
 FIRST_COUNTER = LAG + 1 + len(_rows("gauge"))
 SLOTS_USED = 0
 FOLDS = 1
 
-LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds."""
-
-SLOT_WORDS = -(-(LATENCY + len(LATENCY_BOUNDS) + 1) // 8) * 8
+SLOT_WORDS = -(-(LATENCY + len(BOUNDS) + 1) // 8) * 8
 """A slot fills cache lines, so that workers on different cores don't slow each other down."""
 
 type Slot = memoryview[int]

@@ -262,6 +262,7 @@ class WorkerRun:
         if self.recorder is not None:
             self.recorder.attach()
         self.counters.lag = 0  # what held the loop up until now held nobody up
+        self.counters.serving = True
         self.counters.flush(monotonic_ns())
         if self._sources is not None:
             self._sources.keep_telling(asyncio.get_running_loop())

@@ -10,16 +10,18 @@ import pytest
 from subinterp_asgi.control import interpreters, scoreboard
 from subinterp_asgi.control.counters import Counters
 from subinterp_asgi.control.scoreboard import (
+    BOUNDS,
     BUSY_SINCE,
     BYTES_OUT,
     CONNECTIONS,
     LATENCY,
-    LATENCY_BOUNDS,
     LATENCY_SUM,
     REQUESTS,
     SLOT_WORDS,
     SLOTS_USED,
     STATUS,
+    TURN_SUM,
+    TURNS,
     WORKER,
 )
 from subinterp_asgi.supervisor.policy.recycling import resident_memory
@@ -47,7 +49,7 @@ def test_words_have_64_bits() -> None:
 
 def test_slots_fill_cache_lines_and_hold_all_words() -> None:
     assert SLOT_WORDS * 8 % 64 == 0
-    assert LATENCY + len(LATENCY_BOUNDS) < SLOT_WORDS
+    assert LATENCY + len(BOUNDS) < SLOT_WORDS
 
 
 def test_slots_are_views_of_the_board_and_of_nothing_else_in_it() -> None:
@@ -168,8 +170,16 @@ def test_a_meter_writes_its_own_slot_only() -> None:
     assert (slot[CONNECTIONS], slot[REQUESTS], slot[BYTES_OUT], slot[BUSY_SINCE]) == (3, 4, 5, 9)
     assert slot[STATUS + 1 : STATUS + 6].tolist() == [0, 1, 0, 0, 1]
     assert slot[LATENCY_SUM] == 60_003_000
-    buckets = slot[LATENCY:][: len(LATENCY_BOUNDS) + 1].tolist()
-    assert [i for i, count in enumerate(buckets) if count] == [2, len(LATENCY_BOUNDS)]
+    buckets = slot[LATENCY:][: len(BOUNDS) + 1].tolist()
+    assert [i for i, count in enumerate(buckets) if count] == [2, len(BOUNDS)]
+    for _ in range(2):
+        counters.turned(2_000_000)
+        counters.turns += 1
+        counters.turn_sum += 5
+        counters.serving = True
+    counters.flush()
+    assert slot[TURN_SUM] == 2_000_010
+    assert slot[TURNS:LATENCY_SUM].tolist() == [2, 1, *[0] * (len(BOUNDS) - 1)]
     assert not any(scoreboard.slot_of(board, 1))
     assert not any(scoreboard.slot_of(board, 3))
 

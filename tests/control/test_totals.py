@@ -34,13 +34,15 @@ counters = Counters(board, index)
 counters.teapots, counters.cups, counters.requests, counters.logs_dropped = 418, 3, 7, 5
 counters.responded(200)
 counters.took(0.5)
+counters.turns, counters.serving = 1, True
+counters.turned(10**9)
 counters.flush(9)
 slot = scoreboard.slot_of(board, index)
 words = scoreboard.WORDS
 assert slot[words["teapots"]] == 418 and slot[words["cups"]] == 3
 assert slot[scoreboard.REQUESTS] == 7 and slot[scoreboard.BUSY_SINCE] == 9
 assert words["cups"] < scoreboard.FIRST_COUNTER <= words["teapots"]
-assert len(slot) % 8 == 0 and scoreboard.LATENCY + 14 <= len(slot)
+assert len(slot) % 8 == 0 and scoreboard.LATENCY + 17 <= len(slot)
 for ended in (False, True):
     if ended:
         scoreboard.fold(board, index)
@@ -52,6 +54,7 @@ for ended in (False, True):
     assert f"# TYPE subinterp_asgi_cups gauge\\nsubinterp_asgi_cups {stats.cups}" in page
     assert "subinterp_asgi_requests_total 7" in page
     assert "subinterp_asgi_request_duration_seconds_count 1" in page
+    assert "subinterp_asgi_loop_lag_seconds_count 2" in page
 """
 
 
@@ -81,7 +84,7 @@ def test_the_documentation_names_all_words_in_their_order() -> None:
         min(scoreboard.WORDS.values()) if name == "WORDS" else getattr(scoreboard, name)
         for name in names
     ]
-    width = {"WORDS": len(scoreboard.WORDS), "STATUS": 6, "LATENCY": 14}
+    width = {"WORDS": len(scoreboard.WORDS), "STATUS": 6, "TURNS": 17, "LATENCY": 17}
     assert words[0] == 0
     for name, word, after in zip(names, words, words[1:], strict=False):
         assert word + width.get(name, 1) == after, name

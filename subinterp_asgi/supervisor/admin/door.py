@@ -80,7 +80,7 @@ class Admin:
         self._status = status
         self._patience = PATIENCE if status is None else 0.0
         others = None if status is None else status.endpoints
-        metrics = partial(metrics_reply, board)
+        metrics = partial(metrics_reply, board, config)
         self._endpoints = endpoints_alone(config, self._health, metrics, others)
         self._defaults = DefaultFields(server=config.server_header, date=config.date_header)
         self._limits = Limits.of(config)

@@ -42,6 +42,8 @@ def admin_state(
         context=context,
     )
     own.endpoints = endpoints_alone(
-        served.config, health_of(lambda: served.leaving), metrics_of(served.counters)
+        served.config,
+        health_of(lambda: served.leaving),
+        metrics_of(served.counters, served.config),
     )
     return own

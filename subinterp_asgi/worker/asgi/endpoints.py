@@ -64,7 +64,7 @@ def endpoints_beside_app(
     if config.health_path is not None:
         endpoints[config.health_path] = health_of(leaving)
     if config.metrics_path is not None and config.metrics_bind is None:
-        endpoints[config.metrics_path] = metrics_of(counters)
+        endpoints[config.metrics_path] = metrics_of(counters, config)
     return Endpoints(endpoints, otherwise=None) if endpoints else None
 
 
@@ -92,21 +92,21 @@ def health_reply(status: int, body: bytes) -> Reply:
     return _text(status, body, (b"cache-control", b"no-store"))
 
 
-def metrics_of(counters: Counters) -> Callable[[], Reply]:
+def metrics_of(counters: Counters, config: Config) -> Callable[[], Reply]:
     """Make what answers with the metrics of all workers, of which one has these counters."""
 
     def make() -> Reply:
         counters.flush(counters.slot[BUSY_SINCE])  # its own counts are exact; the heartbeat stays
-        return metrics_reply(counters.board)
+        return metrics_reply(counters.board, config)
 
     return make
 
 
-def metrics_reply(board: Slot) -> Reply:
+def metrics_reply(board: Slot, config: Config) -> Reply:
     """The metrics of all workers."""
     from ...control.prometheus import CONTENT_TYPE, render
 
-    return 200, [(b"content-type", CONTENT_TYPE)], render(board)
+    return 200, [(b"content-type", CONTENT_TYPE)], render(board, config)
 
 
 def _text(status: int, body: bytes, *fields: tuple[bytes, bytes]) -> Reply:

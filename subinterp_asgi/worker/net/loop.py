@@ -39,7 +39,7 @@ _DEBUG = sys.flags.dev_mode or (
     not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
 )
 """Loops begin in asyncio's debug mode."""
-_LEAST_TURN = 1_000_000  # nanoseconds; turns that are shorter are told of together
+_LEAST_TURN = int(scoreboard.BOUNDS[0] * 1e9)  # ns; turns that are shorter are told of together
 _BATCH = 256  # events taken at once; the loop's callbacks get their turn in between
 
 
@@ -100,6 +100,11 @@ class _Heart:
         counters = self._counters
         held_up, lag = monotonic_ns() - self._woken, counters.lag
         counters.lag = held_up if held_up > lag else lag - (lag >> 6)
+        if held_up <= _LEAST_TURN:
+            counters.turns += 1
+            counters.turn_sum += held_up
+        else:
+            counters.turned(held_up)
         counters.flush()
 
     def beat(self) -> None:

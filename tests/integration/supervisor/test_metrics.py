@@ -195,7 +195,7 @@ def test_what_happens_there_is_nowhere_counted() -> None:
             assert not any(
                 value
                 for (name, _), value in samples.items()
-                if not name.startswith(("worker_", "workers"))
+                if not name.startswith(("worker_", "workers", "generation", "loop_lag_"))
             )
         assert lines == []
 

@@ -15,7 +15,7 @@ import pytest
 
 from subinterp_asgi.control import scoreboard
 from subinterp_asgi.control.counters import Counters
-from subinterp_asgi.control.scoreboard import BUSY_SINCE, LAG, REQUESTS
+from subinterp_asgi.control.scoreboard import BUSY_SINCE, LAG, REQUESTS, TURN_SUM, TURNS
 from subinterp_asgi.worker.net import loop as loop_module
 from subinterp_asgi.worker.net.loop import HeartbeatSelector, ServerLoop, make_poller
 from subinterp_asgi.worker.net.poller import READ, WRITE, EpollPoller, LoopPoller
@@ -76,6 +76,36 @@ def test_lag_is_how_long_it_was_held_up_and_decays(loop: ServerLoop, counters: C
     loop.run_until_complete(hold_up())
     assert lags[0] >= 50_000_000
     assert lags[1] < lags[0] / 2
+
+
+def test_turns_are_counted_by_how_long_they_took(loop: ServerLoop, counters: Counters) -> None:
+    """No timer does it: a loop that sleeps counts nothing."""
+    slot = counters.slot
+
+    def turns() -> tuple[int, int]:
+        return slot[TURNS], sum(slot[TURNS + 5 : TURNS + 17])  # at most 1 ms, more than 25 ms
+
+    async def work() -> None:
+        time.sleep(0.05)
+        await asyncio.sleep(0.001)
+        assert turns()[1] == 0, "it did not serve yet"
+        counters.serving = True
+        before = turns()[0]
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+        assert turns()[0] > before
+        time.sleep(0.05)
+        await asyncio.sleep(0.001)
+        slept = turns()
+        await asyncio.sleep(0.1)
+        seen.append((slept, turns()))
+
+    seen: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    loop.run_until_complete(work())
+    ((before, after),) = seen
+    assert before[1] >= 1
+    assert slot[TURN_SUM] >= 50_000_000
+    assert sum(after) - sum(before) <= 2  # the turn that it fell asleep in, and perhaps a timer's
 
 
 def test_timers_and_readers_of_asyncio_work_as_ever(loop: ServerLoop) -> None:
