@@ -13,7 +13,6 @@ import os
 import sys
 from functools import partial
 from importlib import import_module
-from inspect import signature
 from types import ModuleType
 
 from .config import Config
@@ -28,6 +27,8 @@ from .worker.interpreter.importer import import_app, judge_extensions, report_ex
 from .worker.run import WorkerRun, noop_receive, noop_send, report_error
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from .worker.log_forwarder import LogForwarder
 
 # These are documented beside bootstrap(), for frameworks that put a worker together themselves.
@@ -207,7 +208,11 @@ def _close_all(*kinds: list[tuple[int, int]]) -> None:
 class _CallableModule(ModuleType):
     """The package exports a function under the name of this very module: let it be both."""
 
-    __signature__ = signature(bootstrap)
+    @property
+    def __signature__(self) -> Signature:
+        from inspect import signature  # which takes more than all of this module
+
+        return signature(bootstrap)
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         bootstrap(*args, **kwargs)

@@ -2,7 +2,9 @@
 
 Making one takes most of the time that a small application needs to start, and closing it half of
 the rest. Both are done in threads beside the tests: two interpreters wait, at most, from the second
-server of the process on. They are gone before the process forks or ends, which both would crash.
+server of the process on. As long as one waits the threads leave the processors to the server that
+starts or ends, and begin when it is done. The interpreters are gone before the process forks or
+ends, which both would crash.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from ..supervisor.pool.reserve import Reserve, end
 
 _SIZE = 2
 _AT_ONCE = 2  # threads
+_ENDS = 16  # after which memory is given back
 _PREPARE = """
 import gc
 gc.disable()
@@ -52,6 +55,7 @@ class Stock:
         self._wanted = 0  # how many to have ready
         self._being_made = 0
         self._threads = 0
+        self._ended = 0  # how many were closed since memory was given back
         self._asked_before = False
         self._process_ends = False
         self._watching = False  # the ends of the process, and its forks
@@ -65,17 +69,25 @@ class Stock:
             self._asked_before = True
             self._changed.wait_for(lambda: self._ready or not self._being_made)
             interpreter = self._ready.pop(0) if self._ready else None
-            self._get_to_work()
+            if not self._ready:
+                self._get_to_work()
         return _make() if interpreter is None else interpreter
 
-    def end(self, interpreter: Interpreter) -> None:
-        """Have an interpreter closed that has no threads."""
+    def end(self, interpreter: Interpreter, *, later: bool) -> None:
+        """Have an interpreter closed that has no threads; ``later``: not before ``work()``."""
         with self._changed:
             if not self._process_ends:
                 self._to_end.append(interpreter)
-                self._get_to_work()
+                if not later:
+                    self._get_to_work()
                 return
         end(interpreter)
+
+    def work(self) -> None:
+        """Begin with what is due: a server has ended."""
+        with self._changed:
+            if not self._process_ends:
+                self._get_to_work()
 
     def reserve(self, key: object) -> SharedReserve:
         """Return where interpreters are put by that have served an application."""
@@ -99,6 +111,8 @@ class Stock:
         self._work()
         with self._changed:
             self._changed.wait_for(lambda: not self._threads)
+        if self._ended:
+            self._give_back_memory()
 
     def _watch(self) -> None:
         if not self._watching:
@@ -137,10 +151,26 @@ class Stock:
                     self._make_one()
                 else:
                     end(old)
+                    self._ended += 1  # (It is no matter if one gets lost.)
+                    if self._ended >= _ENDS:
+                        self._give_back_memory()
         finally:
             with self._changed:
                 self._threads -= 1
                 self._changed.notify_all()
+
+    def _give_back_memory(self) -> None:
+        """Have glibc return to the system what is free; else it may keep 40 MB, in pieces.
+
+        What an interpreter allocates comes from the arenas of all threads that work on it.
+        """
+        self._ended = 0
+        if sys.platform == "linux":
+            import ctypes
+
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack it
+            if trim is not None:
+                trim(0)
 
     def _make_one(self) -> None:
         made: list[Interpreter] = []

@@ -68,7 +68,7 @@ class Observer:
 
     def end_interpreter(self, interpreter: Interpreter) -> None:
         """See to it that one is closed."""
-        stock.end(interpreter)
+        stock.end(interpreter, later=self._supervisor._is_ending)
 
     def take_answer(self, worker_id: int, number: int, answer: str) -> None:
         """Take what a worker tells. Called by any thread, and quick."""
@@ -157,6 +157,8 @@ class Observer:
             for handle in supervisor._handles():
                 handle.thread.join(max(0.0, deadline - monotonic()))
             supervisor.stop(0)  # which raises it again, if it is still so
+        finally:
+            stock.work()
 
     def call(self, worker: int | str | None, question: dict[str, Any], timeout: float) -> Any:
         """As ``LiveServer.call()``."""

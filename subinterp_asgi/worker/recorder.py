@@ -8,6 +8,7 @@ by a framework (or Django's signal) if that has made a response of status 500 of
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import sys
@@ -16,7 +17,6 @@ import traceback
 import weakref
 from collections import deque
 from contextvars import ContextVar
-from inspect import isawaitable, iscoroutinefunction
 from time import monotonic, monotonic_ns
 
 from ..control.messages import STATUS_ANSWER
@@ -318,11 +318,11 @@ class Recorder(logging.Handler):
     @takes_interrupts
     async def _run(self, path: str, arguments: list[Any], more: dict[str, Any]) -> Any:
         function = import_object(path)
-        if iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(function):
             result = function(*arguments, **more)
         else:  # (Django refuses its database to a thread in which a loop runs.)
             result = await asyncio.to_thread(function, *arguments, **more)
-        return await result if isawaitable(result) else result
+        return await result if inspect.isawaitable(result) else result
 
 
 def _message(error: BaseException) -> str:

@@ -21,9 +21,10 @@ import gc
 gc.disable()
 from subinterp_asgi.worker.interpreter import lazy_imports
 lazy_imports.make_colours_lazy()
+lazy_imports.make_rare_lazy()
 """
-_PUT_OFF_SSL = "lazy_imports.make_ssl_lazy()"
 _LOAD = """
+lazy_imports.import_asyncio(ssl={tls})
 import subinterp_asgi.bootstrap
 gc.freeze()
 gc.enable()
@@ -71,9 +72,7 @@ def load(interpreter: Interpreter, path: tuple[str, ...], *, tls: bool) -> None:
     try:
         interpreter.adopt_path(path)
         interpreter.execute(_PUT_OFF)
-        if not tls:
-            interpreter.execute(_PUT_OFF_SSL)
-        interpreter.execute(_LOAD)
+        interpreter.execute(_LOAD.format(tls=tls))
     except BaseException:
         interpreter.close()
         raise

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         reserve: Reserve | None
 
         def make_interpreter(self) -> Interpreter:
-            """Return one that nobody has used."""
+            """Return one that nobody has used, loaded as by ``ahead``."""
 
         def end_interpreter(self, interpreter: Interpreter, /) -> None:
             """See to it that one is closed, which has no threads."""
@@ -149,7 +149,6 @@ def run_in_interpreter(job: Job) -> None:
         interpreter, job.turn = ahead.take(job.path, tls=job.config.tls)
     else:
         interpreter = job.observer.make_interpreter()
-        ahead.load(interpreter, job.path, tls=job.config.tls)
     try:
         _run_in(interpreter, job, reused=False)
     finally:

@@ -3,7 +3,8 @@
 ``asyncio`` imports ``ssl`` for the streams that it could open, which costs each interpreter more
 than a megabyte and most of ten milliseconds whether or not a stream with TLS is ever opened. Here
 ``ssl`` and the one module of ``asyncio`` that uses it at import time are put into ``sys.modules``
-without having been executed; the first access to anything in them does that.
+without having been executed; the first access to anything in them does that. So are modules that
+serve nothing but children, signals and the description of code: 6 ms for all that they import.
 
 CPython 3.15 does the like for whole applications, if it is told to: what is imported at the top of
 a module is loaded when the name is used first. That goes for an interpreter, and each has to be
@@ -24,6 +25,14 @@ from types import ModuleType
 from ...types import Any
 
 _PACKAGE = __name__.partition(".")[0]
+_GRAPH = (
+    "capture_call_graph",
+    "format_call_graph",
+    "print_call_graph",
+    "FrameCallGraphEntry",
+    "FutureCallGraph",
+)
+_RARE = ("inspect", "signal", "subprocess", "tokenize")
 
 
 def set_mode(mode: str | None, excepted: tuple[str, ...]) -> None:
@@ -72,23 +81,60 @@ def make_colours_lazy() -> None:
             _make_lazy(spec, lambda module: exec(code, module.__dict__))
 
 
-def make_ssl_lazy() -> None:
-    """Import ``asyncio`` without ``ssl``, unless one of them is imported already."""
-    ssl_spec, package_spec = PathFinder.find_spec("ssl"), PathFinder.find_spec("asyncio")
-    if "ssl" in sys.modules or "asyncio" in sys.modules or not (ssl_spec and package_spec):
-        return
-    if find_spec("_ssl") is None:
-        return  # a build without OpenSSL, where importing ssl fails and asyncio allows for it
-    sslproto_spec = PathFinder.find_spec(
-        "asyncio.sslproto", package_spec.submodule_search_locations
-    )
-    if sslproto_spec is None:
-        return
-    _make_lazy(ssl_spec)
-    sslproto = _make_lazy(sslproto_spec)
-    import asyncio
+def make_rare_lazy() -> None:
+    """Have ``asyncio`` and others import without their being executed what is hardly ever used."""
+    for name in _RARE:
+        spec = PathFinder.find_spec(name)
+        if spec is not None and name not in sys.modules:
+            module = _make_lazy(spec)
+            if name == "subprocess":  # asyncio's functions have these for defaults
+                module.__dict__.update(PIPE=-1, STDOUT=-2, DEVNULL=-3)
 
-    asyncio.sslproto = sslproto  # type: ignore[attr-defined]  # which importing would have done
+
+def import_asyncio(*, ssl: bool) -> None:
+    """Import ``asyncio``, without ``ssl`` if that is not needed, nor what describes its tasks.
+
+    Does nothing if it is imported already.
+    """
+    package = PathFinder.find_spec("asyncio")
+    if "asyncio" in sys.modules or package is None:
+        return
+    lazy = {}
+    if graph := _submodule(package, "graph"):
+        lazy["graph"] = _make_lazy(graph)
+        lazy["graph"].__dict__["__all__"] = ()  # asyncio takes all of them when it is imported
+    # (Importing ssl fails on a build without OpenSSL, and asyncio allows for it.)
+    if not ssl and "ssl" not in sys.modules and find_spec("_ssl") is not None:
+        ssl_spec, sslproto = PathFinder.find_spec("ssl"), _submodule(package, "sslproto")
+        if ssl_spec and sslproto:
+            _make_lazy(ssl_spec)
+            lazy["sslproto"] = _make_lazy(sslproto)
+    asyncio = module_from_spec(package)
+    asyncio.__dict__.update(lazy)  # which it would be given when they are imported
+    sys.modules["asyncio"] = asyncio
+    assert package.loader is not None
+    try:
+        package.loader.exec_module(asyncio)
+    except BaseException:
+        del sys.modules["asyncio"]
+        raise
+    if "graph" in lazy:
+        _offer(asyncio, lazy["graph"])
+
+
+def _submodule(package: ModuleSpec, name: str) -> ModuleSpec | None:
+    return PathFinder.find_spec(f"{package.name}.{name}", package.submodule_search_locations)
+
+
+def _offer(package: Any, graph: ModuleType) -> None:
+    """Have ``asyncio`` offer what it has not taken from a module."""
+    offered = package.__getattr__
+
+    def __getattr__(name: str) -> Any:
+        return getattr(graph, name) if name in _GRAPH else offered(name)
+
+    package.__getattr__ = __getattr__
+    package.__all__ += _GRAPH
 
 
 def _make_lazy(
@@ -104,8 +150,15 @@ def _make_lazy(
         with lock:  # where other threads wait until the module is complete
             if not begun:
                 begun = True
+                assigned = {k: v for k, v in module.__dict__.items() if before.get(k) is not v}
                 assert spec.loader is not None
-                (execute or spec.loader.exec_module)(module)
+                try:
+                    (execute or spec.loader.exec_module)(module)
+                except BaseException:  # such as that there are no descriptors for the moment
+                    begun = False
+                    raise
+                finally:
+                    module.__dict__.update(assigned)
         try:
             return module.__dict__[name]
         except KeyError:
@@ -113,5 +166,6 @@ def _make_lazy(
 
     # (PEP 562) Not importlib's LazyLoader, which a second import statement sets off already.
     module.__dict__["__getattr__"] = __getattr__
+    before = dict(module.__dict__)
     sys.modules[spec.name] = module
     return module

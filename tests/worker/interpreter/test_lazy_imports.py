@@ -22,10 +22,16 @@ def run(script: str) -> str:
     return done.stdout
 
 
+LOAD = """
+from subinterp_asgi.worker.interpreter import lazy_imports
+lazy_imports.make_rare_lazy()
+lazy_imports.import_asyncio(ssl=False)
+"""
+
+
 def test_asyncio_comes_without_ssl() -> None:
     out = run(
-        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
-        "import sys, asyncio, ssl, asyncio.sslproto\n"
+        LOAD + "import sys, asyncio, ssl, asyncio.sslproto\n"
         "async def main(): await asyncio.sleep(0)\n"
         "asyncio.run(main())\n"
         "print('_ssl' in sys.modules, ssl.__name__, ssl.__file__.endswith('ssl.py'))\n"
@@ -37,8 +43,7 @@ def test_asyncio_comes_without_ssl() -> None:
 
 def test_missing_attributes_are_named() -> None:
     out = run(
-        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
-        "import ssl\n"
+        LOAD + "import ssl\n"
         "try: ssl.nonsense\n"
         "except AttributeError as exc: print(exc)\n"
         "try: from ssl import nonsense\n"
@@ -48,18 +53,13 @@ def test_missing_attributes_are_named() -> None:
 
 
 def test_star_import_has_everything() -> None:
-    out = run(
-        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
-        "from ssl import *\n"
-        "print(create_default_context().__class__.__name__)\n"
-    )
+    out = run(LOAD + "from ssl import *\nprint(create_default_context().__class__.__name__)\n")
     assert out.strip() == "SSLContext"
 
 
 def test_threads_wait_for_the_whole_module() -> None:
     out = run(
-        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
-        "import ssl, threading\n"
+        LOAD + "import ssl, threading\n"
         "found, barrier = [], threading.Barrier(8)\n"
         "def use():\n"
         "    barrier.wait()\n"
@@ -75,8 +75,8 @@ def test_what_was_imported_stays() -> None:
     out = run(
         "import ssl, asyncio\n"
         "before = ssl.SSLContext\n"
-        "from subinterp_asgi.worker.interpreter import lazy_imports; lazy_imports.make_ssl_lazy()\n"
-        "import sys; print(sys.modules['ssl'] is ssl, ssl.SSLContext is before)\n"
+        + LOAD
+        + "import sys; print(sys.modules['ssl'] is ssl, ssl.SSLContext is before)\n"
     )
     assert out.split() == ["True", "True"]
 
@@ -94,3 +94,48 @@ def test_colours_are_ready_when_there_are_no_descriptors() -> None:
     )
     assert "Too many open files" in out
     assert (out.split()[0], out.split()[-1]) == (str(sys.version_info < (3, 14)), "True")
+
+
+def test_rare_modules_are_not_executed_for_a_worker() -> None:
+    out = run(
+        LOAD + "import sys, subinterp_asgi.bootstrap\n"
+        "import signal, subprocess, tokenize\n"
+        "print('_posixsubprocess' in sys.modules, subprocess.PIPE)\n"
+        "print('SIGTERM' in vars(signal), 'run' in vars(subprocess), 'open' in vars(tokenize))\n"
+        "print(signal.SIGTERM.name, subprocess.run([sys.executable, '-V']).returncode)\n"
+    )
+    assert out.splitlines()[:2] == ["False -1", "False False False"]
+    assert out.splitlines()[-1] == "SIGTERM 0"
+
+
+def test_asyncio_offers_what_it_does_elsewhere() -> None:
+    names = "import asyncio; print(sorted(asyncio.__all__))\n"
+    out = run(
+        LOAD + names + "from asyncio import *\n"
+        "print([name for name in asyncio.__all__ if name not in globals()])\n"
+        "print([name for name in asyncio.__all__ if not hasattr(asyncio, name)])\n"
+        "try: asyncio.nonsense\n"
+        "except AttributeError as exc: print(exc)\n"
+    )
+    nonsense = "module 'asyncio' has no attribute 'nonsense'"
+    assert out.splitlines() == [run(names).strip(), "[]", "[]", nonsense]
+
+
+def test_what_was_assigned_before_stays() -> None:
+    out = run(
+        LOAD + "import signal\nsignal.signal = 'mine'\nprint(signal.SIGTERM.name, signal.signal)\n"
+    )
+    assert out.split() == ["SIGTERM", "mine"]
+
+
+def test_a_module_that_could_not_be_read_is_tried_again() -> None:
+    out = run(
+        LOAD + "import resource, subprocess\n"
+        "limits = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))\n"
+        "try: subprocess.run\n"
+        "except OSError as exc: print(exc.strerror)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, limits)\n"
+        "print(subprocess.run.__name__)\n"
+    )
+    assert out.splitlines() == ["Too many open files", "run"]
