@@ -60,6 +60,11 @@ class Interpreter:
         self.prepare({"path": path})
         self.execute(_ADOPT_PATH)
 
+    def expect_queues(self) -> None:
+        """Load what it needs to receive a queue, which takes 2 ms, before one comes."""
+        if sys.version_info >= (3, 14):
+            self.execute("import concurrent.interpreters")
+
     def prepare(self, names: Mapping[str, object]) -> None:
         """Bind shareable objects to names in the interpreter's ``__main__``."""
         self._interpreter.prepare_main(dict(names))

@@ -60,6 +60,7 @@ class Stock:
         self._process_ends = False
         self._watching = False  # the ends of the process, and its forks
         self._reserves: dict[object, SharedReserve] = {}
+        self._known: tuple[tuple[str, ...], ahead.Code | None] = (), None
 
     def take(self) -> Interpreter:
         """Return an interpreter that nobody has used."""
@@ -71,7 +72,7 @@ class Stock:
             interpreter = self._ready.pop(0) if self._ready else None
             if not self._ready:
                 self._get_to_work()
-        return _make() if interpreter is None else interpreter
+        return self._make() if interpreter is None else interpreter
 
     def end(self, interpreter: Interpreter, *, later: bool) -> None:
         """Have an interpreter closed that has no threads; ``later``: not before ``work()``."""
@@ -172,10 +173,21 @@ class Stock:
             if trim is not None:
                 trim(0)
 
+    def _make(self) -> Interpreter:
+        interpreter, path = Interpreter(), tuple(entry or os.getcwd() for entry in sys.path)
+        known_path, code = self._known
+        if known_path != path:  # by which other files may be found
+            code = None
+        ahead.load(interpreter, path, tls=False, code=code)
+        interpreter.execute(_PREPARE)
+        if code is None and self._asked_before:
+            self._known = path, ahead.code_of(interpreter)
+        return interpreter
+
     def _make_one(self) -> None:
         made: list[Interpreter] = []
         try:
-            made.append(_make())
+            made.append(self._make())
         finally:
             with self._changed:
                 self._being_made -= 1
@@ -183,13 +195,6 @@ class Stock:
                     self._wanted = 0  # take() will say what is wrong
                 (self._ready if self._missing > 0 else self._to_end).extend(made)
                 self._changed.notify_all()
-
-
-def _make() -> Interpreter:
-    interpreter = Interpreter()
-    ahead.load(interpreter, tuple(entry or os.getcwd() for entry in sys.path), tls=False)
-    interpreter.execute(_PREPARE)
-    return interpreter
 
 
 stock = Stock()

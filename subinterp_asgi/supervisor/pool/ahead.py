@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from ...control.interpreters import Interpreter
+from ...control.interpreters import Interpreter, create_queue
 
 # Without the collector: what is loaded here stays. It is not looked at later either.
 _PUT_OFF = """
@@ -29,6 +29,19 @@ import subinterp_asgi.bootstrap
 gc.freeze()
 gc.enable()
 """
+
+_USE_CODE = """
+from subinterp_asgi.worker.interpreter import lazy_imports
+lazy_imports.use_code(places, codes)
+del places, codes
+"""
+_TELL_CODE = """
+from subinterp_asgi.worker.interpreter import lazy_imports
+told.put_nowait(lazy_imports.loaded_code())
+"""
+
+type Code = tuple[bytes, memoryview]
+"""What modules are made of; see ``worker.interpreter.lazy_imports``."""
 
 _WITHOUT = ("doctor", "-h", "--help", "--version", "--isolation", "--ssl")
 """With these there are no workers, or others. (Who abbreviates them has made some in vain.)"""
@@ -67,15 +80,33 @@ class Turn:
             _turns.release()
 
 
-def load(interpreter: Interpreter, path: tuple[str, ...], *, tls: bool) -> None:
-    """Load a new one with what a worker needs. ``InterpreterFailed``: that is not on the path."""
+def load(
+    interpreter: Interpreter, path: tuple[str, ...], *, tls: bool, code: Code | None = None
+) -> None:
+    """Load a new one with what a worker needs, of ``code`` as far as that goes.
+
+    ``InterpreterFailed``: that is not on the path.
+    """
     try:
         interpreter.adopt_path(path)
+        if code is not None:
+            interpreter.prepare({"places": code[0], "codes": code[1]})
+            interpreter.execute(_USE_CODE)
         interpreter.execute(_PUT_OFF)
+        interpreter.expect_queues()
         interpreter.execute(_LOAD.format(tls=tls))
     except BaseException:
         interpreter.close()
         raise
+
+
+def code_of(interpreter: Interpreter) -> Code:
+    """Return the code of what is loaded in one that is loaded, for others."""
+    told = create_queue(1)
+    interpreter.prepare({"told": told})
+    interpreter.execute(_TELL_CODE)
+    places, codes = told.get_nowait()
+    return places, memoryview(codes)
 
 
 def _make(path: tuple[str, ...], *, tls: bool) -> Interpreter:

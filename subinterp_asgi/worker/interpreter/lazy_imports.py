@@ -1,30 +1,37 @@
-"""Imports that are put off until what is imported is used.
+"""Imports that cost less: put off until what is imported is used, or made of code that is there.
 
 ``asyncio`` imports ``ssl`` for the streams that it could open, which costs each interpreter more
 than a megabyte and most of ten milliseconds whether or not a stream with TLS is ever opened. Here
 ``ssl`` and the one module of ``asyncio`` that uses it at import time are put into ``sys.modules``
 without having been executed; the first access to anything in them does that. So are modules that
-serve nothing but children, signals and the description of code: 6 ms for all that they import.
+serve nothing but children, signals, pickles and the description of code, and what these import.
 
 CPython 3.15 does the like for whole applications, if it is told to: what is imported at the top of
 a module is loaded when the name is used first. That goes for an interpreter, and each has to be
 told by itself.
+
+Where many interpreters are made, as in tests, the code of Python's modules and of this package's is
+read once: looking for a file and reading it is a sixth of what an import takes.
 
 For interpreters of our own only: the host's ``sys.modules`` are the host's.
 """
 
 from __future__ import annotations
 
+import marshal
+import os
 import sys
 import threading
-from collections.abc import Callable
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 
 from ...types import Any
 
 _PACKAGE = __name__.partition(".")[0]
+_PARENT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 2))
+_FOLDERS = tuple(os.path.join(each, "") for each in (os.path.dirname(os.__file__), _PARENT))
 _GRAPH = (
     "capture_call_graph",
     "format_call_graph",
@@ -32,7 +39,26 @@ _GRAPH = (
     "FrameCallGraphEntry",
     "FutureCallGraph",
 )
-_RARE = ("inspect", "signal", "subprocess", "tokenize")
+_WRAPPERS = 20  # one in another, that are no reason to execute inspect
+_RARE = ("inspect", "pickle", "signal", "subprocess", "tokenize")
+
+
+def _unwrap(function: Any, *, stop: Any = None) -> Any:
+    innermost = function
+    for _ in range(_WRAPPERS if stop is None else 0):
+        if not hasattr(innermost, "__wrapped__"):
+            return innermost
+        innermost = innermost.__wrapped__
+    inspect = sys.modules["inspect"]
+    inspect.isfunction  # noqa: B018  (which loads it)
+    return inspect.unwrap(function, stop=stop)
+
+
+_GIVEN: dict[str, dict[str, Any]] = {
+    "inspect": {"unwrap": _unwrap},  # each dataclass that has slots asks for it
+    "subprocess": {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3},  # functions of asyncio default to them
+}
+"""What these modules have before they are executed."""
 
 
 def set_mode(mode: str | None, excepted: tuple[str, ...]) -> None:
@@ -78,7 +104,7 @@ def make_colours_lazy() -> None:
         if spec is not None:
             loader: Any = spec.loader
             code = loader.get_code(spec.name)  # which is read now
-            _make_lazy(spec, lambda module: exec(code, module.__dict__))
+            _make_lazy(spec, execute=lambda module: exec(code, module.__dict__))
 
 
 def make_rare_lazy() -> None:
@@ -86,9 +112,7 @@ def make_rare_lazy() -> None:
     for name in _RARE:
         spec = PathFinder.find_spec(name)
         if spec is not None and name not in sys.modules:
-            module = _make_lazy(spec)
-            if name == "subprocess":  # asyncio's functions have these for defaults
-                module.__dict__.update(PIPE=-1, STDOUT=-2, DEVNULL=-3)
+            _make_lazy(spec, **_GIVEN.get(name, {}))
 
 
 def import_asyncio(*, ssl: bool) -> None:
@@ -101,8 +125,7 @@ def import_asyncio(*, ssl: bool) -> None:
         return
     lazy = {}
     if graph := _submodule(package, "graph"):
-        lazy["graph"] = _make_lazy(graph)
-        lazy["graph"].__dict__["__all__"] = ()  # asyncio takes all of them when it is imported
+        lazy["graph"] = _make_lazy(graph, __all__=())  # asyncio takes all when it is imported
     # (Importing ssl fails on a build without OpenSSL, and asyncio allows for it.)
     if not ssl and "ssl" not in sys.modules and find_spec("_ssl") is not None:
         ssl_spec, sslproto = PathFinder.find_spec("ssl"), _submodule(package, "sslproto")
@@ -138,15 +161,20 @@ def _offer(package: Any, graph: ModuleType) -> None:
 
 
 def _make_lazy(
-    spec: ModuleSpec, execute: Callable[[ModuleType], object] | None = None
+    spec: ModuleSpec, *, execute: Callable[[ModuleType], object] | None = None, **given: object
 ) -> ModuleType:
-    """Put a module into ``sys.modules`` that is executed when it lacks what it is asked for."""
+    """Put a module into ``sys.modules`` that is executed when it lacks what it is asked for.
+
+    It does not lack what is ``given``, which is not kept then.
+    """
     module = module_from_spec(spec)
     lock = threading.RLock()
     begun = False
 
     def __getattr__(name: str) -> Any:
         nonlocal begun
+        if name == "__path__":  # importing asks for it, and these are no packages
+            raise AttributeError(name)
         with lock:  # where other threads wait until the module is complete
             if not begun:
                 begun = True
@@ -166,6 +194,65 @@ def _make_lazy(
 
     # (PEP 562) Not importlib's LazyLoader, which a second import statement sets off already.
     module.__dict__["__getattr__"] = __getattr__
+    module.__dict__.update(given)
     before = dict(module.__dict__)
     sys.modules[spec.name] = module
     return module
+
+
+# --- code that is handed over
+
+
+def loaded_code() -> tuple[bytes, bytes]:
+    """Return the code of the modules that are loaded of Python's and of this package's.
+
+    That is for ``use_code()`` in another interpreter: where each of them begins and ends, and all.
+    """
+    places, codes = {}, bytearray()
+    for name, module in tuple(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        loader = getattr(spec, "loader", None)
+        if spec is None or type(loader) is not SourceFileLoader or "site-packages" in loader.path:
+            continue
+        if spec.name == name and loader.path.startswith(_FOLDERS):
+            begin = len(codes)
+            codes += marshal.dumps(loader.get_code(name))
+            is_package = spec.submodule_search_locations is not None
+            places[name] = loader.path, is_package, begin, len(codes)
+    return marshal.dumps(places), bytes(codes)
+
+
+def use_code(places: bytes, codes: memoryview) -> None:
+    """Have modules made of that code when they are imported."""
+    finder = _CodeFinder(marshal.loads(places), codes)
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), finder)
+
+
+class _CodeFinder:
+    """Finds what other finders before those of files have not found."""
+
+    def __init__(self, places: dict[str, tuple[str, bool, int, int]], codes: memoryview) -> None:
+        self._places = places
+        self._codes = codes
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        place = self._places.get(name)
+        if place is None:
+            return None
+        file, is_package, begin, end = place
+        loader = _CodeLoader(name, file)
+        loader.code = self._codes[begin:end]
+        spec = ModuleSpec(name, loader, origin=file, is_package=is_package)
+        spec.has_location = True
+        if spec.submodule_search_locations is not None:
+            spec.submodule_search_locations.append(os.path.dirname(file))
+        return spec
+
+
+class _CodeLoader(SourceFileLoader):
+    code: memoryview
+
+    def get_code(self, fullname: str) -> Any:
+        return marshal.loads(self.code)

@@ -139,3 +139,52 @@ def test_a_module_that_could_not_be_read_is_tried_again() -> None:
         "print(subprocess.run.__name__)\n"
     )
     assert out.splitlines() == ["Too many open files", "run"]
+
+
+def test_what_a_module_has_before_is_replaced() -> None:
+    out = run(
+        LOAD + "import inspect, functools\n"
+        "before = inspect.unwrap\n"
+        "def f(): pass\n"
+        "@functools.wraps(f)\n"
+        "def g(): pass\n"
+        "print(before(g) is f, before(g, stop=lambda _: True) is g)\n"
+        "print(inspect.unwrap.__module__, inspect.unwrap(g) is f)\n"
+        "f.__wrapped__ = g\n"
+        "try: before(g)\n"
+        "except ValueError as exc: print('ValueError')\n"
+    )
+    assert out.splitlines() == ["True True", "inspect True", "ValueError"]
+
+
+HAND_OVER = """
+import sys
+from subinterp_asgi.control.interpreters import Interpreter
+from subinterp_asgi.supervisor.pool import ahead
+
+TELL = '''
+import sys, asyncio.base_events, inspect, logging, subinterp_asgi.bootstrap
+told = []
+for name, module in sorted(sys.modules.items()):
+    if name.partition(".")[0] in ("asyncio", "subinterp_asgi", "logging"):
+        where = module.__spec__.submodule_search_locations
+        told.append((name, module.__spec__.origin, where, module.__file__, module.__spec__.cached))
+print(told)
+print({type(module.__loader__).__name__ for module in (asyncio.base_events, logging)})
+print(inspect.getsource(logging.info).partition(chr(10))[0])
+'''
+path, code = tuple(each or "." for each in sys.path), None
+for _ in range(2):
+    interpreter = Interpreter()
+    ahead.load(interpreter, path, tls=False, code=code)
+    interpreter.execute(TELL)
+    code = ahead.code_of(interpreter)
+    interpreter.close()
+"""
+
+
+def test_modules_are_made_of_code_that_is_handed_over() -> None:
+    told = run(HAND_OVER).splitlines()
+    assert told[0] == told[3]
+    assert [told[1], told[4]] == ["{'SourceFileLoader'}", "{'_CodeLoader'}"]
+    assert told[2] == told[5] == "def info(msg, *args, **kwargs):"
