@@ -252,7 +252,9 @@ class _CodeFinder:
 
 
 class _CodeLoader(SourceFileLoader):
-    code: memoryview
+    code: memoryview | None
 
     def get_code(self, fullname: str) -> Any:
-        return marshal.loads(self.code)
+        # Once: what all loaders held to the end was 3.4 MB that each closed interpreter left.
+        code, self.code = self.code, None
+        return super().get_code(fullname) if code is None else marshal.loads(code)
