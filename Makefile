@@ -15,11 +15,12 @@ WORKLOADS =
 with_examples = @venv=$$(scripts/setup-venv serve) && exec "$$venv/bin/python"
 with_tools    = @venv=$$(scripts/setup-venv dev) && exec "$$venv/bin/python"
 with_field    = @venv=$$(scripts/setup-venv field) && FIELD=1 exec "$$venv/bin/python"
+with_tools_of_cluster = @venv=$$(scripts/setup-venv dev) && CLUSTER=1 exec "$$venv/bin/python"
 with_sphinx   = @venv=$$(scripts/setup-venv docs) && "$$venv/bin/python"
 with_peers    = @venv=$$(scripts/setup-venv bench) && exec "$$venv/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test field lint format docs diagrams bench conformance autobahn fuzz soak clean
+.PHONY: help serve test field cluster lint format docs diagrams bench conformance autobahn fuzz soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +34,9 @@ test: ## run every test (N=0: one process; ARGS='-k name')
 
 field: ## run the tests with real libraries that take long (tests/field)
 	$(with_field) -m pytest -n $(N) tests/field $(ARGS)
+
+cluster: ## deploy to, and lose, hosts behind HAProxy and nginx, in network namespaces (needs root)
+	$(with_tools_of_cluster) -m pytest -s tests/cluster $(ARGS)
 
 lint: ## ruff check, ruff format --check, lint-imports, mypy --strict (also as on macOS and Windows)
 	@venv=$$(scripts/setup-venv dev) && \

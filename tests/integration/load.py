@@ -48,6 +48,7 @@ class Load:
         clients: How many of which kind: ``keep_alive``, ``fresh``, ``slow``, ``upload``,
             ``stream``.
         connect: Makes a client's connection instead, such as one with TLS.
+        pause: Seconds from one request of a client to its next.
 
     Attributes:
         failures: What went wrong.
@@ -59,12 +60,14 @@ class Load:
         self,
         address: tuple[str, int] | str,
         connect: Callable[[], RawClient] | None = None,
+        pause: float = PAUSE,
         **clients: int,
     ) -> None:
         self.failures: list[Failure] = []
         self.answered: Counter[str] = Counter()
         self.workers: Counter[str] = Counter()
         self._connect = connect or partial(RawClient, address)
+        self._pause = pause
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads = [
@@ -119,7 +122,7 @@ class Load:
             if response.closes or kind == "fresh":
                 client.close()
                 client = None
-            time.sleep(PAUSE)
+            time.sleep(self._pause)
         if client is not None:
             client.close()
 

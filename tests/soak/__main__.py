@@ -1,6 +1,7 @@
 """``python -m tests.soak [chaos] [--seconds 60] [--seed S] [--kind interpreter|thread|command]``
 or ``python -m tests.soak reloads [--count 500] [--warm-up 20] [--app django|bare]``
-or ``python -m tests.soak copies [--seconds 60] [--count 12]``."""
+or ``python -m tests.soak copies [--seconds 60] [--count 12]``
+or ``python -m tests.soak day [--seconds 7200] [--rate 50] [--seed S]``."""
 
 from __future__ import annotations
 
@@ -15,11 +16,14 @@ HANGING = 300.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("chaos", "reloads", "copies"), default="chaos")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="chaos, copies: how long, in all"
+        "what", nargs="?", choices=("chaos", "reloads", "copies", "day"), default="chaos"
     )
-    parser.add_argument("--seed", type=int, help="chaos: default: another one each time")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="chaos, copies, day: how long, in all"
+    )
+    parser.add_argument("--rate", type=float, default=50.0, help="day: requests a second")
+    parser.add_argument("--seed", type=int, help="chaos, day: default: another one each time")
     parser.add_argument("--kind", choices=("interpreter", "thread", "command"), action="append")
     parser.add_argument("--count", type=int, help="how many reloads; default: 500, with copies 12")
     parser.add_argument("--warm-up", type=int, default=20, help="reloads: how many before those")
@@ -34,10 +38,14 @@ def main() -> int:
         from . import copies
 
         return 0 if copies.run(options.seconds, options.count or 12, say) else 1
-    from . import chaos
-
     seed = int.from_bytes(os.urandom(4)) if options.seed is None else options.seed
     say(f"seed {seed}")
+    if options.what == "day":
+        from . import day
+
+        return 0 if day.run(options.seconds, seed, options.rate, say) else 1
+    from . import chaos
+
     kinds = options.kind or ["interpreter", "command"]
     faulthandler.dump_traceback_later(options.seconds + HANGING, exit=True)
     outcomes = [chaos.run(options.seconds / len(kinds), seed, kind, say) for kind in kinds]
