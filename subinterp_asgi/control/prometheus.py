@@ -72,13 +72,26 @@ def _histogram(total: float, buckets: Sequence[int]) -> Iterable[tuple[str, floa
 
 def _limits(config: Config, workers: int) -> Iterable[str]:
     """How much there may be of what gauges count, where there is a limit."""
-    for gauge, option, limit in (
-        ("requests_in_flight", "limit_concurrency", config.limit_concurrency),
-        ("connections", "limit_connections", config.limit_connections),
+    for gauge, option, each, total in (
+        (
+            "requests_in_flight",
+            "limit_concurrency",
+            config.limit_concurrency,
+            config.limit_concurrency_total,
+        ),
+        (
+            "connections",
+            "limit_connections",
+            config.limit_connections,
+            config.limit_connections_total,
+        ),
     ):
-        if limit is not None:
-            text = f"{option}, for all workers together."
-            yield from _metric(f"{gauge}_limit", "gauge", text, [("", limit * workers)])
+        limits = [] if each is None else [each * workers]
+        if total is not None:
+            limits.append(total)
+        if limits:
+            text = f"{option}, for all workers together, or {option}_total: the lower one."
+            yield from _metric(f"{gauge}_limit", "gauge", text, [("", min(limits))])
 
 
 def _health(workers: Iterable[list[int]]) -> Iterable[str]:

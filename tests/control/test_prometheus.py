@@ -183,6 +183,11 @@ def test_limits_are_those_of_all_workers(board: Slot) -> None:
     assert ("connections_limit", ()) not in samples
     samples = parse(prometheus.render(board, Config(limit_connections=7)))
     assert samples["connections_limit", ()] == 14
+    totals: dict[str, int] = {"limit_concurrency_total": 25, "limit_connections_total": 13}
+    config = Config(limit_concurrency=10, limit_connections=7, **totals)
+    samples = parse(prometheus.render(board, config))
+    assert samples["requests_in_flight_limit", ()] == 20
+    assert samples["connections_limit", ()] == 13
 
 
 def test_names_and_units_are_as_prometheus_advises(board: Slot) -> None:
