@@ -288,8 +288,8 @@ class Config:
     )
     limit_connections_total: int | None = option(
         None,
-        "Most open connections of all workers together, and in each as many as you like; beyond "
-        "it: as limit_connections. May be exceeded by one for each worker. None: no bound.",
+        "Most open connections that all workers together have; beyond it: as limit_connections. "
+        "May be exceeded by one for each worker. None: no bound.",
         integer(1),
     )
     limit_concurrency: int | None = option(

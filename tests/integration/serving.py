@@ -13,7 +13,7 @@ from typing import Any
 
 from subinterp_asgi import Config, Worker
 from subinterp_asgi.control.counters import Counters
-from subinterp_asgi.control.scoreboard import private_board
+from subinterp_asgi.control.scoreboard import IN_FLIGHT, SERVED, private_board
 from subinterp_asgi.types import ASGIApp
 from subinterp_asgi.worker.net.loop import ServerLoop
 from tests.support import wait_until
@@ -168,6 +168,9 @@ def serving(
         assert ended == [None]
         assert worker.active_connections == 0
         assert worker._server_state.counters.in_flight == 0
+        if config.limit_concurrency_total is not None:
+            assert counters.slot[IN_FLIGHT] == 0
+        assert counters.slot[SERVED] == 0
         left = asyncio.all_tasks(loop)
         assert not left, f"tasks left behind: {left}"
         assert served.loop_errors == []

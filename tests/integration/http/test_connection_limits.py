@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import errno
 import socket
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -44,12 +45,17 @@ class Gates:
         await respond(send, scope["path"].encode())
 
 
-# --- limit_connections
+# --- limit_connections, and for a worker alone the same: limit_connections_total
+
+limit_connections = pytest.mark.parametrize(
+    "limit", ["limit_connections", "limit_connections_total"]
+)
 
 
-def test_limit_connections() -> None:
+@limit_connections
+def test_limit_connections(limit: str) -> None:
     app = Gates()
-    with serving(app, limit_connections=3) as server, contextlib.ExitStack() as stack:
+    with serving(app, **{limit: 3}) as server, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(3)]
         for client in clients:
             client.assert_open()
@@ -68,11 +74,14 @@ def test_limit_connections() -> None:
             client.assert_open()
 
 
-def test_connections_that_were_turned_away_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+@limit_connections
+def test_connections_that_were_turned_away_do_not_count(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They stay until their clients have read the answer, which some never do."""
     monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_TIME", 600.0)
     monkeypatch.setattr("subinterp_asgi.worker.net.connection.LINGER_SILENCE", 600.0)
-    with serving(Gates(), limit_connections=1) as server, contextlib.ExitStack() as stack:
+    with serving(Gates(), **{limit: 1}) as server, contextlib.ExitStack() as stack:
         first = server.connect()
         first.assert_open()
         for _ in range(3):
@@ -108,12 +117,17 @@ def test_connections_that_were_turned_away_give_their_descriptors_back(
         first.assert_open()
 
 
-# --- limit_concurrency
+# --- limit_concurrency, and for a worker alone the same: limit_concurrency_total
+
+limit_concurrency = pytest.mark.parametrize(
+    "limit", ["limit_concurrency", "limit_concurrency_total"]
+)
 
 
-def test_limit_concurrency() -> None:
+@limit_concurrency
+def test_limit_concurrency(limit: str) -> None:
     app = Gates()
-    with serving(app, limit_concurrency=2) as server, contextlib.ExitStack() as stack:
+    with serving(app, **{limit: 2}) as server, contextlib.ExitStack() as stack:
         idle = [stack.enter_context(server.connect()) for _ in range(3)]
         for client in idle:
             client.assert_open()  # (in flight is what counts, not connections)
@@ -142,10 +156,11 @@ def test_limit_concurrency() -> None:
             client.assert_open()
 
 
-def test_a_pipelined_request_too_many() -> None:
+@limit_concurrency
+def test_a_pipelined_request_too_many(limit: str) -> None:
     """It is refused in its turn, which comes when the one before it is done: so it never is."""
     app = Gates()
-    with serving(app, limit_concurrency=1) as server, server.connect() as client:
+    with serving(app, **{limit: 1}) as server, server.connect() as client:
         client.send(request(b"GET", b"/0"), request(b"GET", b"/1"))
         app["/0"].open()
         assert client.response().body == b"/0"
@@ -154,7 +169,8 @@ def test_a_pipelined_request_too_many() -> None:
 
 
 @pytest.mark.parametrize("end", ["raises", "says nothing", "begins", "leaves", "resets", "exits"])
-def test_every_end_makes_room(end: str) -> None:
+@limit_concurrency
+def test_every_end_makes_room(limit: str, end: str) -> None:
     gate = Gate()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -172,7 +188,7 @@ def test_every_end_makes_room(end: str) -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-    with serving(app, limit_concurrency=1) as server:
+    with serving(app, **{limit: 1}) as server:
         for _ in range(3):
             with server.connect() as client:
                 client.send(request(b"GET", b"/end"))
@@ -187,7 +203,8 @@ def test_every_end_makes_room(end: str) -> None:
                 client.assert_open()
 
 
-def test_what_an_application_does_after_its_response_does_not_count() -> None:
+@limit_concurrency
+def test_what_an_application_does_after_its_response_does_not_count(limit: str) -> None:
     gate = Gate()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -195,11 +212,58 @@ def test_what_an_application_does_after_its_response_does_not_count() -> None:
         if scope["path"] == "/background":
             await gate.wait()
 
-    with serving(app, limit_concurrency=1) as server, server.connect() as client:
+    with serving(app, **{limit: 1}) as server, server.connect() as client:
         assert client.get(b"/background").body == b"hello"
         gate.wait_reached()
         client.assert_open()
         gate.open()
+
+
+@limit_concurrency
+def test_what_comes_after_the_body_counts(limit: str) -> None:
+    gate = Gate()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/":
+            await respond(send, b"hello")
+            return
+        await send({"type": "http.response.start", "status": 200, "trailers": True})
+        await send({"type": "http.response.body", "body": b"hello"})
+        await gate.wait()
+        await send({"type": "http.response.trailers", "headers": [(b"a", b"b")]})
+
+    with serving(app, **{limit: 1}) as server, server.connect() as client:
+        client.send(request(b"GET", b"/trailers", b"TE: trailers"))
+        gate.wait_reached()
+        with server.connect() as late:
+            late.send(request(b"GET", b"/"))
+            assert refused(late.response())
+        gate.open()
+        assert client.response().trailers == [(b"a", b"b")]
+        client.assert_open()
+
+
+@limit_concurrency
+def test_a_file_counts_until_it_is_sent(limit: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1 << 24))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/":
+            await respond(send, b"hello")
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.pathsend", "path": str(path)})
+
+    with serving(app, send_buffer=65536, **{limit: 1}) as server, server.connect() as client:
+        client.send(request(b"GET", b"/file"))
+        client.head()
+        with server.connect() as late:
+            late.send(request(b"GET", b"/"))
+            assert refused(late.response())
+        client.read_exactly(1 << 24)
+        server.wait_until_idle()
+        client.assert_open()
 
 
 # --- timeout_disconnect_grace

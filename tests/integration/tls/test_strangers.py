@@ -129,11 +129,12 @@ def test_a_reset_before_the_server_looks(pki: Pki, trusting: ssl.SSLContext, oct
     assert server.records.messages == []
 
 
-def test_too_many_connections(pki: Pki, trusting: ssl.SSLContext) -> None:
+@pytest.mark.parametrize("limit", ["limit_connections", "limit_connections_total"])
+def test_too_many_connections(pki: Pki, trusting: ssl.SSLContext, limit: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, b"hello")
 
-    options: dict[str, Any] = {"ssl_certfile": pki.server, "limit_connections": 1}
+    options: dict[str, Any] = {"ssl_certfile": pki.server, limit: 1}
     with serving(app, **options) as server, TLSClient(server.address, trusting) as first:
         first.assert_open()
         with TLSClient(server.address, trusting) as second:

@@ -90,9 +90,10 @@ def test_names_and_options_in_any_case_and_company() -> None:
         client.assert_echoes()
 
 
-def test_limit_concurrency() -> None:
+@pytest.mark.parametrize("limit", ["limit_concurrency", "limit_concurrency_total"])
+def test_limit_concurrency(limit: str) -> None:
     """An open WebSocket counts as a request in flight."""
-    with serving(both, limit_concurrency=1) as served, WSClient(served.address) as first:
+    with serving(both, **{limit: 1}) as served, WSClient(served.address) as first:
         first.open()
         for octets in (handshake(), request(b"GET", b"/")):
             with WSClient(served.address) as second:
