@@ -34,11 +34,11 @@ def note(what: str, about: object = "-") -> None:
 
 
 def _watch() -> None:
-    secure, inflict, leave = Acceptor._secure, faults.inflict, handoff.leave
+    serve, inflict, leave = Acceptor._serve, faults.inflict, handoff.leave
 
-    def noted_secure(self: Any, sock: Any, client: Any, server: Any) -> None:
+    def noted_serve(self: Any, make: Any, sock: Any, client: Any, server: Any, **more: Any) -> Any:
         note("took", client[1])
-        secure(self, sock, client, server)
+        return serve(self, make, sock, client, server, **more)
 
     def noted_inflict(kind: str, argument: int) -> None:
         note(kind)
@@ -53,7 +53,7 @@ def _watch() -> None:
         return done
 
     handoff.leave = noted_leave
-    Acceptor._secure, faults.inflict = noted_secure, noted_inflict  # type: ignore[method-assign]
+    Acceptor._serve, faults.inflict = noted_serve, noted_inflict  # type: ignore[method-assign]
 
 
 _watch()
