@@ -169,10 +169,10 @@ class _Clients(Load):
         await asyncio.sleep(rng.uniform(0, self._thought))
 
     async def _slow_sender(self, rng: random.Random) -> None:
-        """Send a request octet by octet, in some ten seconds."""
+        """Send a request octet by octet, in some four seconds: timeout_header is ten."""
         connection = await self._open()
         octets = request(b"GET", b"/hello/0/slowly", b"Connection: close")
-        await self._alone(connection, "hello", octets, pause=10.0 / len(octets))
+        await self._alone(connection, "hello", octets, pause=4.0 / len(octets))
 
     async def _slow_reader(self, rng: random.Random) -> None:
         """Read 400 KB in some five seconds, into a buffer that holds little."""
