@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from mmap import mmap
 
 from ...control.interpreters import Interpreter, create_queue
 
@@ -37,8 +38,10 @@ del places, codes
 """
 _TELL_CODE = """
 from subinterp_asgi.worker.interpreter import lazy_imports
-told.put_nowait(lazy_imports.loaded_code())
+told.put_nowait(lazy_imports.loaded_code(memory))
+del told, memory
 """
+_MOST_CODE = 8 << 20
 
 type Code = tuple[bytes, memoryview]
 """What modules are made of; see ``worker.interpreter.lazy_imports``."""
@@ -103,10 +106,11 @@ def load(
 def code_of(interpreter: Interpreter) -> Code:
     """Return the code of what is loaded in one that is loaded, for others."""
     told = create_queue(1)
-    interpreter.prepare({"told": told})
+    # (No bytes: glibc, once it has freed so large a piece, keeps more of what is free.)
+    memory = memoryview(mmap(-1, _MOST_CODE))
+    interpreter.prepare({"told": told, "memory": memory})
     interpreter.execute(_TELL_CODE)
-    places, codes = told.get_nowait()
-    return places, memoryview(codes)
+    return told.get_nowait(), memory.toreadonly()
 
 
 def _make(path: tuple[str, ...], *, tls: bool) -> Interpreter:

@@ -203,23 +203,26 @@ def _make_lazy(
 # --- code that is handed over
 
 
-def loaded_code() -> tuple[bytes, bytes]:
-    """Return the code of the modules that are loaded of Python's and of this package's.
+def loaded_code(memory: memoryview) -> bytes:
+    """Write there the code of the modules that are loaded of Python's and of this package's.
 
-    That is for ``use_code()`` in another interpreter: where each of them begins and ends, and all.
+    Returns what ``use_code()`` in another interpreter is to be told beside it.
     """
-    places, codes = {}, bytearray()
+    places, end = {}, 0
     for name, module in tuple(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         loader = getattr(spec, "loader", None)
         if spec is None or type(loader) is not SourceFileLoader or "site-packages" in loader.path:
             continue
         if spec.name == name and loader.path.startswith(_FOLDERS):
-            begin = len(codes)
-            codes += marshal.dumps(loader.get_code(name))
+            code = marshal.dumps(loader.get_code(name))
+            if (begin := end) + len(code) > len(memory):
+                break
+            end += len(code)
+            memory[begin:end] = code
             is_package = spec.submodule_search_locations is not None
-            places[name] = loader.path, is_package, begin, len(codes)
-    return marshal.dumps(places), bytes(codes)
+            places[name] = loader.path, is_package, begin, end
+    return marshal.dumps(places)
 
 
 def use_code(places: bytes, codes: memoryview) -> None:
