@@ -57,8 +57,8 @@ DEFECTS = {
         "classes: the server counted ",
     ),
     "some connections are closed at once": (
-        "replace(Acceptor, '_begin', lambda old: lambda self, sock, client, server:"
-        " old(self, sock, client, server) if self._counters.accepted % 50 else sock.close())",
+        "replace(Acceptor, '_begin', lambda old: lambda self, sock, *rest, **more:"
+        " old(self, sock, *rest, **more) if self._counters.accepted % 50 else sock.close())",
         "is broken: ",
     ),
     "workers leave a descriptor behind": (
