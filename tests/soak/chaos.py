@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,6 +54,13 @@ OPTIONS: dict[str, Any] = {
     "shutdown_timeout": DEADLINE,
 }
 APP = "tests.soak.app:app"
+
+
+def flags(**changes: Any) -> list[str]:
+    """The options as the command takes them."""
+    pairs = ((f"--{name.replace('_', '-')}", str(v)) for name, v in (OPTIONS | changes).items())
+    return [*chain.from_iterable(pairs), "--metrics-path=/metrics"]
+
 
 _EXPECTED = re.compile(
     r"worker \d+ (died|did not end well): (SystemExit: crashed|InjectedFault: as) .*test"
@@ -201,13 +209,9 @@ class CommandLine:
     def __init__(self, journal: Path) -> None:
         self.done: Counter[str] = Counter()
         self.problems: list[str] = []
-        flags: list[str] = []
-        for name, value in OPTIONS.items():
-            flags += [f"--{name.replace('_', '-')}", str(value)]
         self._command = Command(
             APP,
-            *flags,
-            "--metrics-path=/metrics",
+            *flags(),
             environment={"SOAK_JOURNAL": str(journal)},
         )
         self._changing = False

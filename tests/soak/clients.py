@@ -79,6 +79,9 @@ class Records:
         self.attempts.append(attempt)
         return attempt
 
+    def settle(self, link: Link) -> None:
+        """Take note that a connection's last request is over, or that there could be none."""
+
 
 class Connection:
     """A connection, and the parsing of what comes."""
@@ -110,6 +113,7 @@ class Connection:
         if self.reader.at_eof() or self.reader.exception():
             self.link.dropped = monotonic_ns()
             await self.close()
+            self._records.settle(self.link)
             raise Broken
         attempt = self._records.begin(kind, self.link)
         try:
@@ -125,6 +129,7 @@ class Connection:
             attempt.status = status
         finally:
             attempt.ended = monotonic_ns()
+            self._records.settle(self.link)
         if last or not self.usable:
             await self.close()
         return attempt
@@ -285,6 +290,7 @@ class Load:
         finally:
             attempt.ended = monotonic_ns()
             await connection.close()
+            self.records.settle(connection.link)
 
     async def _echo(self, connection: Connection, attempt: Attempt, rng: random.Random) -> None:
         for number in range(rng.randint(1, 30)):

@@ -30,11 +30,10 @@ from typing import Any
 
 from subinterp_asgi.testing import faults
 from tests.integration.rawclient import request
-from tests.integration.wsclient import handshake
 from tests.support import ROOT, free_port
 
-from .chaos import APP, DEADLINE, OPTIONS
-from .clients import TIMEOUT, Attempt, Broken, Connection, Link, Load, Records
+from .chaos import APP, DEADLINE, OPTIONS, flags
+from .clients import Broken, Connection, Link, Load, Records
 
 INTERVAL = 5.0
 """Seconds from one event to the next, on average."""
@@ -69,7 +68,6 @@ class Ledger(Records):
         self.crashes: deque[int] = deque(maxlen=100)
 
     def settle(self, link: Link) -> None:
-        """Take a connection's last request, which is over, or that there could be none."""
         if link.dropped is not None:
             self._blame_crash(link.dropped, f"port {link.port} was closed without a word")
         elif link.attempts:
@@ -96,18 +94,6 @@ _EXPECTED = {"echo": 101, "stick": 500}
 class _Nothing(list[Any]):
     def append(self, item: Any) -> None:
         pass
-
-
-class _Connection(Connection):
-    async def exchange(
-        self, kind: str, argument: object = "-", body: bytes | None = None, *, last: bool = False
-    ) -> Attempt:
-        records = self._records
-        assert isinstance(records, Ledger)
-        try:
-            return await super().exchange(kind, argument, body, last=last)
-        finally:
-            records.settle(self.link)
 
 
 class _Clients(Load):
@@ -138,7 +124,7 @@ class _Clients(Load):
 
     async def _open(self) -> Connection:
         try:
-            return await _Connection.open(self.records, self._address)
+            return await Connection.open(self.records, self._address)
         except OSError as exc:
             self._ledger.lost.append(f"{time.strftime('%H:%M:%S')} refused: {exc}")
             await asyncio.sleep(1.0)
@@ -152,20 +138,7 @@ class _Clients(Load):
         await asyncio.sleep(rng.uniform(0, self._thought))
 
     async def _websocket(self, rng: random.Random) -> None:
-        connection = await self._open()
-        attempt = self.records.begin("echo", connection.link)
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                connection.writer.write(handshake(target=f"/echo/{attempt.number}/-".encode()))
-                attempt.status, _ = await connection.head()
-                if attempt.status == 101:
-                    await self._echo(connection, attempt, rng)
-        except (OSError, asyncio.IncompleteReadError, AssertionError) as exc:
-            attempt.error = f"{type(exc).__name__}: {exc}"
-        finally:
-            attempt.ended = time.monotonic_ns()
-            await connection.close()
-            self._ledger.settle(connection.link)
+        await super()._websocket(rng)
         await asyncio.sleep(rng.uniform(0, self._thought))
 
     async def _slow_sender(self, rng: random.Random) -> None:
@@ -181,7 +154,7 @@ class _Clients(Load):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         await asyncio.get_running_loop().sock_connect(sock, self._address)
         reader, writer = await asyncio.open_connection(sock=sock, limit=8192)
-        connection = _Connection(self.records, reader, writer)
+        connection = Connection(self.records, reader, writer)
         await self._alone(connection, "stream", request(b"GET", b"/stream/0/400"), read_pause=0.1)
 
     async def _alone(
@@ -221,16 +194,18 @@ class _Service:
     """The command, whichever process it is at the moment; they are this one's to wait for."""
 
     def __init__(self, port: int, log: Path) -> None:
-        self._token = f"SOAK_DAY={os.getpid()}.{port}".encode()
+        value = f"{os.getpid()}.{port}"
+        self._token = f"SOAK_DAY={value}".encode()
         self.log = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        name, _, value = self._token.decode().partition("=")
-        flags: list[str] = []
-        for option, given in {**OPTIONS, "port": port}.items():
-            flags += [f"--{option.replace('_', '-')}", str(given)]
         self.main = subprocess.Popen(
-            [sys.executable, "-m", "subinterp_asgi", APP, *flags, "--metrics-path=/metrics"],
+            [sys.executable, "-m", "subinterp_asgi", APP, *flags(port=port)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), name: value, "SOAK_JOURNAL": os.devnull},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "SOAK_DAY": value,
+                "SOAK_JOURNAL": os.devnull,
+            },
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,
@@ -338,12 +313,12 @@ class _Day:
 
     async def _empty_log(self) -> None:
         """Cut the log, as who rotates logs; until then it was full for a while, or is."""
-        with contextlib.suppress(OSError):
+        try:
             os.write(self._service.log, b"\n")
+        except OSError:
+            self._done["log cut when full"] += 1
+        else:
             self._done["log cut"] += 1
-            os.truncate(self._service.log, 0)
-            return
-        self._done["log cut when full"] += 1
         os.truncate(self._service.log, 0)
 
     async def _upgrade(self) -> None:
@@ -398,26 +373,29 @@ class _Day:
         await self._until(ended, "it ends")
         if status or self._service.pids():
             self._problems.append(f"exit status {status}, processes left {self._service.pids()}")
-        memory = [sample[2] for sample in self._samples]
-        third = len(memory) // 3
-        if third > 10:
-            first, last = statistics.median(memory[:third]), statistics.median(memory[-third:])
-            if last > first * (1 + GROWTH):
-                self._problems.append(f"memory has grown from {first:.1f} to {last:.1f} MB")
+        first, _, last = self._memory_in_thirds()
+        if len(self._samples) // 3 > 10 and last > first * (1 + GROWTH):
+            self._problems.append(f"memory has grown from {first:.1f} to {last:.1f} MB")
         if self._ledger.by_crash > self._done["crash"] * CLIENTS:
             self._problems.append("crashes have broken more requests than there were")
 
+    def _memory_in_thirds(self) -> list[float]:
+        """What it was in the first, the second and the last third of the time: medians, in MB."""
+        memory = [sample[2] for sample in self._samples]
+        third = max(1, len(memory) // 3)
+        thirds = memory[:third], memory[third:-third], memory[-third:]
+        return [statistics.median(part or [0.0]) for part in thirds]
+
     def _figures(self) -> str:
         ledger = self._ledger
+        thirds = ", ".join(f"{part:.1f}" for part in self._memory_in_thirds())
         threads, descriptors, memory = zip(*self._samples or [(0, 0, 0.0)], strict=True)
-        third = max(1, len(memory) // 3)
-        thirds = [statistics.median(memory[n * third : (n + 1) * third] or [0]) for n in range(3)]
         return (
             f"{time.strftime('%H:%M:%S')}: {ledger.kinds.total()} requests "
             f"({dict(ledger.kinds)}), lost {len(ledger.lost)}, broken by crashes "
             f"{ledger.by_crash}, WebSockets told to go {ledger.late}, slowest "
             f"{ledger.slowest:.1f} s; {dict(self._done)}; memory in thirds "
-            f"{', '.join(f'{part:.1f}' for part in thirds)} MB, at most {max(memory):.1f}; "
+            f"{thirds} MB, at most {max(memory):.1f}; "
             f"threads up to {max(threads)}, descriptors up to {max(descriptors)}"
         )
 
