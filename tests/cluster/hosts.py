@@ -8,22 +8,32 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+from tests.control.test_prometheus import parse
 from tests.integration.command import Command
-from tests.integration.process.proxies import PATHS
+from tests.integration.process.proxies import HAPROXY, NGINX, PATHS, documented
 from tests.integration.rawclient import RawClient
 from tests.support import ROOT, wait_until
 
 FRONT = "front"
+_BEFORE = {
+    "haproxy": replace(HAPROXY, config=documented("haproxy-hosts.cfg", "DOCUMENTED")),
+    "nginx": replace(
+        NGINX,
+        config=documented(
+            "nginx-hosts.conf", NGINX.config.partition("server {{")[0] + "DOCUMENTED }}"
+        ),
+    ),
+}
 DRAINING = ("--drain-delay=4s", "--timeout-linger=2s")
 """As the pages on several hosts have it."""
 _numbers = itertools.count()
@@ -131,10 +141,8 @@ class Host:
         with contextlib.closing(
             self._namespaces.connect((f"10.0.{self.number}.2", 8000))
         ) as client:
-            page = client.get(b"/metrics").body.decode()
-        found = re.search(r"^subinterp_asgi_requests_total (\d+)", page, re.MULTILINE)
-        assert found is not None, page
-        return int(found[1])
+            samples = parse(client.get(b"/metrics").body)
+        return int(samples["requests_total", ()])
 
     def deploy(self) -> None:
         """Stop it, start it anew, and wait until the proxy asks it again."""
@@ -171,14 +179,11 @@ def cluster(program: str, folder: Path) -> Iterator[tuple[Namespaces, list[Host]
             running.callback(hosts[-1].close)
         for host in hosts:
             host.wait()
-        (folder / "config").write_text(_CONFIGS[program].replace("FOLDER", str(folder)))
+        proxy = _BEFORE[program]
+        (folder / "config").write_text(proxy.config.format(folder=folder))
+        arguments = (argument.format(folder=folder) for argument in proxy.arguments)
         with (folder / "output").open("wb") as output:
-            command = [
-                *namespaces.enter(FRONT),
-                found,
-                *_ARGUMENTS[program],
-                str(folder / "config"),
-            ]
+            command = [*namespaces.enter(FRONT), found, *arguments]
             process = subprocess.Popen(command, stdout=output, stderr=output)
         running.callback(process.wait)
         running.callback(process.kill)
@@ -193,26 +198,3 @@ def cluster(program: str, folder: Path) -> Iterator[tuple[Namespaces, list[Host]
 
         wait_until(serves, f"{program} serves; {folder}/output")
         yield namespaces, hosts
-
-
-def _documented(name: str) -> str:
-    return (ROOT / "examples" / "deploy" / name).read_text("utf-8")
-
-
-_ARGUMENTS = {"haproxy": ("-q", "-db", "-f"), "nginx": ("-p", "/nonexistent", "-c")}
-_CONFIGS = {
-    "haproxy": _documented("haproxy-hosts.cfg"),
-    "nginx": f"""
-        daemon off; master_process off; pid FOLDER/pid; error_log FOLDER/errors;
-        events {{}}
-        http {{
-            access_log off;
-            client_body_temp_path FOLDER/body;
-            proxy_temp_path FOLDER/proxy;
-            fastcgi_temp_path FOLDER/fastcgi;
-            uwsgi_temp_path FOLDER/uwsgi;
-            scgi_temp_path FOLDER/scgi;
-            {_documented("nginx-hosts.conf")}
-        }}
-    """,
-}
