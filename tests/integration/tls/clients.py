@@ -59,7 +59,12 @@ def tls_scope(client: TLSClient) -> dict[str, Any]:
 
 def serial(server: Supervisor, context: ssl.SSLContext) -> int:
     """Serial number of the certificate that a new connection is shown."""
-    with TLSClient(server.addresses[0], context) as client:
+    return serial_at(server.addresses[0], context)
+
+
+def serial_at(address: Any, context: ssl.SSLContext) -> int:
+    """The same, of a server by its address."""
+    with TLSClient(address, context) as client:
         client.assert_open()
         return client.serial
 

@@ -8,6 +8,7 @@ import signal
 import ssl
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..command import Command
 from ..pki import Pki, TLSClient
 from ..supervising import Heard, both
 from ..wsclient import TEXT, WSClient
-from .clients import APP, QUIET, ask, serial, serial_in, serves, wait_for_all
+from .clients import APP, QUIET, ask, serial, serial_at, serial_in, serves, wait_for_all
 
 
 class TLSWebSocket(WSClient, TLSClient):
@@ -251,12 +252,7 @@ def test_by_the_command(pki: Pki) -> None:
     with Command(APP, "--port", "0", *options, cwd=ROOT, warnings="default") as command:
         port = int(command.wait_for(r"Listening on https://127\.0\.0\.1:(\d+)")[1])
         command.wait_for("1 worker ")
-
-        def now() -> int:
-            with TLSClient(("127.0.0.1", port), context) as client:
-                client.assert_open()
-                return client.serial
-
+        now = partial(serial_at, ("127.0.0.1", port), context)
         first = now()
         os.replace(pki.issue("renewed.pem"), pki.server)
         command.wait_for(f"New connections use what is in {pki.server} now")

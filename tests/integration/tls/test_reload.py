@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ...support import ROOT, nothing_left, wait_until
 from ..apps.tls import pattern
 from ..pki import Pki, TLSClient
 from ..supervising import both
-from .clients import APP, QUIET, ask, serial, serial_in, wait_for_all
+from .clients import APP, QUIET, ask, serial, serial_at, serial_in, wait_for_all
 
 
 @pytest.fixture
@@ -339,12 +340,7 @@ def test_sighup(pki: Pki) -> None:
     try:
         port = int(command.wait_for(r"Listening on https://127\.0\.0\.1:(\d+)")[1])
         command.wait_for("2 workers")
-
-        def now() -> int:
-            with TLSClient(("127.0.0.1", port), context) as client:
-                client.assert_open()
-                return client.serial
-
+        now = partial(serial_at, ("127.0.0.1", port), context)
         first = now()
         old = TLSClient(("127.0.0.1", port), context)
         with old:
