@@ -72,20 +72,9 @@ def _histogram(total: float, buckets: Sequence[int]) -> Iterable[tuple[str, floa
 
 def _limits(config: Config, workers: int) -> Iterable[str]:
     """How much there may be of what gauges count, where there is a limit."""
-    for gauge, option, each, total in (
-        (
-            "requests_in_flight",
-            "limit_concurrency",
-            config.limit_concurrency,
-            config.limit_concurrency_total,
-        ),
-        (
-            "connections",
-            "limit_connections",
-            config.limit_connections,
-            config.limit_connections_total,
-        ),
-    ):
+    gauges = {"requests_in_flight": "limit_concurrency", "connections": "limit_connections"}
+    for gauge, option in gauges.items():
+        each, total = getattr(config, option), getattr(config, f"{option}_total")
         limits = [] if each is None else [each * workers]
         if total is not None:
             limits.append(total)

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class StateInTotal(ServerState):
-    """Knows what other workers have in flight."""
+    """Knows what other workers have in flight.
+
+    (``super()`` at the beginning of a request would be 0.1 of the 0.6 us that this costs it.)
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -49,7 +52,7 @@ class StateInTotal(ServerState):
 
     def request_ended(self, served: Served, status: int) -> None:
         """Count and log what the client saw."""
-        self._slot[IN_FLIGHT] = self.counters.in_flight - 1
+        self.request_ends()
         super().request_ended(served, status)
 
     def websocket_ended(self) -> None:
