@@ -37,7 +37,7 @@ class _Listener:
     sock: socket.socket
     owned: bool
     was_blocking: bool
-    slot: int | None = None  # whose it is; None: shared
+    slot: int | None = None  # whose it is, if there is such a slot; None: shared
     inode: tuple[str, int, int] | None = None  # path, device, inode of a Unix socket we made
     to_own: bool = False  # once the process that has it now gives it up
 
@@ -120,7 +120,9 @@ class Listeners:
     def grow(self, slots: int) -> None:
         """Open sockets for more slots; ``BindError``: that is not possible."""
         new: list[tuple[int, socket.socket]] = []
-        for slot in range(self.slots, slots):
+        # (One of a process before this one that had more slots is there already.)
+        there = {x.slot for x in self._listeners}
+        for slot in {*range(self.slots, slots)} - there:
             for first in [x for x in self._listeners if x.slot == 0]:
                 try:
                     new.append((slot, _another(first.sock)))
@@ -141,12 +143,14 @@ class Listeners:
     def duplicate(self, slot: int = 0, *, shared: bool = True) -> list[tuple[int, int]]:
         """Return (descriptor, family) of a duplicate of each socket of a slot, for a worker to own.
 
-        With ``shared``, of those that are shared, too.
+        With ``shared``, of those that are shared, too: that are no slot's, or of one that only a
+        process before this one had, where the kernel may have queued something.
         """
         duplicates: list[tuple[int, int]] = []
         try:
             for x in self._listeners:
-                if x.slot != slot and not (shared and x.slot is None):
+                is_shared = x.slot is None or x.slot >= self.slots
+                if x.slot != slot and not (shared and is_shared):
                     continue
                 duplicates.append((os.dup(x.sock.fileno()), int(x.sock.family)))
         except OSError:
@@ -170,9 +174,6 @@ class Listeners:
     def _accept_handed(self, handed: Sequence[Handed]) -> None:
         for fd, slot, own, inode in handed:
             os.set_inheritable(fd, False)
-            # More slots than there will be workers: what the kernel has queued there is for all.
-            slot = None if slot is None or slot >= self._config.workers else slot
-            self.slots = max(self.slots, 1 if slot is None else slot + 1)
             sock = socket.socket(fileno=fd)
             self._listeners.append(
                 _Listener(sock, False, False, slot, inode and (*inode,), to_own=own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,27 @@ def test_a_unix_socket_handed_in_keeps_its_file(tmp_path: Path) -> None:
         with opened([given]) as listeners:
             assert listeners.addresses == ((str(path), None),)
         assert accepts((str(path), None))
+
+
+def test_a_process_that_had_more_slots() -> None:
+    """Its sockets are shared as long as there are no such slots; none is opened beside them."""
+    with opened(workers=2) as first:
+        first.grow(4)
+        handed = [(os.dup(fd), *more) for fd, *more in first.hand_over()]
+        with closing(Listeners(Config(workers=2), handed=handed)) as second:
+            assert len(list(second)) == 4
+            assert [len(closed(second.duplicate(slot))) for slot in (0, 1)] == [3, 3]
+            second.grow(3)
+            assert len(list(second)) == 4
+            assert [len(closed(second.duplicate(slot))) for slot in (0, 1, 2)] == [2, 2, 2]
+            second.grow(5)
+            assert [slot for _, slot, *_ in second.hand_over()] == [0, 1, 2, 3, 4]
+
+
+def closed(duplicates: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    for fd, _ in duplicates:
+        os.close(fd)
+    return duplicates
 
 
 def test_sockets_go_before_options() -> None:
