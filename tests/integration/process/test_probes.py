@@ -19,10 +19,13 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await respond(send, b"not found", 404)
 
 
-def told(folder: Path) -> tuple[str, str]:
-    """What HAProxy says of the server: its status, and that of the last probe."""
+def told(folder: Path) -> tuple[str, str] | None:
+    """What HAProxy says of the server: its status, and that of the last probe, if it answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.connect(str(folder / "stats"))
+        try:
+            client.connect(str(folder / "stats"))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None  # it has just been started, or does not listen there yet
         client.sendall(b"show stat\n")
         lines = b"".join(iter(lambda: client.recv(65536), b"")).decode().removeprefix("# ")
     (server,) = (row for row in csv.DictReader(lines.splitlines()) if row["svname"] == "server")
@@ -44,7 +47,6 @@ def test_haproxy(path: str, probe: str, tmp_path: Path) -> None:
         serving(app, health_path=path, drain_delay=600.0) as served,
         behind(HAPROXY, tmp_path, served.address[1], probe),
     ):
-        wait_until((tmp_path / "stats").exists)
         wait_until(lambda: told(tmp_path) == ("UP", "L7OK"), "HAProxy finds the server healthy")
         served.call(served.worker.drain)
         wait_until(lambda: told(tmp_path) == ("DOWN", "L7STS"), "HAProxy looks elsewhere")
