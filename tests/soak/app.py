@@ -37,7 +37,7 @@ def _watch() -> None:
     serve, inflict, leave = Acceptor._serve, faults.inflict, handoff.leave
 
     def noted_serve(self: Any, make: Any, sock: Any, client: Any, server: Any, **more: Any) -> Any:
-        note("took", client[1])
+        note("took", _port(client))
         return serve(self, make, sock, client, server, **more)
 
     def noted_inflict(kind: str, argument: int) -> None:
@@ -46,7 +46,7 @@ def _watch() -> None:
 
     def noted_leave(counters: Any, fd: int) -> bool:
         with socket.socket(fileno=os.dup(fd)) as sock:
-            port = sock.getpeername()[1]
+            port = _port(sock.getpeername())
         done = leave(counters, fd)
         if done:
             note("left", port)
@@ -54,6 +54,11 @@ def _watch() -> None:
 
     handoff.leave = noted_leave
     Acceptor._serve, faults.inflict = noted_serve, noted_inflict  # type: ignore[method-assign]
+
+
+def _port(client: Any) -> int:
+    """Number of a client's port; 0: it has none, but a Unix socket."""
+    return client[1] if isinstance(client, tuple) else 0
 
 
 _watch()

@@ -28,7 +28,8 @@ class Link:
     """A connection.
 
     Attributes:
-        port: Its port at the client's side, by which the server's side can be found.
+        port: Its port at the client's side, by which the server's side can be found; 0 if it is
+            of a Unix socket.
         attempts: The requests that were sent on it.
         workers: Who had answered them, as the responses say.
         dropped: When the server closed it although nothing had said so, or ``None``.
@@ -92,12 +93,16 @@ class Connection:
         self._records = records
         self.reader = reader
         self.writer = writer
-        self.link = Link(writer.get_extra_info("sockname")[1])
+        name = writer.get_extra_info("sockname")
+        self.link = Link(name[1] if isinstance(name, tuple) else 0)
         self.usable = True
         records.links.append(self.link)
 
     @classmethod
-    async def open(cls, records: Records, address: tuple[str, int]) -> Connection:
+    async def open(cls, records: Records, address: tuple[str, int] | str) -> Connection:
+        """Connect to a host and port, or to a path."""
+        if isinstance(address, str):
+            return cls(records, *await asyncio.open_unix_connection(address))
         return cls(records, *await asyncio.open_connection(*address))
 
     async def close(self) -> None:

@@ -2,9 +2,9 @@
 
 The command serves, its lines go to a small file system that gets full, and now and then it is
 reloaded, replaced by a new process, scaled, stopped and let go on, or one of its workers crashes,
-freezes or is held up. Clients check every answer. A request may only be lost by a crash, at most as
-many as there were connections; processes, threads, descriptors and memory are as many at the end as
-at the beginning.
+freezes, is held up or has served long enough. Clients of a port and of a Unix socket check every
+answer. A request may only be lost by a crash, at most as many as there were connections; processes,
+threads, descriptors and memory are as many at the end as at the beginning.
 
 As root the lines go to a tmpfs, in a mount namespace of its own; else the file is only cut.
 """
@@ -44,6 +44,8 @@ REPORT = 600.0
 CLIENTS = 16
 UPGRADES = 100
 """One of so many events is an upgrade: memory would be new with each."""
+RECYCLING = {"limit_max_requests": 2000, "limit_max_requests_jitter": 500}
+"""Options: a worker has served long enough after about two minutes."""
 LOG_SIZE = 1 << 16
 """Octets of the file system that takes the log."""
 GROWTH = 0.25
@@ -51,6 +53,8 @@ GROWTH = 0.25
 AFTER_CRASH = 10 * 10**9
 """Nanoseconds after a crash in which clients notice it."""
 _PR_SET_CHILD_SUBREAPER = 36
+_DESCRIPTORS, _MEMORY = 1, 2
+"""Places in a sample."""
 
 
 class Ledger(Records):
@@ -100,9 +104,10 @@ class _Clients(Load):
     """Clients that think between requests, so that all together send ``rate`` a second."""
 
     def __init__(
-        self, records: Ledger, address: tuple[str, int], rng: random.Random, rate: float
+        self, records: Ledger, port: int, path: str, rng: random.Random, rate: float
     ) -> None:
-        super().__init__(records, address, rng)
+        super().__init__(records, ("127.0.0.1", port), rng)
+        self._path = path
         self._ledger = records
         self._thought = 2 * CLIENTS / rate
 
@@ -124,7 +129,9 @@ class _Clients(Load):
 
     async def _open(self) -> Connection:
         try:
-            return await Connection.open(self.records, self._address)
+            return await Connection.open(
+                self.records, self._rng.choice((self._address, self._path))
+            )
         except OSError as exc:
             self._ledger.lost.append(f"{time.strftime('%H:%M:%S')} refused: {exc}")
             await asyncio.sleep(1.0)
@@ -193,12 +200,16 @@ class _Clients(Load):
 class _Service:
     """The command, whichever process it is at the moment; they are this one's to wait for."""
 
-    def __init__(self, port: int, log: Path) -> None:
+    def __init__(self, port: int, path: str, log: Path) -> None:
         value = f"{os.getpid()}.{port}"
         self._token = f"SOAK_DAY={value}".encode()
         self.log = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         self.main = subprocess.Popen(
-            [sys.executable, "-m", "subinterp_asgi", APP, *flags(port=port)],
+            [
+                *(sys.executable, "-m", "subinterp_asgi", APP, *flags(**RECYCLING)),
+                f"--bind=127.0.0.1:{port}",
+                f"--bind=unix:{path}",
+            ],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -240,15 +251,15 @@ class _Day:
         self._samples: list[tuple[int, int, float]] = []
         self._workers = OPTIONS["workers"]
 
-    async def run(self, log: Path) -> bool:
-        address = ("127.0.0.1", free_port())
-        self._service = _Service(address[1], log)
+    async def run(self, folder: Path) -> bool:
+        port, path = free_port(), str(folder / "socket")
+        self._service = _Service(port, path, folder / "log")
         try:
-            await self._until(lambda: _serves(address), "it serves")
+            await self._until(lambda: _serves(port), "it serves")
             await asyncio.sleep(1.0)
             began = self._service.held()
             ledger = self._ledger = Ledger()
-            self._load = _Clients(ledger, address, self._rng, self._rate)
+            self._load = _Clients(ledger, port, path, self._rng, self._rate)
             self._load.start()
             watching = asyncio.create_task(self._watch())
             end = time.monotonic() + self._seconds
@@ -373,30 +384,33 @@ class _Day:
         await self._until(ended, "it ends")
         if status or self._service.pids():
             self._problems.append(f"exit status {status}, processes left {self._service.pids()}")
-        first, _, last = self._memory_in_thirds()
+        first, _, last = self._in_thirds(_MEMORY)
         if len(self._samples) // 3 > 10 and last > first * (1 + GROWTH):
             self._problems.append(f"memory has grown from {first:.1f} to {last:.1f} MB")
         if self._ledger.by_crash > self._done["crash"] * CLIENTS:
             self._problems.append("crashes have broken more requests than there were")
 
-    def _memory_in_thirds(self) -> list[float]:
-        """What it was in the first, the second and the last third of the time: medians, in MB."""
-        memory = [sample[2] for sample in self._samples]
-        third = max(1, len(memory) // 3)
-        thirds = memory[:third], memory[third:-third], memory[-third:]
+    def _in_thirds(self, what: int) -> list[float]:
+        """What there was in the first, the second and the last third of the time: medians."""
+        found = [sample[what] for sample in self._samples]
+        third = max(1, len(found) // 3)
+        thirds = found[:third], found[third:-third], found[-third:]
         return [statistics.median(part or [0.0]) for part in thirds]
 
     def _figures(self) -> str:
         ledger = self._ledger
-        thirds = ", ".join(f"{part:.1f}" for part in self._memory_in_thirds())
+        thirds = {
+            what: ", ".join(f"{part:.4g}" for part in self._in_thirds(what))
+            for what in (_DESCRIPTORS, _MEMORY)
+        }
         threads, descriptors, memory = zip(*self._samples or [(0, 0, 0.0)], strict=True)
         return (
             f"{time.strftime('%H:%M:%S')}: {ledger.kinds.total()} requests "
             f"({dict(ledger.kinds)}), lost {len(ledger.lost)}, broken by crashes "
             f"{ledger.by_crash}, WebSockets told to go {ledger.late}, slowest "
             f"{ledger.slowest:.1f} s; {dict(self._done)}; memory in thirds "
-            f"{thirds} MB, at most {max(memory):.1f}; "
-            f"threads up to {max(threads)}, descriptors up to {max(descriptors)}"
+            f"{thirds[_MEMORY]} MB, at most {max(memory):.1f}; threads up to {max(threads)}; "
+            f"descriptors {thirds[_DESCRIPTORS]}, up to {max(descriptors)}"
         )
 
     def _say_end(self) -> bool:
@@ -407,9 +421,9 @@ class _Day:
         return not problems
 
 
-def _serves(address: tuple[str, int]) -> bool:
+def _serves(port: int) -> bool:
     try:
-        socket.create_connection(address, timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
         return False
     return True
@@ -444,7 +458,7 @@ def run(seconds: float, seed: int, rate: float, report: Callable[[str], None]) -
         else:
             report("not root: the log's file system will not be full")
         try:
-            return asyncio.run(_Day(seconds, seed, rate, report).run(Path(directory, "log")))
+            return asyncio.run(_Day(seconds, seed, rate, report).run(Path(directory)))
         finally:
             if os.geteuid() == 0:
                 subprocess.run(["umount", "--lazy", directory], check=True)
