@@ -54,7 +54,7 @@ class _Entry:
 
     @property
     def client(self) -> str:
-        return "-" if self.served.client is None else self.served.client[0]
+        return "-" if self.served.client is None else access_log.octets_of(self.served.client)
 
     @property
     def size(self) -> int:
@@ -79,7 +79,7 @@ class _Entry:
         if kind.lower() != "basic":
             return "-"
         try:
-            return binascii.a2b_base64(text).partition(b":")[0].decode("utf-8") or "-"
+            return binascii.a2b_base64(text).partition(b":")[0].decode("latin-1") or "-"
         except ValueError:
             return "-"
 
@@ -142,7 +142,7 @@ _ATOMS: dict[str, Callable[[_Entry], object]] = {
 
 def _formatter(form: str) -> Callable[[_Entry], str]:
     if form == "json":
-        return lambda entry: json.dumps(entry.as_dict())
+        return lambda entry: json.dumps(entry.as_dict()).replace("\x7f", "\\u007f")
     readers: list[Callable[[_Entry], object]] = []
 
     def place(found: re.Match[str]) -> str:
@@ -157,8 +157,7 @@ def _formatter(form: str) -> Callable[[_Entry], str]:
         return "%s"
 
     template = re.sub(r"%\(([^)]*)\)s", place, form)
-    # (Who wrote a value in quotes must be able to tell where it ends.)
-    return lambda entry: template % tuple(str(read(entry)).replace('"', '\\"') for read in readers)
+    return lambda entry: template % tuple(access_log.escaped(str(read(entry))) for read in readers)
 
 
 def _predicate(path: str) -> Callable[[dict[str, Any]], object]:

@@ -121,7 +121,7 @@ def test_a_format_of_gunicorns_atoms(isolation: str) -> None:
         line = command.wait_for(r"(127\.0\.0\.1 .*)")[1]
         end(command)
     assert line == (
-        r'127.0.0.1 - me "GET /a?b=c HTTP/1.1" 200 30 "-" "a \"b\"" GET /a b=c HTTP/1.1 30 '
+        r'127.0.0.1 - me "GET /a?b=c HTTP/1.1" 200 30 "-" "a \x22b\x22" GET /a b=c HTTP/1.1 30 '
         "a thing yes - - 100%"
     )
 
