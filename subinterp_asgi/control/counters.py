@@ -85,10 +85,6 @@ class Counters(Totals):
         self._latencies = [0] * (len(BOUNDS) + 1)
         self._changed: set[int] = set()  # of the latencies, since they were written to the board
 
-    def responded(self, status: int) -> None:
-        """Count a response."""
-        self.statuses[status // 100] += 1
-
     def took(self, seconds: float) -> None:
         """Count how long a response took."""
         self._latency_sum += int(seconds * 1_000_000)

@@ -194,7 +194,7 @@ class HTTPExchange:
         if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)
             if not self._waiters and not self._ended:
-                self.connection.expect_within(NEVER)  # nobody waits for the body
+                self.connection.deadline = NEVER  # nobody waits for the body
 
     # --- clients that are gone
 
@@ -258,12 +258,14 @@ class HTTPExchange:
             return
         try:
             if kind == "http.response.body":
-                self.check_body_expected()
+                if not writer.status or self.sending_file or writer.body_complete:
+                    self.check_body_expected()
                 body = message.get("body", b"")
                 if type(body) is not bytes:
                     body = _as_bytes(body)
                 more = message.get("more_body", False)
-                self.announce(final=not more)
+                if not writer.head_sent:
+                    self.announce(final=not more)
                 if len(body) >= APART_FROM and not writer.bodiless:
                     before, after = writer.frame(len(body), more=more)
                     connection.write_apart((before, body, after))
@@ -323,7 +325,7 @@ class HTTPExchange:
 
     def announce(self, *, final: bool) -> None:
         """Let the session decide on the connection before a head is rendered."""
-        if not self.writer.head_sent and not self._session.may_keep_alive(self.continue_due, final):
+        if not self._session.may_keep_alive(self.continue_due, final):
             self.writer.keep_alive = False
 
     # --- the end
@@ -335,7 +337,8 @@ class HTTPExchange:
             if self._absence is not None:
                 self._absence.end()
             self._server_state.request_ended(self, self.writer.status)
-            self.wake()
+            if self._waiters is not None:
+                self.wake()
             self._session.exchange_ended(self)
 
     def fail(self) -> None:

@@ -113,7 +113,8 @@ async def send_zero_copy(exchange: Exchange, message: Message) -> None:
 async def _send_file(exchange: Exchange, file: int, offset: int, count: int, *, more: bool) -> None:
     writer, connection = exchange.writer, exchange.connection
     exchange.check_body_expected()
-    exchange.announce(final=not more)
+    if not exchange.writer.head_sent:
+        exchange.announce(final=not more)
     before, after = writer.frame(count, more=more)
     if before:
         connection.write(before)

@@ -79,7 +79,7 @@ class HTTPSession:
             if parser.buffered >= HIGH_WATER:
                 self._connection.pause_reading()
             if not parser.body_complete:
-                self._connection.expect_within(NEVER)
+                self._connection.deadline = NEVER
                 exchange.wake()
 
     def turn_away(self) -> None:
@@ -245,7 +245,7 @@ class HTTPSession:
             if upgrade and b"websocket" in upgrade and request.http_version == "1.1":
                 self._upgrade(request)
                 break
-            connection.expect_within(NEVER)
+            connection.deadline = NEVER
             self._in_head = False
             exchange = self._exchange = self.exchange_kind(
                 self, connection, self._server_state, request
@@ -262,13 +262,13 @@ class HTTPSession:
             self._proceed()
         self.advancing = False
         connection.uncork()
-        if (self._busy or self._scheduled) and parser.buffered >= HIGH_WATER:
+        if parser.buffered >= HIGH_WATER and (self._busy or self._scheduled):
             connection.pause_reading()
 
     def _give(self, reply: Reply, request: Request, keep_alive: bool) -> None:
         """Answer a request with a reply, in the place of an exchange."""
         connection, parser = self._connection, self._parser
-        connection.expect_within(NEVER)
+        connection.deadline = NEVER
         self._in_head = False
         keep_alive = (
             keep_alive
@@ -344,7 +344,7 @@ class HTTPSession:
             # its next request already; it is served if it comes within a moment.
             self._in_head = False
             self._lingering = True
-            connection.expect_within(NEVER)
+            connection.deadline = NEVER
             self._server_state.loop.call_later(config.timeout_linger, self._cease_to_linger)
         else:
             self._in_head = False

@@ -186,7 +186,7 @@ class ServerState:
         """Count and log, once for each ``request_started()`` in HTTP, what the client saw."""
         counters = self.counters
         counters.in_flight -= 1
-        counters.responded(status)
+        counters.statuses[status // 100] += 1
         if self.timed:
             self.log_request(served, status)
 

@@ -128,7 +128,7 @@ class WebSocketSession:
 
     def run(self) -> None:
         """Call the application."""
-        self.connection.expect_within(NEVER)
+        self.connection.deadline = NEVER
         self.connection.resume_reading()
         self._server_state.request_started()
         self._task = self._server_state.run(self._call_app(), self.request.path)
@@ -534,7 +534,7 @@ class WebSocketSession:
 
     def _log(self, status: int) -> None:
         """The handshake was answered, or never will be."""
-        self._server_state.counters.responded(status)
+        self._server_state.counters.statuses[status // 100] += 1
         self._server_state.log_request(self, status)
 
 

@@ -103,10 +103,10 @@ class Accepted:
 
     Attributes:
         closed: The socket is closed, or another's; nothing can be read or written.
+        deadline: When something must have come, by ``monotonic()``, or ``NEVER``.
     """
 
     __slots__ = (
-        "_deadline",
         "_fd",
         "_linger_end",
         "_poller",
@@ -114,6 +114,7 @@ class Accepted:
         "_sock",
         "_watching",
         "closed",
+        "deadline",
     )
 
     would_block: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
@@ -124,7 +125,7 @@ class Accepted:
         self._fd = sock.fileno()
         self._registry = registry
         self._poller = registry.poller
-        self._deadline = NEVER
+        self.deadline = NEVER
         self._linger_end = 0.0  # when to be gone at the latest; 0 before the last answer is out
         self.closed = False
         self._watching = READ
@@ -160,7 +161,7 @@ class Accepted:
         """Wait for the peer's end, now that the sending half is closed."""
         now = monotonic()
         self._linger_end = now + LINGER_TIME
-        self._deadline = now + min(LINGER_SILENCE, LINGER_TIME)
+        self.deadline = now + min(LINGER_SILENCE, LINGER_TIME)
         self._watch_for(READ)
         self._registry.answered()
 
@@ -173,7 +174,7 @@ class Accepted:
         except OSError:
             size = 0
         if size:
-            self._deadline = min(monotonic() + LINGER_SILENCE, self._linger_end)
+            self.deadline = min(monotonic() + LINGER_SILENCE, self._linger_end)
         else:
             self.abort()
         return True
@@ -506,7 +507,7 @@ class Connection(Accepted):
         if self.closed or self._then_close is not None:
             return
         self._then_close = "linger" if linger and not self.at_eof else "close"
-        self._deadline = NEVER
+        self.deadline = NEVER
         self.uncork()
         if self._out is None:
             self._finish()
@@ -587,7 +588,7 @@ class Connection(Accepted):
 
     def expect_within(self, seconds: float) -> None:
         """Have ``session.timed_out()`` called in a while, or ``NEVER``; the last call counts."""
-        self._deadline = monotonic() + seconds
+        self.deadline = monotonic() + seconds
 
     def check_deadlines(self, now: float) -> None:
         """Called by the worker's timer."""
@@ -595,12 +596,12 @@ class Connection(Accepted):
             return
         if self._write_deadline != NEVER:
             self._note_progress(now)
-        if now < self._deadline and now < self._write_deadline:
+        if now < self.deadline and now < self._write_deadline:
             return
         # The worker may have been held up, and what was due may wait in the socket since long ago.
         # The poller may have no turn for it yet, so it is looked at here.
         looks = 0
-        while looks < LOOKS and self.look() and now >= self._deadline:
+        while looks < LOOKS and self.look() and now >= self.deadline:
             looks += 1
         self._judge(now)
 
@@ -609,8 +610,8 @@ class Connection(Accepted):
             return
         if now >= self._write_deadline:
             self.reset()  # the client does not read; what it may still read is not all
-        elif now >= self._deadline:
-            self._deadline = NEVER
+        elif now >= self.deadline:
+            self.deadline = NEVER
             if self._linger_end:
                 self.abort()
             else:

@@ -30,7 +30,7 @@ class Handshake(Accepted):
 
     def __init__(self, sock: socket.socket, registry: Registry) -> None:
         super().__init__(sock, registry)
-        self._deadline = monotonic() + (registry.config.timeout_tls_handshake or NEVER)
+        self.deadline = monotonic() + (registry.config.timeout_tls_handshake or NEVER)
         self._overdue = False
 
     def on_events(self, events: int) -> None:
@@ -78,16 +78,16 @@ class Handshake(Accepted):
 
     def drain(self) -> None:
         """The worker is ending: don't wait long for a client that says nothing."""
-        self._deadline = min(self._deadline, monotonic() + _MOMENT)
+        self.deadline = min(self.deadline, monotonic() + _MOMENT)
 
     def check_deadlines(self, now: float) -> None:
         """Called by the worker's timer."""
-        if now < self._deadline:
+        if now < self.deadline:
             return
         # As in Connection: what is overdue may wait in the socket. It may also be the client's turn
         # again after that, for which it has a moment, but that only once.
         if self.look() and not (self.answered or self._overdue):
             self._overdue = True
-            self._deadline = now + _MOMENT
-        if now >= self._deadline:
+            self.deadline = now + _MOMENT
+        if now >= self.deadline:
             self.abort()

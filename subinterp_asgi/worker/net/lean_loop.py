@@ -163,7 +163,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
             super()._run_once()  # type: ignore[misc]
             return
         ready, scheduled = self._ready, self._scheduled
-        if scheduled:
+        if scheduled and (scheduled[0]._cancelled or len(scheduled) > _MANY_CANCELLED):
             scheduled = self._drop_cancelled_timers()
         if ready or self._stopping:
             timeout: float | None = 0

@@ -66,7 +66,7 @@ def test_head_that_dribbles() -> None:
     """The bound is on the whole head: an octet now and then buys no time."""
     with serving(hello, timeout_header=3600.0) as served, served.connect() as client:
         connection = only_connection(served)
-        due = connection._deadline
+        due = connection.deadline
         assert monotonic() < due < NEVER
         for octet in (b"G", b"E", b"T"):
             before = served.call(lambda: connection.session._parser.buffered)  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def test_head_that_dribbles() -> None:
                     lambda: connection.session._parser.buffered > before  # type: ignore[attr-defined]
                 )
             )
-            assert connection._deadline == due
+            assert connection.deadline == due
 
 
 def test_next_head_that_does_not_arrive() -> None:
@@ -102,10 +102,10 @@ def test_next_head_behind_a_slow_response() -> None:
         client.send(request(b"GET", b"/slow") + b"GET / HTTP/1.1\r\n")
         gate.wait_reached()
         connection = only_connection(served)
-        assert served.call(lambda: connection._deadline) == NEVER
+        assert served.call(lambda: connection.deadline) == NEVER
         gate.open()
         client.response()
-        wait_until(lambda: served.call(lambda: connection._deadline) < NEVER)
+        wait_until(lambda: served.call(lambda: connection.deadline) < NEVER)
         client.send(b"Host: a\r\n\r\n")
         assert client.response().status == 200
 
@@ -115,7 +115,7 @@ def test_no_bound_on_heads() -> None:
         connection = only_connection(served)
         client.send(b"GET / HT")
         wait_until(lambda: served.call(lambda: connection.session._parser.buffered))  # type: ignore[attr-defined]
-        assert connection._deadline == NEVER
+        assert connection.deadline == NEVER
 
 
 def test_an_empty_line_begins_no_head() -> None:
@@ -140,9 +140,9 @@ def test_idle_time_begins_anew_with_each_response() -> None:
     with serving(hello, timeout_keep_alive=3600.0) as served, served.connect() as client:
         connection = only_connection(served)
         client.get()
-        first = served.call(lambda: connection._deadline)
+        first = served.call(lambda: connection.deadline)
         client.get()
-        assert first < served.call(lambda: connection._deadline) < NEVER
+        assert first < served.call(lambda: connection.deadline) < NEVER
 
 
 def test_connection_with_a_request_in_flight_is_not_idle() -> None:
@@ -156,7 +156,7 @@ def test_connection_with_a_request_in_flight_is_not_idle() -> None:
         client.send(request(b"GET", b"/"))
         gate.wait_reached()
         connection = only_connection(served)
-        assert served.call(lambda: connection._deadline) == NEVER
+        assert served.call(lambda: connection.deadline) == NEVER
         gate.open()
         assert client.response().body == b"late"
         client.assert_closed()
@@ -250,7 +250,7 @@ def test_body_time_counts_only_while_the_application_waits() -> None:
         client.send(request(b"POST", b"/", b"Content-Length: 10") + b"abc")
         gate.wait_reached()
         connection = only_connection(served)
-        assert served.call(lambda: connection._deadline) == NEVER
+        assert served.call(lambda: connection.deadline) == NEVER
         gate.open()
         assert client.response().body == b"fine"
 
@@ -269,12 +269,12 @@ def test_body_time_begins_anew_with_each_piece() -> None:
     with serving(app, timeout_body=3600.0) as served, served.connect() as client:
         client.send(request(b"POST", b"/", b"Content-Length: 3"))
         connection = only_connection(served)
-        wait_until(lambda: served.call(lambda: connection._deadline) < NEVER)
-        deadlines = [served.call(lambda: connection._deadline)]
+        wait_until(lambda: served.call(lambda: connection.deadline) < NEVER)
+        deadlines = [served.call(lambda: connection.deadline)]
         for number, octet in enumerate((b"a", b"b"), 1):
             client.send(octet)
             notes.wait(number)
-            deadlines.append(served.call(lambda: connection._deadline))
+            deadlines.append(served.call(lambda: connection.deadline))
         assert deadlines == sorted(set(deadlines))
         client.send(b"c")
         client.response()
@@ -299,7 +299,7 @@ def test_no_bound_on_bodies() -> None:
         client.send(post(b"/", b"abc")[:-1])
         notes.wait()
         connection = only_connection(served)
-        assert served.call(lambda: connection._deadline) == NEVER
+        assert served.call(lambda: connection.deadline) == NEVER
         client.send(b"c")
         assert client.response().status == 200
 
@@ -455,7 +455,7 @@ def test_what_came_while_the_worker_was_held_up_is_in_time(
             for client in clients:  # what there is to read, so that there is room for more
                 client.buffer = client.sock.recv(1 << 20)
         for connection in connections:  # all is due
-            connection._deadline = min(connection._deadline, monotonic())
+            connection.deadline = min(connection.deadline, monotonic())
             if connection._write_deadline != NEVER:
                 connection._write_deadline = monotonic()
         timer = served.worker._connections._timer

@@ -165,7 +165,7 @@ def test_handshakes_that_are_late_because_the_worker_was(
                 tls.do_handshake()
             client.send(outgoing.read())
             (handshake,) = server.worker._connections
-            handshake._deadline = time.monotonic()
+            handshake.deadline = time.monotonic()
             handshake.check_deadlines(time.monotonic())
             return not handshake.closed
 
@@ -197,7 +197,7 @@ def test_a_handshake_has_its_moment_only_once(pki: Pki, trusting: ssl.SSLContext
         def late(octet: bytes) -> bool:
             client.send(octet)
             (handshake,) = server.worker._connections
-            handshake._deadline = time.monotonic()
+            handshake.deadline = time.monotonic()
             handshake.check_deadlines(time.monotonic())
             return handshake.closed
 
