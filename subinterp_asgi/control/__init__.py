@@ -10,6 +10,8 @@ Messages are tuples of strings on two queues. To a worker go **commands**:
     been accepted. ``("drain", "restart")`` if another worker takes this one's place: that happens
     at once, health does not fail, and the peers of WebSockets are told. ``("drain", "hand_over")``
     if that is one of another process: idle connections are kept for ``timeout_keep_alive`` then.
+    ``("drain", "later")``: let ``health_path`` fail; all else goes on until ``("drain",)``, without
+    ``drain_delay``: who says so times that, for the workers of a server should cease together.
 ``("shutdown",)``
     Drain, wait for requests in flight up to ``timeout_graceful_shutdown``, and end. Sent again, it
     shortens what is going on: requests in flight are broken off, ``drain_delay`` ends, and after

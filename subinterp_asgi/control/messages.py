@@ -19,6 +19,7 @@ CMD_FAULT = "fault"
 CMD_ASK = "ask"
 DRAIN_RESTART = "restart"
 DRAIN_HAND_OVER = "hand_over"
+DRAIN_LATER = "later"
 SHUTDOWN_NOW = "now"
 
 COMMANDS = {

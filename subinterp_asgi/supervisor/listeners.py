@@ -45,6 +45,7 @@ class _Listener:
 # Elsewhere the option means something else, or that the last socket gets all.
 _PER_SLOT = sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
 _PORT_TRIES = 20
+_AF_UNIX = getattr(socket, "AF_UNIX", None)
 _LOOPBACK = ("127.0.0.1", "::1")
 """``localhost``, whatever a system's files say (RFC 6761 section 6.3): browsers try both."""
 
@@ -179,15 +180,22 @@ class Listeners:
                 _Listener(sock, False, False, slot, inode and (*inode,), to_own=own)
             )
 
-    def discourage(self) -> None:
-        """Let nearly no connection queue up any more, so that closing breaks nearly none.
+    def bar(self, *, local: bool) -> None:
+        """Let no new connection queue up, so that ``refuse()``, which must follow, breaks none.
 
-        The kernel drops what does not fit, and who connects tries again, to be refused then.
+        What is queued can be accepted, and handshakes under way go on. Only that is barred which
+        ends here, too: what is the caller's, or another process goes on to serve, is left.
+
+        Args:
+            local: Unix sockets, where those who connect are refused at once, and which are readable
+                from then on, rather than TCP: there who connects hears nothing, so that his system
+                tries again after a second, to be refused then. (Where the system can't do that,
+                nearly no connection queues up.)
         """
         for listener in self._listeners:
-            if listener.owned:
+            if listener.owned and (listener.sock.family == _AF_UNIX) is local:
                 with contextlib.suppress(OSError):
-                    listener.sock.listen(0)
+                    _bar(listener.sock)
 
     def refuse(self) -> None:
         """Close what was opened here; connections that nobody accepted are refused.
@@ -396,6 +404,46 @@ def _another(sock: socket.socket) -> socket.socket:
     return _bound(
         sock.family, sock.type, sock.proto, sock.getsockname(), only=only, shared_port=True
     )
+
+
+_SO_ATTACH_FILTER = 26  # Linux' number for it, which the socket module does not have
+_LOAD_OCTET, _AND, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x54, 0x15, 0x06
+_FLAGS_AT, _SYN, _ACK = 13, 0x02, 0x10  # in a TCP header, with which packets begin here
+_NO_HANDSHAKES = [
+    (_LOAD_OCTET, 0, 0, _FLAGS_AT),
+    (_AND, 0, 0, _SYN | _ACK),
+    (_JUMP_IF_EQUAL, 0, 1, _SYN),
+    (_RETURN, 0, 0, 0),  # drop it
+    (_RETURN, 0, 0, 0xFFFFFFFF),  # let all of it pass
+]
+"""A program for the kernel (classic BPF) that drops each packet which begins a handshake.
+
+Accepted sockets inherit it from the listener, and get no such packets.
+"""
+
+
+def _bar(sock: socket.socket) -> None:
+    """As ``Listeners.bar()``, for one."""
+    if sys.platform == "linux":
+        if sock.family == _AF_UNIX:
+            sock.shutdown(socket.SHUT_RD)  # what is queued can still be accepted
+            return
+        try:
+            _attach(sock, _NO_HANDSHAKES)
+            return
+        except OSError:
+            pass  # a sandbox, say
+    sock.listen(0)
+
+
+def _attach(sock: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
+    """Have the kernel run a filter on the packets that come for a socket."""
+    from array import array  # not before the end
+    from struct import pack
+
+    code = array("B", b"".join(pack("HBBI", *instruction) for instruction in program))
+    address, _ = code.buffer_info()
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("HP", len(program), address))
 
 
 def _address(sock: socket.socket) -> Address:

@@ -79,7 +79,9 @@ class _Bridge:
         self._over = True
 
     def obey_drain(self, command: tuple[Any, ...]) -> None:
-        if not self._draining:
+        if command[1:] == (messages.DRAIN_LATER,):
+            self._worker.leave()
+        elif not self._draining:
             self._draining = True
             if command[1:] == (messages.DRAIN_RESTART,):
                 self._begin_drain(restarting=True)

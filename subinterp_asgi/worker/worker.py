@@ -171,6 +171,7 @@ class Worker:
         self._on_start = on_start
         self._on_end = on_end
         self._on_lifespan_failure = on_lifespan_failure
+        self._leaving = False
         self._drain_asked = False
         self._restarting = False
         self._handing_over = False
@@ -218,6 +219,16 @@ class Worker:
         """Whether new connections are accepted, which ``drain_delay`` prolongs."""
         return self.state is WorkerState.SERVING
 
+    def leave(self) -> None:
+        """Let health fail; all else goes on until ``drain()``, which then waits for no delay.
+
+        One that does not serve yet drains as soon as it does: no load balancer has seen it.
+        """
+        if self.state is WorkerState.SERVING:
+            self._leaving = self._server_state.leaving = True
+        else:
+            self.drain()
+
     def drain(self, *, restarting: bool = False, handing_over: bool = False) -> None:
         """Accept no more connections; finish what was accepted. Does nothing the second time.
 
@@ -237,7 +248,7 @@ class Worker:
         self._handing_over = handing_over
         if self.state is not WorkerState.SERVING:
             return
-        if restarting or not self.config.drain_delay:
+        if restarting or self._leaving or not self.config.drain_delay:
             self._begin_drain()
         else:
             self._server_state.leaving = True

@@ -7,14 +7,22 @@ from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 
 from ...config import Config
-from ...control.messages import CMD_DRAIN, CMD_SHUTDOWN, DRAIN_HAND_OVER, SHUTDOWN_NOW
+from ...control.messages import (
+    CMD_DRAIN,
+    CMD_SHUTDOWN,
+    DRAIN_HAND_OVER,
+    DRAIN_LATER,
+    SHUTDOWN_NOW,
+)
 from ..listeners import Listeners
-from ..pool.handle import WorkerHandle
+from ..pool.handle import ACCEPTING, WorkerHandle
 from ..pool.selector import NEVER
 from ..states import WorkerState
 
 STOP_MARGIN = 1.0
 """Seconds for a worker to end beyond the timeouts it keeps itself."""
+HANDSHAKE = 0.25
+"""Seconds after ``drain_delay`` for connections under way to be made: the longest round trip."""
 _BREAKING_OFF = 2.0
 """Seconds that it takes itself to break off requests, and to leave daemon threads to their fate."""
 
@@ -41,11 +49,13 @@ class Shutdown:
         self._config = config
         self._changed = changed
         self._handles = handles
-        # That is what a worker gives requests by itself once it was told to shut down.
-        self._patience = config.timeout_graceful_shutdown + config.drain_delay
+        self._delay = config.drain_delay and config.drain_delay + HANDSHAKE
+        # Without a delay, that is what a worker gives requests once it was told to shut down.
+        self._patience = config.timeout_graceful_shutdown + self._delay
         self._grace_ends = float("inf")
         self._hurry = False  # what is going on is to be shortened, whatever it is
         self._running = False
+        self._told = False  # the workers were told to end, not only to drain
         self.handing_over = False  # another process serves, as another worker does in a reload
 
     def limit(self, timeout: float | None) -> None:
@@ -64,14 +74,17 @@ class Shutdown:
 
         The listeners are closed as soon as nobody accepts any more.
         """
+        again, self._running = self._running, True
+        patient = not again and self._grace_ends - monotonic() > self._patience
         if self.handing_over:
             self._send(CMD_DRAIN, DRAIN_HAND_OVER)
-        elif not self._config.drain_delay:
-            for each in listeners:
-                each.discourage()
-        self._running = True
-        patient = self._grace_ends - monotonic() > self._patience
-        self._send(CMD_DRAIN if patient else CMD_SHUTDOWN)
+        elif not again:
+            self._leave(listeners)
+        if patient or (self._delay and not again):
+            # With a delay none ends before all have accepted: they hand connections on.
+            self._send(CMD_DRAIN)
+        else:
+            self._shut_down(again)
         self._wait_within_grace(_NOT_ACCEPTING)
         # Who connects from now on is refused rather than left waiting for nobody.
         with self._changed:
@@ -79,11 +92,40 @@ class Shutdown:
                 each.refuse()
         if patient:
             self._wait_within_grace(_IDLE)
-            self._send(CMD_SHUTDOWN)
+        if not self._told:
+            self._shut_down()
         self._wait_within_grace()
         if not self._all_in():
             self._send(CMD_SHUTDOWN, SHUTDOWN_NOW, again=True)
             self._wait_for_ends()
+
+    def _leave(self, listeners: Sequence[Listeners]) -> None:
+        """Go on until load balancers have noticed, and then have nobody connect any more."""
+        if self._delay:
+            self._send(CMD_DRAIN, DRAIN_LATER)
+            self._wait_while_accepting(self._config.drain_delay)
+        for each in listeners:
+            each.bar(local=False)
+        if self._delay:
+            self._wait_while_accepting(HANDSHAKE)
+        for each in listeners:
+            each.bar(local=True)
+
+    def _shut_down(self, again: bool = False) -> None:
+        """Tell the workers to end; ``again``, what is going on is shortened."""
+        self._hurry = self._hurry or (again and not self._told)  # or else this is the second time
+        self._told = True
+        self._send(CMD_SHUTDOWN)
+
+    def _wait_while_accepting(self, seconds: float) -> None:
+        """Wait so long, unless requests have less time, or nobody serves."""
+        ends = monotonic() + seconds
+        with self._changed:
+            while any(h.state in ACCEPTING and not h.exited for h in self._handles()):
+                left = min(ends, self._grace_ends) - monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
 
     def _wait_for_ends(self) -> None:
         """Wait for what comes after requests, as long as that may take.

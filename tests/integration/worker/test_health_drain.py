@@ -113,6 +113,22 @@ def test_then_it_drains() -> None:
             assert late.receive() == b""
 
 
+def test_one_that_leaves_goes_on_until_it_is_told_to_drain() -> None:
+    """Then at once: who has told it has waited for ``drain_delay``."""
+    options = {**HEALTH, "drain_delay": LONG, "timeout_linger": LONG}
+    with serving(app, **options) as served, served.connect() as client:
+        check_health(client)
+        for _ in range(2):
+            served.call(served.worker.leave)
+            check_health(client, 503)
+            with served.connect() as late:
+                assert late.get(b"/a").body == b"app:/a"
+            assert served.worker.accepting
+        drain(served)
+        assert served.worker.state is WorkerState.DRAINING
+        assert client.get(b"/b").closes
+
+
 def test_a_shutdown_leaves_the_time_that_load_balancers_need() -> None:
     with serving(app, **HEALTH, drain_delay=LONG) as served, served.connect() as client:
         check_health(client)
@@ -156,6 +172,9 @@ class DelayingWorker(FakeWorker):
         self.accepting = False
         self.on_draining()
 
+    def leave(self) -> None:
+        self.calls.append("leave")
+
     def shutdown(self) -> None:
         if self.accepting and "shutdown" in self.calls:
             self.delay_over()
@@ -180,6 +199,27 @@ def test_the_bridge_tells_of_a_drain_when_it_is_true() -> None:
 
     run(main)
     assert worker.calls == ["drain", "shutdown"]
+    assert statuses.items == [("draining",), ("idle",)]
+
+
+def test_the_bridge_tells_of_no_drain_that_is_to_come_later() -> None:
+    worker, commands, statuses = DelayingWorker(), FakeQueue(), FakeQueue()
+
+    async def main() -> None:
+        bridge = asyncio.create_task(_iic_bridge(worker, commands, statuses))
+        commands.put(("drain", "later"))
+        await until(lambda: worker.calls)
+        looks = commands.looks
+        await until(lambda: commands.looks > looks)
+        assert not statuses.items
+        worker.accepting = False
+        commands.put(("drain",))
+        await until(lambda: len(statuses.items) == 2)
+        commands.put(("shutdown",))
+        await bridge
+
+    run(main)
+    assert worker.calls == ["leave", "drain", "shutdown"]
     assert statuses.items == [("draining",), ("idle",)]
 
 
@@ -263,13 +303,14 @@ def test_a_worker_in_an_interpreter_serves_during_the_delay_until_it_is_forced()
         assert driven.finish() == ["started", "serving", "draining", "stopped"]
 
 
-def test_a_drain_before_it_serves_has_no_delay() -> None:
+@pytest.mark.parametrize("how", ["drain", "leave"])
+def test_a_drain_before_it_serves_has_no_delay(how: str) -> None:
     """No load balancer has seen it yet."""
 
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:
             worker = Worker(app, Config(lifespan="off", drain_delay=LONG), sock)
-            worker.drain()
+            getattr(worker, how)()
             serving = asyncio.create_task(worker.serve())
             await until(lambda: worker.state is WorkerState.DRAINING)
             worker.shutdown()

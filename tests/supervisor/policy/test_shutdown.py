@@ -29,6 +29,25 @@ class Handle:
         self.commands.append(command)
 
 
+class Leaving(Handle):
+    """One that drains as it is told, and ends; it notes what happens in which order."""
+
+    def __init__(self) -> None:
+        super().__init__(WorkerState.SERVING)
+
+    def command(self, *command: str) -> None:
+        super().command(*command)
+        if command == ("drain",):
+            self.state = WorkerState.DRAINING
+        self.exited = command[0] == "shutdown"
+
+    def bar(self, *, local: bool) -> None:
+        self.commands.append(("bar", "local" if local else "remote"))
+
+    def refuse(self) -> None:
+        self.commands.append(("refuse",))
+
+
 class Ending:
     """The end of some workers, told to break off at once; what happens at each look is said."""
 
@@ -106,3 +125,85 @@ def test_one_that_hangs_beside_one_that_ends(monkeypatch: pytest.MonkeyPatch) ->
         ending.exited = seconds > 1.5
 
     assert Ending(monkeypatch, hanging, ending).run(end) == pytest.approx(2.0)
+
+
+# --- drain_delay
+
+
+BARRED = [("bar", "remote"), ("bar", "local")]
+LATER = [("drain", "later"), *BARRED, ("drain",), ("refuse",), ("shutdown",)]
+
+
+class Clock(threading.Condition):
+    """Goes on by what is waited, and a moment after the one that is said a call is made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.waits: list[float] = []
+        self.call: Callable[[], None] | None = None
+        monkeypatch.setattr(shutdown, "monotonic", lambda: self.now)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.waits.append(timeout)
+        self.now += timeout
+        if self.call is not None:
+            call, self.call = self.call, None
+            self.now -= timeout - 1.0
+            call()
+        return True
+
+
+def leave(
+    monkeypatch: pytest.MonkeyPatch, timeout: float | None = None, interrupt: bool | None = None
+) -> tuple[list[tuple[str, ...]], float]:
+    """Return what has happened, and when that was over; 60 seconds, unless it is cut short."""
+    clock, worker = Clock(monkeypatch), Leaving()
+    parts: Any = [worker]
+    config = Config(drain_delay=60.0, timeout_graceful_shutdown=10.0)
+    end = Shutdown(config, clock, lambda: parts)
+
+    def stop() -> None:
+        if interrupt:
+            raise KeyboardInterrupt
+        end.limit(0)
+
+    clock.call = None if interrupt is None else stop
+    end.limit(timeout)
+    try:
+        end.run(parts)
+    except KeyboardInterrupt:
+        end.run(parts)
+    return worker.commands, clock.now - 1000.0
+
+
+def test_a_drain_delay_is_the_same_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They cease when nobody connects any more, and none ends before all have ceased."""
+    assert leave(monkeypatch) == (LATER, pytest.approx(60.0 + shutdown.HANDSHAKE))
+
+
+def test_a_drain_delay_ends_with_the_time_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert leave(monkeypatch, timeout=5.0) == (LATER, pytest.approx(5.0))
+
+
+def test_a_drain_delay_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, seconds = leave(monkeypatch, interrupt=False)
+    assert events == [*LATER[:4], ("shutdown",), ("refuse",)]
+    assert seconds == pytest.approx(1.0)
+
+
+def test_a_drain_delay_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``stop()``, called once more, shortens all."""
+    events, seconds = leave(monkeypatch, interrupt=True)
+    assert events == [LATER[0], ("shutdown",), ("refuse",)]
+    assert seconds == pytest.approx(1.0)
+
+
+def test_without_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, worker = Clock(monkeypatch), Leaving()
+    parts: Any = [worker]
+    end = Shutdown(Config(), clock, lambda: parts)
+    end.limit(None)
+    end.run(parts)
+    assert worker.commands == [*BARRED, ("shutdown",), ("refuse",)]
