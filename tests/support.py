@@ -34,6 +34,26 @@ def wait_until(condition: Callable[[], object], message: str = "", timeout: floa
         time.sleep(0.005)
 
 
+def require_namespaces(*arguments: str) -> None:
+    """Skip a test if ``unshare`` can't do this, as where it is forbidden; in CI, fail it.
+
+    Args:
+        arguments: Which namespaces, and a program to run there.
+    """
+    try:
+        command = ["unshare", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        reason = "there is no unshare (Debian: util-linux)"
+    else:
+        if not done.returncode:
+            return
+        reason = f"{' '.join(command)}: {done.stderr.strip()}"
+    if os.environ.get("REQUIRE_NAMESPACES"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def has_ipv6() -> bool:
     """Whether this machine has an IPv6 loopback address."""
     try:

@@ -1,12 +1,11 @@
 """Three hosts and what is before them: network namespaces, joined by links of their own.
 
-Nothing is added to the namespace of whoever calls. All is gone with the block.
+Nothing is added to the namespace of whoever calls. All is gone with the block, or its process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import signal
@@ -22,7 +21,7 @@ from tests.control.test_prometheus import parse
 from tests.integration.command import Command
 from tests.integration.process.proxies import HAPROXY, NGINX, PATHS, documented
 from tests.integration.rawclient import RawClient
-from tests.support import ROOT, wait_until
+from tests.support import ROOT, require_namespaces, wait_until
 
 FRONT = "front"
 _BEFORE = {
@@ -36,53 +35,49 @@ _BEFORE = {
 }
 DRAINING = ("--drain-delay=4s", "--timeout-linger=2s")
 """As the pages on several hosts have it."""
-_numbers = itertools.count()
 
 
 class Namespaces:
-    """``front``, and hosts 1 to 3, which it reaches at 10.0.1.2, 10.0.2.2 and 10.0.3.2."""
+    """``front``, and hosts 1 to 3, which it reaches at 10.0.1.2, 10.0.2.2 and 10.0.3.2.
+
+    They have no names: each is there as long as a process is in it, first of all one that waits for
+    its standard input to end, as it does with us, whatever we end by.
+    """
 
     def __init__(self) -> None:
-        self._prefix = f"asgi-{os.getpid()}-{next(_numbers)}"
-        self._made: list[str] = []
+        self._keepers: dict[str, subprocess.Popen[bytes]] = {}
+        self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        if shutil.which("ip", path=PATHS) is None:
-            pytest.skip("iproute2 is not installed")
-        try:
+        require_namespaces("--net", "ip", "link")  # (Debian: iproute2)
+        with contextlib.ExitStack() as self._running:
             self._make(FRONT)
-        except subprocess.CalledProcessError as exc:
-            pytest.skip(f"no network namespaces here: {exc.stderr.decode().strip()}")
-        try:
             for host in (1, 2, 3):
-                self._make(str(host))
-                here, there = self.name(FRONT), self.name(str(host))
-                link = ["link", "add", f"host{host}", "type", "veth"]
-                _ip("-n", here, *link, "peer", "name", "eth0", "netns", there)
-                _ip("-n", here, "address", "add", f"10.0.{host}.1/24", "dev", f"host{host}")
-                _ip("-n", here, "link", "set", f"host{host}", "up")
-                _ip("-n", there, "address", "add", f"10.0.{host}.2/24", "dev", "eth0")
-                _ip("-n", there, "link", "set", "eth0", "up")
-        except BaseException:
-            self.__exit__()
-            raise
+                there, link = str(host), f"host{host}"
+                self._make(there)
+                peer = ("peer", "name", "eth0", "netns", str(self._keepers[there].pid))
+                self._ip(FRONT, "link", "add", link, "type", "veth", *peer)
+                self._ip(FRONT, "address", "add", f"10.0.{host}.1/24", "dev", link)
+                self._ip(FRONT, "link", "set", link, "up")
+                self._ip(there, "address", "add", f"10.0.{host}.2/24", "dev", "eth0")
+                self._ip(there, "link", "set", "eth0", "up")
+            self._running = self._running.pop_all()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for name in self._made:
-            subprocess.run(["ip", "netns", "delete", name], check=True)
+        self._running.close()
 
-    def name(self, which: str) -> str:
-        return f"{self._prefix}-{which}"
+    def _file(self, which: str) -> str:
+        return f"/proc/{self._keepers[which].pid}/ns/net"
 
     def enter(self, which: str) -> tuple[str, ...]:
-        """What a command begins with that is to run in one."""
-        return ("ip", "netns", "exec", self.name(which))
+        """What a command begins with that is to run in one, and not longer than this thread."""
+        return ("setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={self._file(which)}")
 
     def connect(self, address: tuple[str, int] = ("127.0.0.1", 80)) -> RawClient:
         """Connect from ``front``; the thread is there for as long as that takes."""
         before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(f"/run/netns/{self.name(FRONT)}", os.O_RDONLY)
+        there = os.open(self._file(FRONT), os.O_RDONLY)
         try:
             os.setns(there, os.CLONE_NEWNET)
             try:
@@ -95,16 +90,23 @@ class Namespaces:
 
     def cut(self, host: int, state: str) -> None:
         """Pull the cable of a host out (``"down"``), or plug it in again (``"up"``)."""
-        _ip("-n", self.name(str(host)), "link", "set", "eth0", state)
+        self._ip(str(host), "link", "set", "eth0", state)
 
     def _make(self, which: str) -> None:
-        _ip("netns", "add", self.name(which))
-        self._made.append(self.name(which))
-        _ip("-n", self.name(which), "link", "set", "lo", "up")
+        keeper = self._running.enter_context(
+            subprocess.Popen(
+                ["unshare", "--net", "sh", "-c", "echo made && exec cat"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        )
+        assert keeper.stdout is not None
+        assert keeper.stdout.readline() == b"made\n"
+        self._keepers[which] = keeper
+        self._ip(which, "link", "set", "lo", "up")
 
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+    def _ip(self, which: str, *arguments: str) -> None:
+        subprocess.run([*self.enter(which), "ip", *arguments], check=True)
 
 
 class Host:

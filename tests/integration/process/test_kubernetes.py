@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from subinterp_asgi import Config
 from subinterp_asgi.config import flags
 
-from ...support import ROOT, free_port, get, wait_until
+from ...support import ROOT, free_port, get, require_namespaces, wait_until
 from ..command import Command
 from ..rawclient import RawClient, request
 
@@ -23,6 +22,9 @@ SHOP = list(yaml.safe_load_all((ROOT / "examples/deploy/kubernetes/shop.yaml").r
 POD: dict[str, Any] = SHOP[0]["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 COMMAND, APP, *FLAGS = CONTAINER["command"]
+
+
+NAMESPACE = ("--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def config() -> Config:
@@ -64,8 +66,7 @@ def test_ports_and_paths_fit() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="has no PID namespaces")
 def test_the_end_of_a_pod() -> None:
     """As process 1: it is not ready at once, serves on for a while, and ends well."""
-    if shutil.which("unshare") is None or os.geteuid() != 0:
-        pytest.skip("needs unshare, of util-linux, and root")
+    require_namespaces(*NAMESPACE, "true")
     port, other = free_port(), free_port()
     changes = f"--host=127.0.0.1 --port={port} --workers=2 --drain-delay=3s"
     with Command(
@@ -75,7 +76,7 @@ def test_the_end_of_a_pod() -> None:
         *changes.split(),
         f"--metrics-bind=127.0.0.1:{other}",
         cwd=ROOT,
-        prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+        prefix=("unshare", *NAMESPACE),
     ) as command:
         url = command.url
         first = int(Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text())

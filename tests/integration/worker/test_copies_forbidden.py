@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ...support import run_script
+from ...support import require_namespaces, run_script
 from .test_extensions import SINGLE, STDLIB, SUFFIX
 
 pytestmark = pytest.mark.skipif(
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 FORBID = "mount -t tmpfs -o noexec,mode=1777 none {folder}"
-NAMESPACE = ["unshare", "--map-root-user", "--mount"]
+NAMESPACE = ["--map-root-user", "--mount"]
 
 APP = f"""
     import os
@@ -34,7 +33,7 @@ SERVE = f"""
     if "inside" not in sys.argv:
         command = {FORBID!r}.format(folder=sys.argv[1]) + ' && exec "$@"'
         inside = [sys.executable, *sys.argv, "inside"]
-        os.execvp("unshare", [*{NAMESPACE!r}, "sh", "-c", command, "sh", *inside])
+        os.execvp("unshare", ["unshare", *{NAMESPACE!r}, "sh", "-c", command, "sh", *inside])
     os.environ["TMPDIR"] = sys.argv[2]
     from subinterp_asgi import Supervisor
     from subinterp_asgi.errors import StartupError
@@ -48,13 +47,7 @@ SERVE = f"""
 
 @pytest.fixture(scope="module", autouse=True)
 def _namespace() -> None:
-    try:
-        command = [*NAMESPACE, "sh", "-c", FORBID.format(folder="/mnt")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no unshare (Debian: util-linux)")
-    if done.returncode:
-        pytest.skip(f"a namespace of our own is forbidden here: {done.stderr.strip()}")
+    require_namespaces(*NAMESPACE, "sh", "-c", FORBID.format(folder="/mnt"))
 
 
 def serve(tmp_path: Path, temporary: str) -> str:
