@@ -40,13 +40,20 @@ def longest(probe: str) -> float:
     return interval + settings.get("timeoutSeconds", 1)
 
 
+def shortest(probe: str) -> float:
+    """Seconds after which that may be so at the earliest: the first time may be at once."""
+    settings = CONTAINER[probe]
+    seconds: float = settings["periodSeconds"] * (settings["failureThreshold"] - 1)
+    return seconds
+
+
 def test_times_fit() -> None:
     options = config()
     grace = POD["terminationGracePeriodSeconds"]
     end = options.drain_delay + options.timeout_graceful_shutdown + options.shutdown_timeout
-    assert end < grace < longest("livenessProbe")
+    assert end < grace < shortest("livenessProbe")
     assert longest("readinessProbe") < options.drain_delay
-    assert longest("startupProbe") >= options.startup_timeout
+    assert shortest("startupProbe") > options.startup_timeout
 
 
 def test_ports_and_paths_fit() -> None:
