@@ -103,6 +103,16 @@ APPS = {
         def answer():
             return client.get("http://localhost").status_code
     """,
+    "jwt": """
+        import jwt
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        key = Ed25519PrivateKey.generate()
+        token = jwt.encode({"n": N}, key, algorithm="EdDSA")
+
+        def answer():
+            return jwt.decode(token, key.public_key(), algorithms=["EdDSA"])
+    """,
     "loguru": """
         import io
         from loguru import logger

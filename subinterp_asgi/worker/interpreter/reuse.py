@@ -169,9 +169,11 @@ def _stays(module: Any, parent: str) -> bool:
     if folders := content.get("__path__"):
         return any(_is_installed(os.path.join(folder, "")) for folder in folders)
     origin = getattr(content.get("__spec__"), "origin", None)
-    # (Modules without a file that belong to libraries: by their names, or made by Cython.)
+    # (Modules without a file that belong to libraries: by their names, or made by Cython or cffi.
+    # An application's own that was compiled with either has a file.)
     name = content.get("__name__") or ""
-    return bool(origin in ("built-in", "frozen") or parent or "cython" in name)
+    made = "cython" in name or type(content.get("lib")).__module__ == "_cffi_backend"
+    return bool(origin in ("built-in", "frozen") or parent or made)
 
 
 def _content(module: Any) -> dict[str, Any]:

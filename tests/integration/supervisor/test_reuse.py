@@ -6,6 +6,7 @@ import ctypes
 import json
 import logging
 import os
+import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -121,6 +122,23 @@ def test_every_second_generation_has_the_same_interpreters(place: Place) -> None
         assert interpreters_of(place, server, 5) == [0, 1, 0, 1, 0]
         assert interpreters.alive() == others + 2
         wait_until(lambda: server.stats().requests == 5, "requests to be counted")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="private copies need Linux")
+def test_modules_that_cffi_makes_are_a_librarys(place: Place) -> None:
+    """They have no file, and neither a name nor a spec that tells whose they are."""
+    pytest.importorskip("cryptography")
+    code = """
+        from cryptography.hazmat.primitives.hashes import MD5, Hash
+        import sys
+
+        def answer(): return "_openssl" in sys.modules and Hash(MD5()).finalize().hex()
+    """
+    place.write(code)
+    with place.server(extensions="private") as server:
+        assert ask(server)[2] == "d41d8cd98f00b204e9800998ecf8427e"
+        assert interpreters_of(place, server, 4, code) == [0, 1, 0, 1]
+        assert ask(server)[2] == "d41d8cd98f00b204e9800998ecf8427e"
 
 
 def test_by_default_they_are_new(place: Place) -> None:
