@@ -69,6 +69,11 @@ def let_go() -> None:
     for metaclass in tuple(_subclasses(type)):
         if type(metaclass) is metaclass and metaclass is not type:
             metaclass.__class__ = metaclass.__base__  # type: ignore[assignment]  # as it was made
+    # What is collected last may use datetime (tqdm's progress bars do). If its module has gone, as
+    # modules do before, CPython 3.13 crashes and 3.14 complains. What sys refers to stays longer.
+    if sys.version_info < (3, 15):
+        system: Any = sys
+        system._datetime = sys.modules.get("_datetime")
 
 
 def _subclasses(cls: Any) -> Iterator[Any]:

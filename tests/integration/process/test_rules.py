@@ -121,6 +121,33 @@ def test_datetime_is_imported_before_the_first_interpreter(tmp_path: Path) -> No
     assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
 
 
+def test_datetime_is_there_for_what_is_collected_last(tmp_path: Path) -> None:
+    """As for progress bars of tqdm, which tell at their end how long they took."""
+    served = """
+    from datetime import timedelta
+    class Bar:
+        def __init__(self):
+            self.itself = self
+        def __del__(self, timedelta=timedelta):
+            print(timedelta(seconds=1))
+    bar = Bar()
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+    """
+    done = run_script(
+        tmp_path,
+        """
+        from subinterp_asgi import Supervisor
+        with Supervisor("served:app", port=0, lifespan="off"):
+            pass
+        print("survived")
+        """,
+        files={"served.py": served},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0:00:01\nsurvived\n", "")
+
+
 # --- The process must never be finalized while a worker runs: it would crash or hang.
 
 
