@@ -6,12 +6,25 @@ Options are those of ``Config``, by the same names with dashes.
 
 from __future__ import annotations
 
+# (``signal`` makes enumerations of this, which take their time.)
+import _signal  # type: ignore[import-not-found, unused-ignore]
 import os
 import sys
 
+EXIT_OK = 0
+EXIT_DIED = 1
+EXIT_USAGE = 2
+EXIT_STARTUP = 3
+EXIT_INTERRUPTED = 130
+"""Of Ctrl+C before it serves: what shells say of it."""
+
+_IS_COMMAND = __name__ == "__main__" or os.path.basename(sys.argv[0]).startswith("subinterp-asgi")
+if _IS_COMMAND:  # from here on, since Python's own way with Ctrl+C is a traceback
+    _signal.signal(_signal.SIGINT, lambda number, frame: os._exit(EXIT_INTERRUPTED))
+
 from .supervisor.pool import ahead
 
-if __name__ == "__main__" or os.path.basename(sys.argv[0]).startswith("subinterp-asgi"):
+if _IS_COMMAND:
     ahead.begin(sys.argv[1:])  # not later than this: what follows is to be imported meanwhile
 
 import contextlib
@@ -41,11 +54,6 @@ from .supervisor.process import exit_guard, systemd, upgrade
 from .supervisor.states import GenerationState
 from .supervisor.supervisor import Supervisor
 from .types import Any, Self
-
-EXIT_OK = 0
-EXIT_DIED = 1
-EXIT_USAGE = 2
-EXIT_STARTUP = 3
 
 _START_MARGIN = 10.0
 """Seconds that a new process may need beyond ``startup_timeout``."""
@@ -207,6 +215,7 @@ class _Command:
         self._inbox = inbox
         self._workers = server.config.workers
         self._began = perf_counter()
+        self._serves = False
         self._stopping_since: float | None = None
         self._changing = True  # a thread starts, reloads or scales
         self._changes: list[str] = []  # what is to be done after that
@@ -215,6 +224,7 @@ class _Command:
         )
         self._callers = 0
         self._ending = threading.Event()
+        self._given_up: int | None = None  # the status, if it was told to end before it served
 
     def run(self) -> int:
         names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTTIN", "SIGTTOU", "SIGUSR2")
@@ -285,7 +295,10 @@ class _Command:
 
     def _on_started(self, failure: BaseException | None) -> int | None:
         ahead.end()
+        if self._stopping_since is not None:
+            return None
         if failure is None:
+            self._serves = True
             with contextlib.suppress(OSError):  # the other one has ended by itself
                 self._predecessor.tell()
             self._server.take_over()
@@ -293,7 +306,7 @@ class _Command:
             self._announce(perf_counter() - self._began)
             self._on_changed(None)
             self._call("ended", self._server.wait)
-        elif self._stopping_since is None:
+        else:
             _say_error(failure)
             if self._server.watcher is not None and isinstance(failure, StartupError):
                 _say("Waiting for a file to change")
@@ -324,6 +337,8 @@ class _Command:
         return self._exit(EXIT_DIED)
 
     def _on_stopped(self, failure: BaseException | None) -> int:
+        if self._given_up is not None:
+            return self._exit(self._given_up)  # (an import may go on, which nothing can interrupt)
         if isinstance(failure, ShutdownIncompleteError):
             _say_error(failure)
             exit_guard.end_process(EXIT_DIED)
@@ -352,9 +367,15 @@ class _Command:
             self._notifier.stopping()
             if self._successor is not None:
                 self._successor.end()
-            _say(f"{name}: stopping; once more to break off what is in flight")
+            if self._serves:
+                _say(f"{name}: stopping; once more to break off what is in flight")
+            else:
+                self._given_up = EXIT_INTERRUPTED if name == "SIGINT" else EXIT_OK
+                _say(f"{name}: stopping")
             self._call("stopped", self._server.stop)
         elif monotonic() - self._stopping_since > _SAME_SIGNAL:
+            if self._given_up is not None:
+                exit_guard.end_process(self._given_up)
             _say(f"{name}: breaking off what is in flight")
             with contextlib.suppress(_NoThread):  # or else once one of the others is free
                 self._add_caller()
