@@ -43,9 +43,10 @@ From a worker come **statuses**, in this order:
     The lifespan has started and connections are accepted.
 ``("lifespan_failed", text)``
     The lifespan has raised, as ``("error", text)`` tells it; the worker goes on.
-``("files", paths)``
+``("files", paths, since)``
     Only with ``reload``: files that it has imported, one in each line, or that would mend a failure
-    to start. Further ones may follow while it serves.
+    to start. They were read at some time from ``since`` on (``time.time_ns()``). Further ones may
+    follow while it serves.
 ``("exhausted",)``
     As many requests were begun as ``Runtime.request_limit`` says, or with a further item the option
     of that name wants it replaced; it goes on.

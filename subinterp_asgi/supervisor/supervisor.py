@@ -642,6 +642,10 @@ class Supervisor:
 
     def _on_files_changed(self, files: tuple[str, ...]) -> None:
         self._wait_while_starting()
+        if self._is_ending:  # be it that the start has failed, which these may mend
+            if self.watcher is not None:
+                self.watcher.tell_again(files)
+            return
         self._hub.emit(events.FilesChanged(files=files))
         try:
             self.reload(strategy="all", canary=0.0, timeout=_OLD_REQUESTS, wait=False)

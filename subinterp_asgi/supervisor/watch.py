@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import stat
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fnmatch import fnmatch
 from importlib.util import cache_from_source
-from time import monotonic, thread_time
+from time import monotonic, thread_time, time_ns
 
 from ..config import Config
 from ..types import Any
@@ -28,6 +29,10 @@ _INTERVAL = 0.1
 _FILES_INTERVAL = 1.0
 """Seconds between looks at a few files that rarely change."""
 _LONGEST_BURST = 2.0
+_TICK = 10_000_000
+"""Nanoseconds by which times of files may be behind the clock."""
+_CHANGED: Stamp = ()
+"""What no file is like, so that it has changed."""
 _SHARE = 20
 """Looking takes at most one part in so many of a core's time."""
 _SOURCES = ("*.py",)
@@ -92,32 +97,47 @@ class Watcher(FilesWatcher):
         self._reported: queue.SimpleQueue[dict[str, Stamp]] = queue.SimpleQueue()
         self._look_takes = 0.0
         self._watch: Watch | None = _watchfiles()
-        self._watched: set[str] = set()
+        self._watched: dict[str, int] = {}
         self._changes: Generator[Any] | None = None
         self._look()  # what there is at first has not changed
 
-    def add(self, files: str) -> None:
-        """Watch files that a worker has imported, one in each line, as they are now."""
-        self._reported.put({file: _stamp(file) for file in files.split("\n")})
+    def add(self, files: str, since: int) -> None:
+        """Watch files that a worker has imported, one in each line.
+
+        That was ``since`` a time (``time.time_ns()``): what has changed from then on it may have
+        read before that.
+        """
+        stamps = {file: _stamp(file) for file in files.split("\n")}
+        until = time_ns() + _TICK  # beyond it is another clock's
+        for file, stamp in stamps.items():
+            if stamp is not None and any(since - _TICK <= at <= until for at in stamp[1:2]):
+                stamps[file] = _CHANGED
+        self._reported.put(stamps)
+
+    def tell_again(self, files: Iterable[str]) -> None:
+        """Have ``wait()`` return these once more, since nobody could act on it."""
+        self._stamps.update(dict.fromkeys(files, _CHANGED))
 
     def wait(self, closing: threading.Event) -> tuple[str, ...]:
         """As that of any files; bytecode of what has changed is removed."""
         changed = super().wait(closing)
         for file in changed:
             _remove_bytecode(file)
-        if not changed:
+        if closing.is_set():
             self._unwatch()
         return changed
 
     def _sleep(self, closing: threading.Event) -> None:
         if self._watch is not None:
-            folders = {os.path.dirname(file) for file in self._stamps} | set(self._walk_folders())
+            names = {os.path.dirname(file) for file in self._stamps} | set(self._walk_folders())
+            # (One that is made again is another one.)
+            folders = {name: stamp[-1] for name in names if (stamp := _stamp(name))}
             try:
                 if folders != self._watched or self._changes is None:
                     self._unwatch()
                     self._watched = folders
                     self._changes = self._watch(
-                        *filter(os.path.isdir, folders),
+                        *folders,
                         watch_filter=None,
                         debounce=50,
                         step=20,
@@ -136,7 +156,8 @@ class Watcher(FilesWatcher):
     def _unwatch(self) -> None:
         if self._changes is not None:
             self._changes.close()
-        self._watched = set()
+            self._changes = None
+        self._watched = {}
 
     def _look(self) -> set[str]:
         began = thread_time()
@@ -150,13 +171,15 @@ class Watcher(FilesWatcher):
 
     def _walk_folders(self) -> Iterator[str]:
         for top in self._folders:
-            for folder, names, _ in os.walk(top):
+            linked: set[str] = set()
+            for folder, names, _ in os.walk(top, followlinks=True):
                 names[:] = [
                     name
                     for name in names
                     if not any(fnmatch(name, pattern) for pattern in _IGNORED)
                     and not self._is_excluded(os.path.join(folder, name))
                     and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+                    and not _leads_back(folder, name, linked)
                 ]
                 yield folder
 
@@ -205,7 +228,10 @@ class WatchThread:
 
     def _run(self) -> None:
         while files := self._watcher.wait(self._closing):
-            self._on_change(files)
+            try:
+                self._on_change(files)
+            except Exception as exc:  # it must not be the last change that is seen
+                host_log.log("error", f"{', '.join(files)}: nothing was done", exc)
 
 
 def _stamp(file: str) -> Stamp:
@@ -213,8 +239,22 @@ def _stamp(file: str) -> Stamp:
         status = os.stat(file)
     except OSError:
         return None  # it is not there, which may change
+    if stat.S_ISDIR(status.st_mode):
+        return (status.st_ino,)  # what is in it is not meant
     # (The time of its change says more than that of its content: it may be readable by now.)
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def _leads_back(folder: str, name: str, linked: set[str]) -> bool:
+    """Whether a folder is a link to where one has been, or is; others are noted in ``linked``."""
+    path = os.path.join(folder, name)
+    if not os.path.islink(path):
+        return False
+    real = os.path.join(os.path.realpath(path), "")
+    if real in linked or os.path.join(os.path.realpath(folder), "").startswith(real):
+        return True
+    linked.add(real)
+    return False
 
 
 def _remove_bytecode(file: str) -> None:

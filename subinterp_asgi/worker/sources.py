@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import takewhile
+from time import time_ns
 
 from ..control import messages
 from ..types import Any
@@ -30,22 +31,24 @@ class Sources:
     def __init__(self, status_queue: Any) -> None:
         self._status_queue = status_queue
         self._told: set[str] = set()
-        self._modules = 0
+        self._modules: Set[str] = frozenset()
+        self._looked_at = time_ns()
 
     def tell(self, failure: BaseException | None = None) -> None:
         """Tell what has been imported; after a failure, also what could mend it."""
-        self._modules = len(sys.modules)
+        since, self._looked_at = self._looked_at, time_ns()
+        self._modules = frozenset(sys.modules)
         files = set(_imported())
         if failure is not None:
             files.update(_concerned(failure))
         new = sorted(file for file in files - self._told if _is_own(file))
         if new:
             self._told.update(new)
-            self._status_queue.put((messages.STATUS_FILES, "\n".join(new)))
+            self._status_queue.put((messages.STATUS_FILES, "\n".join(new), since))
 
     def keep_telling(self, loop: asyncio.AbstractEventLoop) -> None:
         """Tell now, and later what is imported meanwhile, for as long as the loop runs."""
-        if len(sys.modules) != self._modules:
+        if sys.modules.keys() != self._modules:
             self.tell()
         loop.call_later(_INTERVAL, self.keep_telling, loop)
 
@@ -65,8 +68,11 @@ def _concerned(failure: BaseException) -> Iterator[str]:
     for exc in behind(failure):
         if isinstance(exc, SyntaxError) and exc.filename:
             yield os.path.abspath(exc.filename)
-        if isinstance(exc, ModuleNotFoundError) and exc.name:
-            yield from _wanted(exc.name)
+        if isinstance(exc, ImportError) and exc.name:
+            # (A name that a package lacks may be a module that it lacks.)
+            yield from _wanted(f"{exc.name}.{exc.name_from}" if exc.name_from else exc.name)
+        if isinstance(exc, OSError) and isinstance(exc.filename, str):
+            yield os.path.abspath(exc.filename)
         frame = exc.__traceback__
         while frame is not None:
             yield os.path.abspath(frame.tb_frame.f_code.co_filename)
@@ -78,8 +84,7 @@ def _wanted(name: str) -> Iterator[str]:
     parts = list(takewhile(str.isidentifier, name.split(".")))
     for folder in sys.path:
         path = os.path.join(os.path.abspath(folder), *parts)
-        yield f"{path}.py"
-        yield os.path.join(path, "__init__.py")
+        yield from (f"{path}.py", path, os.path.join(path, "__init__.py"))
 
 
 def _is_own(file: str) -> bool:

@@ -198,7 +198,7 @@ class WorkerHandle:
         elif status[0] == messages.STATUS_STUCK:
             self.stack = status[1]
         elif status[0] == messages.STATUS_FILES and self.job.on_files is not None:
-            self.job.on_files(status[1])
+            self.job.on_files(*status[1:])
         elif status[0] == messages.STATUS_DEBUGGED:
             self.debugged_at = monotonic_ns()
         elif status[0] == messages.STATUS_DUMP:

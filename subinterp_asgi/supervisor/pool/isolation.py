@@ -73,7 +73,8 @@ class Job:
         watchdog: Line to the worker's watchdog, if it has one.
         runtime: What else the worker is told; what is above is added.
         before_close: Called before the interpreter is closed, which empties its queues.
-        on_files: Called with the files that it has imported, one in each line, if it tells them.
+        on_files: Called with the files that it has imported, one in each line, if it tells them,
+            and with the time from which on it has read them.
         left: What the worker has told of threads that are left: whether all are daemons, names.
         kept: Its interpreter, if that could not be closed.
         reserve: Where its interpreter may come from and go to, if it is to be used again.
@@ -103,7 +104,7 @@ class Job:
     watchdog: WatchdogLine | None = None
     runtime: Runtime = field(default_factory=Runtime)
     before_close: Callable[[], None] = field(default=lambda: None)
-    on_files: Callable[[str], None] | None = None
+    on_files: Callable[[str, int], None] | None = None
     left: tuple[int, *tuple[str, ...]] | None = None
     kept: Kept | None = None
     reserve: Reserve | None = None

@@ -67,7 +67,7 @@ class Pool:
         logs: LogReceiver | None,
         wakeup: Wakeup,
         on_change: Callable[[WorkerHandle], None],
-        on_files: Callable[[str], None] | None = None,
+        on_files: Callable[[str, int], None] | None = None,
         observer: isolation.Observer | None = None,
     ) -> None:
         self._app = app

@@ -68,6 +68,26 @@ def test_a_start_that_fails(app: Path) -> None:
         end(command)
 
 
+FAILS_LATER = """
+import os, time
+open("waiting", "w").close()
+while not os.path.exists("open"):
+    time.sleep(0.005)
+import nothing_of_this_name
+"""
+
+
+def test_an_edit_while_a_start_fails(app: Path) -> None:
+    """It mends the next one at once."""
+    app.write_text(FAILS_LATER)
+    with Command("edited:app", "--port", "0", "--reload", cwd=app.parent) as command:
+        wait_until((app.parent / "waiting").exists)
+        app.write_text(APP.format(text="mended"))
+        (app.parent / "open").touch()
+        assert get(command.url).text == "mended"
+        end(command)
+
+
 def test_the_end_of_one_that_waits(app: Path) -> None:
     app.write_text("import nothing_of_this_name\n")
     with Command("edited:app", "--port", "0", "--reload", cwd=app.parent) as command:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,118 @@ def test_a_module_that_is_missing(project: Project, start: Callable[..., Supervi
     wait_for(server, "new")
 
 
+@pytest.mark.parametrize(
+    ("source", "made"),
+    [
+        ("from new.part import TEXT", {"new/part.py": "TEXT = 'new'\n"}),
+        ("from old import new\nTEXT = new.TEXT", {"old/new.py": "TEXT = 'new'\n"}),
+        ("from old import new\nTEXT = new.TEXT", {"old/__init__.py": "class new: TEXT = 'new'\n"}),
+        ("TEXT = open(HERE + '/text').read()", {"text": "new"}),
+        ("import os\nTEXT = os.listdir(HERE + '/new')[0]", {"new/new": ""}),
+    ],
+    ids=["namespace", "submodule", "name", "file", "folder"],
+)
+def test_what_is_missing(
+    project: Project, start: Callable[..., Supervisor], source: str, made: dict[str, str]
+) -> None:
+    heard = Heard()
+    project.write("old/__init__.py", "")
+    server = start(on_event=heard)
+    project.write("helper.py", f"HERE = {str(project.folder)!r}\n{source}\n")
+    heard.wait_for(ReloadFailed)
+    for name, text in made.items():
+        project.write(name, text)
+    wait_for(server, "new")
+
+
+def test_a_folder_that_is_made_again(project: Project, start: Callable[..., Supervisor]) -> None:
+    heard = Heard()
+    project.write("part/__init__.py", "TEXT = 'one'\n")
+    project.write("helper.py", "from part import TEXT\n")
+    server = start(on_event=heard)
+    shutil.rmtree(project.folder / "part")
+    heard.wait_for(ReloadFailed)
+    project.write("part/__init__.py", "TEXT = 'two'\n")
+    wait_for(server, "two")
+    project.write("part/__init__.py", "TEXT = 'six'\n")
+    wait_for(server, "six")
+
+
+def test_a_link_that_leads_elsewhere(project: Project, start: Callable[..., Supervisor]) -> None:
+    """As the current one of several releases does."""
+    link = project.folder / "current"
+    for name in ("one", "two"):
+        project.write(f"{name}/__init__.py", f"TEXT = {name!r}\n")
+    link.symlink_to("one")
+    project.write("helper.py", "from current import TEXT\n")
+    server = start()
+    assert get(server.url).text == "one"
+    (project.folder / "next").symlink_to("two")
+    (project.folder / "next").rename(link)
+    wait_for(server, "two")
+    project.write("two/__init__.py", "TEXT = 'six'\n")
+    wait_for(server, "six")
+
+
+def test_linked_folders(
+    project: Project, start: Callable[..., Supervisor], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also such as lead back to where they are."""
+    heard, elsewhere = Heard(), tmp_path_factory.mktemp("elsewhere")
+    project.write("site/page.py", "")
+    (project.folder / "site/linked").symlink_to(elsewhere)
+    (project.folder / "site/back").symlink_to("..")
+    (elsewhere / "again").symlink_to(elsewhere)
+    start(on_event=heard, watch=[str(project.folder / "site")])
+    (elsewhere / "fresh.py").write_text("")
+    (event,) = heard.wait_for(FilesChanged)
+    assert event.files == (str(project.folder / "site/linked/fresh.py"),)
+
+
+GATED = """
+import helper, os, time
+open({here!r} + "/imported", "w").close()
+while not os.path.exists({here!r} + "/open"):
+    time.sleep(0.005)
+"""
+
+
+def test_an_edit_while_the_application_is_imported(
+    project: Project, start: Callable[..., Supervisor]
+) -> None:
+    """Nobody knows of the file by then."""
+    project.write("watched.py", GATED.format(here=str(project.folder)) + APP)
+    starting = Background(start)
+    wait_until((project.folder / "imported").exists)
+    project.say("second")
+    (project.folder / "open").touch()
+    server = starting.outcome()
+    assert isinstance(server, Supervisor)
+    wait_for(server, "second")
+
+
+def test_what_fails_unexpectedly_is_not_the_last_reload(
+    project: Project,
+    start: Callable[..., Supervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = start()
+    tried = threading.Event()
+
+    def fail(**options: object) -> None:
+        tried.set()
+        raise OSError("no descriptor is left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "reload", fail)
+        project.say("second")
+        wait_until(tried.is_set)
+    project.say("third")
+    wait_for(server, "third")
+    assert "helper.py: nothing was done" in caplog.text
+
+
 def test_editors_that_rename(project: Project, start: Callable[..., Supervisor]) -> None:
     server = start()
     (project.folder / "helper.py").rename(project.folder / "helper.py~")
@@ -255,7 +369,7 @@ def test_changes_at_the_end(project: Project, start: Callable[..., Supervisor]) 
 def test_a_change_during_a_start_that_fails(
     project: Project, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not waited for, as who waits for the start's end would wait for itself."""
+    """It is not waited for, as who waits for the start's end would wait for itself; nor lost."""
     seen = project.folder / "seen"
     waits = f"import os, time\nwhile not os.path.exists({str(seen)!r}):\n    time.sleep(0.005)\n"
     project.write("watched.py", f"{waits}raise LookupError('no app today')\n")
@@ -266,7 +380,10 @@ def test_a_change_during_a_start_that_fails(
         seen.touch()
         return next(changed, ())
 
-    monkeypatch.setattr(server.watcher, "wait", wait)
-    failure = Background(server.start).outcome()
+    assert server.watcher is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(server.watcher, "wait", wait)
+        failure = Background(server.start).outcome()
     assert isinstance(failure, StartupError)
     assert "no app today" in str(failure)
+    assert "helper.py" in server.watcher.wait(threading.Event())
