@@ -49,6 +49,7 @@ class Runtime:
         environment: To be its environment variables, or ``None`` for those of the process.
         coverage: What coverage measures in the host, to be measured in the worker too, or ``None``.
         tell_loaded: Say when the application is imported.
+        brief: Leave unsaid what another worker has said of the application itself.
     """
 
     listeners: tuple[tuple[int, int], ...] = ()
@@ -70,6 +71,7 @@ class Runtime:
     environment: dict[str, str] | None = None
     coverage: dict[str, Any] | None = None
     tell_loaded: bool = False
+    brief: bool = False
 
     def join(self, config: Config) -> str:
         """Make the ``config_json`` that ``bootstrap`` is given."""

@@ -252,6 +252,7 @@ class WorkerRun:
             on_lifespan_failure=self._on_lifespan_failure,
             **hooks,
         )
+        worker.brief = runtime.brief
         if self.recorder is not None:
             worker.on_question, worker.on_break_off = self.recorder.ask, self.recorder.tell_hung
         return worker

@@ -123,6 +123,7 @@ class Worker:
         shutdown_failed: The lifespan's shutdown has failed, or ``on_end``.
         on_draining: Called once a drain has come so far that no more connections are accepted.
         on_break_off: Called before requests in flight are broken off.
+        brief: Others have said what is to be said of the application itself.
         on_question: Called with the questions of a test: a number, and JSON.
     """
 
@@ -149,6 +150,7 @@ class Worker:
         self.worker_id = worker_id
         self.state = WorkerState.NEW
         self.shutdown_failed = False
+        self.brief = False
         self.on_draining: Callable[[], None] | None = None
         self.on_break_off: Callable[[], None] | None = None
         self.on_question: Callable[[int, str], None] | None = None
@@ -371,6 +373,7 @@ class Worker:
         lifespan = Lifespan(
             self.app, self.config.lifespan, self._lifespan_state, self._on_lifespan_failure
         )
+        lifespan.brief = self.brief
         try:
             if await self._start(lifespan):
                 poller = make_poller(asyncio.get_running_loop())

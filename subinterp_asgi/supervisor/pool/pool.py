@@ -80,6 +80,7 @@ class Pool:
         self._on_change = on_change
         self._on_files = on_files
         self._observer = observer
+        self._has_begun = False  # a worker was made, which says more than the others
         self.board = scoreboard.reserve_board(_PLACES)
         self._free: list[int] = []  # of the board's slots that were used
         self._path = tuple(entry or os.getcwd() for entry in sys.path)
@@ -240,10 +241,12 @@ class Pool:
         if limit is not None:
             limit += randint(0, self._config.limit_max_requests_jitter)
         failure = self.start_failure
+        has_begun, self._has_begun = self._has_begun, True
         runtime = Runtime(
             inbox=inbox and inbox[0],
             request_limit=limit,
             spare=worker_id == SPARE,
+            brief=has_begun,
             watchdog=None if watchdog is None else watchdog.numbers,
             missing=output.missing(),
             log_fd=log_fd,

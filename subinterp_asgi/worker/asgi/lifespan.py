@@ -30,6 +30,7 @@ class Lifespan:
         on_failure: Called with what the call has raised between startup and shutdown.
 
     Attributes:
+        brief: That there is none need not be said; others have.
         context: The context that the call runs in, with the variables that it sets.
     """
 
@@ -44,6 +45,7 @@ class Lifespan:
         self._mode = mode
         self._state = state
         self._on_failure = on_failure
+        self.brief = False
         self._received = False  # it knows what a lifespan is
         self.context = contextvars.copy_context()
         self._events: asyncio.Queue[Message] = asyncio.Queue()
@@ -98,7 +100,8 @@ class Lifespan:
                 exc_info=of_application(error),
             )
             return
-        logger.info("the application does not support lifespan (it answered with %r)", error)
+        if not self.brief:
+            logger.info("the application does not support lifespan (it answered with %r)", error)
 
     async def shutdown(self, timeout: float, option: float | None = None) -> None:
         """Send the shutdown event and wait for the answer, if ``startup()`` was answered.

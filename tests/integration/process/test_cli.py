@@ -165,6 +165,16 @@ def test_application_without_lifespan_is_told_of_in_debug_or_info_only() -> None
         assert "lifespan" not in end(command)
 
 
+@pytest.mark.parametrize("isolation", ["interpreter", "thread"])
+def test_application_without_lifespan_is_told_of_once(isolation: str) -> None:
+    options = ("--workers", "3", "--isolation", isolation)
+    with serve(*options, app="plain:without_lifespan") as command:
+        assert get(command.url).status == 200
+        command.send(signal.SIGHUP)
+        command.wait_for("Generation 2 serves")
+        assert end(command).count("the application does not support lifespan") == 1
+
+
 # --- ending
 
 
