@@ -10,9 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from subinterp_asgi import Supervisor
 from subinterp_asgi.supervisor.events import WorkerDied
 from subinterp_asgi.supervisor.states import WorkerState
-from tests.support import get, wait_until
+from tests.support import ROOT, get, wait_until
 
 from ..load import Load
+from ..process.upgrading import Service
 from ..rawclient import RawClient, request
 from ..supervising import Heard, Servers
 
@@ -20,9 +21,9 @@ pytest.importorskip("fcntl")
 APP = "tests.integration.apps.counting:app"
 
 
-def figures(server: Supervisor) -> dict[str, float]:
+def figures(url: str) -> dict[str, float]:
     """The samples on the page; those of buckets by their bounds."""
-    answer = get(server.url, "/app-metrics")
+    answer = get(url, "/app-metrics")
     assert answer.status == 200, answer.text
     samples = [
         sample
@@ -35,8 +36,8 @@ def figures(server: Supervisor) -> dict[str, float]:
     return named
 
 
-def check(server: Supervisor, orders: int, died: int = 0) -> None:
-    found = figures(server)
+def check(url: str, orders: int, died: int = 0) -> None:
+    found = figures(url)
     assert found["shop_orders_total"] == orders + died
     assert found["shop_order_items_count"] == found["shop_order_items_bucket5.0"] == orders
     assert found["shop_order_items_bucket2.0"] == 0
@@ -75,9 +76,26 @@ def test_nothing_that_was_counted_is_lost(
                 client.send(request(b"GET", b"/die"))
                 heard.wait_for(WorkerDied, died)
         wait_until(lambda: all_serve(server, workers))  # noqa: B023  (none makes files now)
-        check(server, orders, died)
+        check(server.url, orders, died)
     # What had died was in the middle of an order: whoever took its place has seen to that.
-    assert figures(server)["shop_orders_open"] == 0
+    assert figures(server.url)["shop_orders_open"] == 0
     # Two for each that may live at a time, the old one and the new.
     for kind in ("counter_*.db", "histogram_*.db", "*.lock"):
         assert 2 <= len(list(tmp_path.glob(kind))) <= 6
+
+
+def test_nor_by_an_upgrade(tmp_path: Path) -> None:
+    """The processes have their files in common, while both are there, too."""
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    options = ("--port", "0", "--workers", "2", "--no-access-log")
+    with Service(APP, *options, cwd=ROOT, environment=environment) as service:
+        url = service.url
+        with Load(("127.0.0.1", int(url.rpartition(":")[2])), keep_alive=2, fresh=2) as load:
+            for _ in range(2):
+                load.wait_for(20)
+                service.upgrade()
+            load.wait_for(20)
+        assert load.failures == []
+        check(url, load.requests)
+        service.stop()
+    assert 2 <= len(list(tmp_path.glob("counter_*.db"))) <= 4
