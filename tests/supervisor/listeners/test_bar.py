@@ -89,7 +89,7 @@ def test_only_those_that_had_connected_are_served(where: str, tmp_path: Path) ->
         assert not accepts(address)
 
 
-def test_each_slot(tmp_path: Path) -> None:
+def test_each_slot() -> None:
     with opened(port=0, workers=3) as listeners:
         bar(listeners)
         for _ in range(16):
