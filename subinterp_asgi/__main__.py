@@ -21,6 +21,8 @@ EXIT_INTERRUPTED = 130
 _IS_COMMAND = __name__ == "__main__" or os.path.basename(sys.argv[0]).startswith("subinterp-asgi")
 if _IS_COMMAND:  # from here on, since Python's own way with Ctrl+C is a traceback
     _signal.signal(_signal.SIGINT, lambda number, frame: os._exit(EXIT_INTERRUPTED))
+    if hasattr(_signal, "SIGUSR1"):
+        _signal.signal(_signal.SIGUSR1, _signal.SIG_IGN)  # no log is open yet
 
 from .supervisor.pool import ahead
 
@@ -227,8 +229,8 @@ class _Command:
         self._given_up: int | None = None  # the status, if it was told to end before it served
 
     def run(self) -> int:
-        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTTIN", "SIGTTOU", "SIGUSR2")
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        names = ("INT", "TERM", "HUP", "QUIT", "TTIN", "TTOU", "USR1", "USR2")
+        numbers = [getattr(signal, f"SIG{name}") for name in names if hasattr(signal, f"SIG{name}")]
         previous = {number: signal.signal(number, self._take_signal) for number in numbers}
         try:
             return self._serve()
@@ -288,6 +290,8 @@ class _Command:
     def _on_signal(self, name: str) -> None:
         if name == "SIGQUIT":
             self._dump()
+        elif name == "SIGUSR1":
+            self._reopen_logs()
         elif name not in self._CHANGES:
             self._stop(name)
         elif self._stopping_since is None:
@@ -359,6 +363,13 @@ class _Command:
             thread.start()
         except RuntimeError as exc:
             _say_error(_NoThread(str(exc)))
+
+    def _reopen_logs(self) -> None:
+        from .control import log_files
+
+        _say("SIGUSR1: reopening log files")
+        log_files.reopen()
+        self._server.reopen_logs()
 
     def _stop(self, name: str) -> None:
         if self._stopping_since is None:

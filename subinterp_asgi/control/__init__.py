@@ -19,6 +19,8 @@ Messages are tuples of strings on two queues. To a worker go **commands**:
     off requests, and nothing else.
 ``("reload_tls",)``
     Read the certificates again, for new connections.
+``("reopen_logs",)``
+    Open the files anew that this interpreter's logging writes, if they were renamed.
 ``("adopt", slot, fd, family, ...)``
     Accept from these listeners of another worker's slot too; they are this worker's to close.
 ``("disown", slot)``

@@ -12,6 +12,7 @@ from ..types import Any
 CMD_DRAIN = "drain"
 CMD_SHUTDOWN = "shutdown"
 CMD_RELOAD_TLS = "reload_tls"
+CMD_REOPEN_LOGS = "reopen_logs"
 CMD_ADOPT = "adopt"
 CMD_DISOWN = "disown"
 CMD_SERVE = "serve"
@@ -26,6 +27,7 @@ COMMANDS = {
     CMD_DRAIN: None,
     CMD_SHUTDOWN: None,
     CMD_RELOAD_TLS: None,
+    CMD_REOPEN_LOGS: None,
     CMD_ADOPT: 2,
     CMD_DISOWN: None,
     CMD_SERVE: 3,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 
 from ..config.options import Config, as_config
-from ..control.messages import CMD_RELOAD_TLS
+from ..control.messages import CMD_RELOAD_TLS, CMD_REOPEN_LOGS
 from ..control.stats import Stats
 from ..control.wakeup import Wakeup
 from ..errors import (
@@ -555,6 +555,17 @@ class Supervisor:
             for handle in self._serving_pool("reload TLS").handles:
                 handle.command(CMD_RELOAD_TLS)
         self._hub.emit(events.TLSReloaded(files=files))
+
+    def reopen_logs(self) -> None:
+        """Have workers in interpreters open their log files anew, where these were renamed.
+
+        That is for files that ``log_config`` or the application has their ``logging`` write, once
+        they were rotated. Logging of this interpreter, and of workers in threads, is the host's.
+        """
+        if not self.in_threads:
+            with self._changed:  # stop() closes what a command goes through
+                for handle in self._handles():
+                    handle.command(CMD_REOPEN_LOGS)
 
     def _on_tls_files_changed(self, files: tuple[str, ...]) -> None:
         self._wait_while_starting()

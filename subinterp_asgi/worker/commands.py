@@ -93,6 +93,11 @@ class _Bridge:
     def obey_reload_tls(self, command: tuple[Any, ...]) -> None:
         self._worker.reload_tls()
 
+    def obey_reopen_logs(self, command: tuple[Any, ...]) -> None:
+        from ..control import log_files
+
+        log_files.reopen()
+
     def obey_adopt(self, command: tuple[Any, ...]) -> None:
         self._worker.adopt(command[1], take(messages.listeners_of(command)))
 
@@ -160,7 +165,7 @@ class _Waiter:
 
 
 def wait_for_command(ctrl_queue: Any) -> tuple[Any, ...]:
-    """Block this thread until a command to serve, or to end, has come; others are void."""
+    """Block this thread until a command to serve, or to end, has come; most others are void."""
     while True:
         if isinstance(ctrl_queue, Channel):
             ctrl_queue.wakeup.wait()
@@ -170,6 +175,10 @@ def wait_for_command(ctrl_queue: Any) -> tuple[Any, ...]:
         while (command := try_get(ctrl_queue)) is not None:
             if command[0] in (messages.CMD_SERVE, messages.CMD_DRAIN, messages.CMD_SHUTDOWN):
                 return command
+            if command[0] == messages.CMD_REOPEN_LOGS:
+                from ..control import log_files
+
+                log_files.reopen()
 
 
 def try_get(queue: Any) -> tuple[Any, ...] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from ...support import get
+from ...support import get, wait_until
 from ..command import Command
 from .test_cli import OK, USAGE, end, serve
 
@@ -98,6 +100,53 @@ def test_a_logging_configuration(tmp_path: Path, name: str, isolation: str) -> N
         assert get(command.url).status == 200
         command.wait_for(r'CONFIGURED subinterp_asgi.access .* "GET / HTTP/1.1" 200 OK')
         assert "INFO: " not in end(command)
+
+
+@pytest.mark.parametrize(
+    ("options", "interpreters"),
+    [(("--workers", "2", "--spares", "1"), 4), (("--isolation", "thread"), 1)],
+    ids=["interpreters", "thread"],
+)
+def test_a_log_that_is_rotated(tmp_path: Path, options: tuple[str, ...], interpreters: int) -> None:
+    """USR1 has all go on in the new file, spares and the command itself too."""
+    log = tmp_path / "log"
+    configuration = json.loads(FILES["log.json"])
+    handler = {"class": "logging.FileHandler", "filename": str(log), "formatter": "short"}
+    configuration["handlers"]["err"] = handler
+    (tmp_path / "log.json").write_text(json.dumps(configuration))
+    with serve("--log-config", str(tmp_path / "log.json"), *options) as command:
+        assert get(command.url, "/before").status == 200
+        wait_until(lambda: len(files_by_this_name(command.pid, str(log))) == interpreters)
+        wait_until(lambda: "GET /before" in log.read_text())
+        log.rename(tmp_path / "log.1")
+        command.send(signal.SIGUSR1)
+        command.wait_for("SIGUSR1: reopening log files")
+        wait_until(lambda: not files_by_this_name(command.pid, f"{log}.1"))
+        assert get(command.url, "/after").status == 200
+        wait_until(lambda: "GET /after" in log.read_text())
+        assert len(files_by_this_name(command.pid, str(log))) == interpreters
+        end(command)
+    assert "GET /before" in (tmp_path / "log.1").read_text()
+    assert "GET /after" not in (tmp_path / "log.1").read_text()
+
+
+def files_by_this_name(pid: int, name: str) -> list[str]:
+    """The descriptors of a process that are this file."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if os.readlink(link) == name:
+                found.append(link.name)
+    return found
+
+
+def test_usr1_does_no_harm_where_no_file_is_written() -> None:
+    with serve() as command:
+        assert command.url
+        command.send(signal.SIGUSR1)
+        command.wait_for("SIGUSR1: reopening log files")
+        assert get(command.url).status == 200
+        end(command)
 
 
 @pytest.mark.parametrize(

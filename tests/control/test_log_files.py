@@ -1,0 +1,76 @@
+"""``control.log_files``: which files are opened anew, and what becomes of those that can't be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from subinterp_asgi.control import log_files
+
+type Log = Callable[..., logging.Logger]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Log]:
+    """Makes a logger that writes the file ``log``."""
+    made: list[logging.FileHandler] = []
+
+    def make(**options: object) -> logging.Logger:
+        handler = logging.FileHandler(tmp_path / "log", **options)  # type: ignore[arg-type]
+        made.append(handler)
+        logger = logging.getLogger("tests.rotated")
+        logger.propagate = False
+        logger.addHandler(handler)
+        return logger
+
+    yield make
+    for handler in made:
+        logging.getLogger("tests.rotated").removeHandler(handler)
+        handler.close()
+
+
+def test_a_file_that_was_renamed(tmp_path: Path, log: Log) -> None:
+    logger = log()
+    logger.warning("one")
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    logger.warning("two")
+    log_files.reopen()
+    logger.warning("three")
+    assert (tmp_path / "log.1").read_text() == "one\ntwo\n"
+    assert (tmp_path / "log").read_text() == "three\n"
+
+
+def test_a_file_that_another_one_has_taken_the_place_of(tmp_path: Path, log: Log) -> None:
+    logger = log()
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    (tmp_path / "log").write_text("made by logrotate\n")
+    log_files.reopen()
+    logger.warning("one")
+    assert (tmp_path / "log").read_text() == "made by logrotate\none\n"
+
+
+@pytest.mark.parametrize("delay", [True, False])
+def test_a_file_that_is_in_place_is_not_emptied(tmp_path: Path, log: Log, delay: bool) -> None:
+    logger = log(mode="w", delay=delay)
+    if not delay:
+        logger.warning("one")
+    log_files.reopen()
+    logger.warning("two")
+    assert (tmp_path / "log").read_text() == ("" if delay else "one\n") + "two\n"
+
+
+def test_a_file_that_can_not_be_opened(
+    tmp_path: Path, log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = log()
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    (tmp_path / "log").mkdir()
+    log_files.reopen()
+    logger.warning("one")
+    assert (tmp_path / "log.1").read_text() == "one\n"
+    (message,) = (r.getMessage() for r in caplog.records if r.name == "subinterp_asgi.error")
+    assert message.startswith("a log can't be opened anew, and the file that was open is written")
+    assert str(tmp_path / "log") in message
