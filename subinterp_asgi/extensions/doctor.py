@@ -1,8 +1,9 @@
 """Says before production what of an application CPython will refuse in a worker.
 
 The imports are followed from the application's module through the environment by their source, and
-each extension module that is met is read. Nothing is executed, so what only shows when it runs is
-missed: names that are put together, plug-ins, settings that name modules. ``rehearsal`` sees those.
+each extension module that is met is read; Django's settings are followed too. Nothing is executed,
+so what only shows when it runs is missed: names that are put together, plug-ins, other settings
+that name modules. ``rehearsal`` sees those.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 
 from ..errors import AppModuleNotFoundError, AppPathError, ExtensionFileError
 from ..types import Literal
-from . import reader
+from . import django, reader
 from .copying import cure_by_private, objection, stands_in
 from .environment import Environment, Module
 from .findings import OUTCOMES, Finding, Outcome, Report
@@ -87,6 +88,8 @@ class _Walk:
         self._waiting: tuple[deque[tuple[str, str | None]], ...] = tuple(deque() for _ in Need)
         self._conditional: list[tuple[str, str, Need]] = []
         self._optional: set[tuple[str, str]] = set()  # by which package, and what
+        self._settings = django.settings_in_environment()
+        self._settings_named_by = start
         self._want(start, None, Need.NOW)
 
     @property
@@ -95,14 +98,22 @@ class _Walk:
 
     def run(self) -> None:
         for need in Need:
-            self._visit(need)
-            while self._conditional:
-                conditional, self._conditional = self._conditional, []
-                for name, origin, wanted in conditional:
-                    if self._is_optional(name, origin):
-                        wanted = Need.OPTIONAL
+            self._visit_all(need)
+            if need == Need.NOW and self._settings is not None and "django" in self._need:
+                project = django.Project(self._environment, self._settings)
+                for name, origin, wanted in project.wanted(self._settings_named_by):
                     self._want(name, origin, wanted)
-                self._visit(need)
+                self._visit_all(need)
+
+    def _visit_all(self, need: Need) -> None:
+        self._visit(need)
+        while self._conditional:
+            conditional, self._conditional = self._conditional, []
+            for name, origin, wanted in conditional:
+                if self._is_optional(name, origin):
+                    wanted = Need.OPTIONAL
+                self._want(name, origin, wanted)
+            self._visit(need)
 
     def _visit(self, need: Need) -> None:
         waiting = self._waiting[need]
@@ -131,7 +142,11 @@ class _Walk:
 
     def _follow(self, module: Module, need: Need) -> None:
         try:
-            imports = imports_of(module.source(), module.name, module.is_package)
+            source = module.source()
+            imports = imports_of(source, module.name, module.is_package)
+            if self._settings is None and not module.installed:
+                self._settings = django.settings_named_in(source, module.name)
+                self._settings_named_by = module.name
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as exc:
             self._unread[module.name] = (
                 f"its source can't be read: {str(exc) or type(exc).__name__}"

@@ -56,8 +56,12 @@ def imports_of(source: bytes, module: str, is_package: bool) -> list[Import]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its escape sequences, say
         tree = ast.parse(source, module)
-    package = module if is_package else module.rpartition(".")[0]
-    return list(_in_body(tree.body, package, Need.NOW))
+    return imports_in(tree.body, module if is_package else module.rpartition(".")[0])
+
+
+def imports_in(body: Iterable[ast.stmt], package: str) -> list[Import]:
+    """Return the imports of statements in a module of a package."""
+    return list(_in_body(body, package, Need.NOW))
 
 
 def _in_body(body: Iterable[ast.stmt], package: str, need: Need) -> Iterator[Import]:
