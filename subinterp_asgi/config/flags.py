@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import Field, fields
+from functools import partial
 
 from ..types import TYPE_CHECKING
 from .checks import choice
@@ -34,8 +35,15 @@ _GROUPS = {
     "health_path": "health and metrics",
     "access_log": "logs",
 }
+_COMMON = (
+    *("host", "port", "bind", "uds", "workers", "isolation", "extensions", "factory"),
+    *("reload", "reload_dir", "timeout_graceful_shutdown", "root_path", "forwarded_allow_ips"),
+    *("ssl_certfile", "ssl_keyfile", "health_path", "access_log", "log_level", "log_config"),
+)
+"""What help shows unless more is asked for."""
 _SHORT = {"workers": "-w", "bind": "-b"}
 _ITEMS = {
+    "access_log_exclude": "PATH",
     "hide_modules": "MODULE",
     "lazy_imports_except": "MODULE",
     "reload_dir": "DIR",
@@ -69,8 +77,12 @@ class Parser(argparse.ArgumentParser):
         self.positional = self.add_argument_group("positional arguments")
         self.general = self.add_argument_group("options")
         self.general.add_argument(
-            "-h", "--help", action="help", help="show this help message and exit"
+            *("-h", "--help"),
+            action=_Help,
+            metavar="[GROUP]",
+            help="show the options that most use, those of a group, or all",
         )
+        self._shown = ""
 
     def add_options(self) -> None:
         """Declare a flag for each option."""
@@ -82,6 +94,48 @@ class Parser(argparse.ArgumentParser):
             flags = [short] * (short is not None) + [flag(option.name)]
             group.add_argument(*flags, **_settings(option), help=_help(option))
 
+    @property
+    def _groups(self) -> list[Any]:
+        """Those of options of ``Config``."""
+        titles = _GROUPS.values()
+        return [group for group in self._action_groups if group.title in titles]
+
+    def show(self, wanted: str) -> None:
+        """Print help on the groups that a word of the title of begins so, or ``all``, and exit."""
+        word = wanted.lower()
+        titles = [group.title for group in self._groups]
+        if ":" in word:
+            word = ""  # the application
+        elif word != "all" and not any(map(partial(_is_named, word), titles)):
+            self.error(f"argument -h/--help: no group {wanted!r}; there are {', '.join(titles)}")
+        self._shown = word
+        self.print_help()
+        self.exit()
+
+    def format_help(self) -> str:
+        """Put together what is to be shown."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        if self._shown in ("", "all"):
+            formatter.add_text(self.description)
+            sections = [(group.title, group._group_actions) for group in self._action_groups]
+            if not self._shown:
+                common = [a for a in self._actions if a.dest in _COMMON]
+                sections = [*sections[: -len(self._groups)], ("options that most use", common)]
+        else:
+            chosen = [group for group in self._groups if _is_named(self._shown, group.title)]
+            sections = [(group.title, group._group_actions) for group in chosen]
+        for title, actions in sections:
+            formatter.start_section(title)
+            formatter.add_arguments(actions)
+            formatter.end_section()
+        if not self._shown:
+            titles = ", ".join(_GROUPS.values())
+            formatter.add_text(f"For more: --help all, or --help and a word of: {titles}.")
+        if self._shown in ("", "all"):
+            formatter.add_text(self.epilog)
+        return formatter.format_help()
+
     def parse(self, arguments: Any) -> dict[str, Any]:
         """Return what was given."""
         found, unknown = self.parse_known_args(arguments)
@@ -92,7 +146,19 @@ class Parser(argparse.ArgumentParser):
         return vars(found)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"usage: {self.prog} [options] APP; --help lists them\nError: {message}\n")
+        self.exit(2, f"usage: {self.prog} [options] APP; --help all lists them\nError: {message}\n")
+
+
+class _Help(argparse.Action):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, nargs="?")
+
+    def __call__(self, parser: Any, namespace: object, values: Any, option: object = None) -> None:
+        parser.show(values or "")
+
+
+def _is_named(word: str, title: str) -> bool:
+    return any(part.startswith(word) for part in title.lower().split())
 
 
 class _Formatter(argparse.HelpFormatter):

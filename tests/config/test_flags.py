@@ -64,7 +64,7 @@ def test_an_error_is_two_lines(
         parse(*arguments)
     assert caught.value.code == 2
     usage, error = capsys.readouterr().err.splitlines()
-    assert usage == "usage: test [options] APP; --help lists them"
+    assert usage == "usage: test [options] APP; --help all lists them"
     assert error.startswith("Error: ")
     assert said in error
 
@@ -109,6 +109,49 @@ def test_a_variable_that_is_nearly_an_option_is_told_of() -> None:
         {},
         ["SUBINTERP_ASGI_WORKER, in the environment, is no option; did you mean workers?"],
     )
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        parse(*arguments)
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("--help", "pkg.mod:app")])
+def test_help_is_short(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    text = shown(capsys, *arguments)
+    for name in flags._COMMON:
+        assert name.replace("_", "-") in text
+    assert "--ws-max-size" not in text
+    assert "For more: --help all, or --help and a word of: where to listen, workers," in " ".join(
+        text.split()
+    )
+    assert len(text.splitlines()) < 90
+
+
+@pytest.mark.parametrize(
+    ("group", "there", "not_there"),
+    [
+        ("tls", ["--ssl-ciphers", "--ssl-reload"], "--port"),
+        ("HTTP", ["--limit-body-size"], "--ws-max-size"),
+        ("reload", ["--reload-canary"], "--startup-timeout"),
+        ("listen", ["--port", "--backlog"], "--workers"),
+    ],
+)
+def test_help_on_a_group(
+    capsys: pytest.CaptureFixture[str], group: str, there: list[str], not_there: str
+) -> None:
+    text = shown(capsys, "--help", group).replace("[no-]", "")
+    assert all(flag in text for flag in there)
+    assert f"{not_there} " not in text
+
+
+def test_help_on_what_is_no_group(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse("--help", "cooking")
+    assert caught.value.code == 2
+    assert "no group 'cooking'; there are where to listen, workers" in capsys.readouterr().err
 
 
 def test_every_option_is_in_a_group_and_can_be_given_both_ways() -> None:

@@ -416,7 +416,7 @@ def test_port_taken() -> None:
 def test_usage(arguments: tuple[str, ...], named: str) -> None:
     with Command(*arguments) as command:
         assert command.wait() == USAGE, command.stderr
-    assert command.lines[0] == "usage: subinterp-asgi [options] APP; --help lists them"
+    assert command.lines[0] == "usage: subinterp-asgi [options] APP; --help all lists them"
     assert named in command.lines[1]
     assert len(command.lines) == 2
 
@@ -444,7 +444,7 @@ def test_version() -> None:
 
 
 def test_help_tells_of_every_option() -> None:
-    with Command("--help") as command:
+    with Command("--help", "all") as command:
         assert command.wait() == OK
     words = " ".join(command.stdout.split())
     for option in fields(Config):
