@@ -106,6 +106,15 @@ def _run(argv: Sequence[str] | None) -> int:
     except ValueError as exc:
         parser.error(str(exc))
     options = {**environment, **given}
+    app_dir = app_dir or os.environ.get(f"{flags.PREFIX}APP_DIR") or "."
+    if not os.path.isdir(app_dir):
+        parser.error(f"--app-dir: {app_dir!r} is no folder")
+    sys.path.insert(0, os.path.abspath(app_dir))
+    for way in ("bind", "uds", "fd"):
+        beside = [name for name in ("host", "port") if way in given and name in given]
+        warnings += [
+            f"{flags.flag(name)} has no effect beside {flags.flag(way)}" for name in beside
+        ]
     sources = {name: flags.PREFIX + name.upper() for name in environment}
     sources |= {name: flags.flag(name) for name in given}
     try:
@@ -130,8 +139,6 @@ def _run(argv: Sequence[str] | None) -> int:
         parser.error(f"{sources.get(exc.option, exc.option)}: {exc.problem}")
     for text in warnings:
         _say(f"Warning: {text}")
-    app_dir = app_dir or os.environ.get(f"{flags.PREFIX}APP_DIR") or "."
-    sys.path.insert(0, os.path.abspath(app_dir))
     if server.in_threads:
         # Workers in threads log through this interpreter's logging.
         from .worker import access_log

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from dataclasses import Field, fields
 from functools import partial
+from itertools import zip_longest
 
 from ..types import TYPE_CHECKING
 from .checks import choice
 from .options import Config, option_names, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
 PREFIX = "SUBINTERP_ASGI_"
@@ -138,12 +140,24 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Any) -> dict[str, Any]:
         """Return what was given."""
+        self._refuse_values_of_switches(sys.argv[1:] if arguments is None else arguments)
         found, unknown = self.parse_known_args(arguments)
         if unknown:
             names = [name for action in self._actions for name in action.option_strings]
             close = suggestion(unknown[0].partition("=")[0], names)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{close}")
         return vars(found)
+
+    def _refuse_values_of_switches(self, arguments: Sequence[str]) -> None:
+        for given, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+            name, equals, value = given.partition("=")
+            action = self._option_string_actions.get(name)
+            if isinstance(action, argparse.BooleanOptionalAction) and (
+                equals or following.lower() in _TRUTH
+            ):
+                on, off = action.option_strings
+                text = f"takes no value ({value or following}): {on} turns it on, {off} off"
+                self.error(f"argument {name}: {text}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"usage: {self.prog} [options] APP; --help all lists them\nError: {message}\n")
@@ -283,11 +297,18 @@ def _duration(text: str) -> float:
 
 
 def _size(text: str) -> int:
-    return int(_quantity(text, _OCTETS, "a size, such as 10MB or 512KiB"))
+    octets = _quantity(text, _OCTETS, "a size, such as 10MB or 512KiB")
+    if octets % 1 and not re.search("[kmg]", text.lower()):
+        raise argparse.ArgumentTypeError(f"needs a unit, such as {text.rstrip('Bb ')}MB: {text!r}")
+    return int(octets)
 
 
 def _mebibytes(text: str) -> int:
-    return int(text) if text.isdecimal() else _size(text) >> 20
+    if text.isdecimal():
+        return int(text)
+    if re.fullmatch(r"[\d.]+", text):
+        raise argparse.ArgumentTypeError(f"needs a unit, such as {text}GB: {text!r}")
+    return _size(text) >> 20
 
 
 def _quantity(text: str, units: Mapping[str, float], noun: str) -> float:

@@ -31,9 +31,11 @@ def read(path: str) -> Any:
                 found = RawConfigParser()
                 found.read_file(file)
     except ModuleNotFoundError:
-        raise ConfigError("log_config", f"reading {path!r} needs PyYAML") from None
+        raise ConfigError(
+            "log_config", f"reading {path!r} needs PyYAML; a .json file does not"
+        ) from None
     except Exception as exc:  # each of the three has errors of its own
-        raise ConfigError("log_config", f"{path!r} can't be read: {exc}") from None
+        raise ConfigError("log_config", f"{path!r} can't be read: {_causes(exc)}") from None
     if not isinstance(found, dict | RawConfigParser):
         raise ConfigError("log_config", f"{path!r} must be an object, as dictConfig() takes it")
     return found
@@ -49,4 +51,18 @@ def apply(path: str) -> None:
         else:
             logging.config.fileConfig(found, disable_existing_loggers=False)
     except Exception as exc:
-        raise ConfigError("log_config", f"{path!r}: {exc}") from exc
+        raise ConfigError("log_config", f"{path!r}: {_causes(exc)}") from exc
+
+
+def _causes(exc: BaseException) -> str:
+    """What an exception says, and those behind it, in one line: the first ones say little."""
+    texts: list[str] = []
+    behind: BaseException | None = exc
+    while behind is not None:
+        text = " ".join(str(behind).split())
+        if isinstance(behind, KeyError):
+            text = f"{text} is missing"
+        if text and not any(text in other for other in texts):
+            texts.append(text)
+        behind = behind.__cause__ or (None if behind.__suppress_context__ else behind.__context__)
+    return ": ".join(texts) or type(exc).__name__

@@ -481,8 +481,12 @@ class Config:
             object.__setattr__(self, "workers", available_cpus())
         for declared in fields(self):
             name, value = declared.name, getattr(self, declared.name)
-            if isinstance(declared.default, tuple) and isinstance(value, str | list):
-                value = (value,) if isinstance(value, str) else tuple(value)
+            if isinstance(declared.default, tuple):
+                value = (value,) if isinstance(value, str) or _is_path(value) else value
+                value = tuple(map(_as_text, value)) if isinstance(value, tuple | list) else value
+                object.__setattr__(self, name, value)
+            elif _is_path(value):
+                value = _as_text(value)
                 object.__setattr__(self, name, value)
             optional = str(declared.type).endswith("None")
             wanted = None if optional and value is None else declared.metadata["check"](value)
@@ -539,6 +543,15 @@ class Config:
         if not isinstance(values, dict):
             raise ConfigError("config_json", "must be a JSON object")
         return cls().with_options(**values)
+
+
+def _is_path(value: object) -> bool:
+    return hasattr(type(value), "__fspath__")
+
+
+def _as_text(value: Any) -> Any:
+    """A path as text; what is none as it is."""
+    return value.__fspath__() if _is_path(value) else value
 
 
 def as_config(config: object) -> Config:

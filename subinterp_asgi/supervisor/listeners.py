@@ -256,7 +256,11 @@ class Listeners:
                     wanted or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
                 )
         except (socket.gaierror, UnicodeError) as exc:
-            raise BindError(where, f"{host!r} is not the address of a host ({exc})") from None
+            cure = ""
+            if host.count(":") == 1:  # (no IPv6 address)
+                cure = "; a port is given by port, or with the host by bind, and no scheme"
+            text = f"{host!r} is not the address of a host ({exc}){cure}"
+            raise BindError(where, text) from None
         tries = 1 if port else _PORT_TRIES
         while True:
             try:

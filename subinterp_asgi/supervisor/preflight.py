@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Mapping
 
 from ..config import Config
 from ..errors import ConfigError
 from ..types import Any
+
+_PLAIN = (lambda: None).__code__
+_ASYNC = 0x280
+"""Flags of code that makes a coroutine, or an asynchronous generator, when it is called."""
 
 _warned_of_memory = False
 
@@ -78,6 +83,8 @@ def check_reload(config: Config, *, in_threads: bool) -> None:
 
 def encode_state(state: Mapping[str, Any]) -> str:
     """Encode the lifespan state; ``ConfigError``: JSON can't carry a value unchanged."""
+    if not isinstance(state, Mapping):
+        raise ConfigError("state", f"must be a dict, not {state!r}")
     for name, value in state.items():
         try:
             unchanged = json.loads(json.dumps(value)) == value
@@ -86,6 +93,37 @@ def encode_state(state: Mapping[str, Any]) -> str:
         if not unchanged or not isinstance(name, str):
             raise ConfigError("state", f"{name!r} can't be carried by JSON unchanged: {value!r}")
     return json.dumps(dict(state))
+
+
+def check_sockets(sockets: Any) -> tuple[socket.socket, ...]:
+    """``ConfigError``: they are no sockets that can be listened on."""
+    found = tuple(sockets) if hasattr(sockets, "__iter__") else (None,)
+    for each in found:
+        if not isinstance(each, socket.socket):
+            raise ConfigError("sockets", f"must be a list of bound sockets, not {sockets!r}")
+        if each.fileno() == -1 or each.type != socket.SOCK_STREAM:
+            raise ConfigError("sockets", f"must be stream sockets that are open, not {each!r}")
+    return found
+
+
+def check_on_event(on_event: Any) -> None:
+    """``ConfigError``: it can't be called with events."""
+    if on_event is None:
+        return
+    called: Any = (
+        on_event if hasattr(on_event, "__code__") else vars(type(on_event)).get("__call__")
+    )
+    if not callable(on_event):
+        raise ConfigError("on_event", f"must be a function, not {on_event!r}")
+    if getattr(called, "__code__", _PLAIN).co_flags & _ASYNC:
+        raise ConfigError("on_event", f"must be a function that is not async, not {on_event!r}")
+
+
+def check_timeout(timeout: object) -> None:
+    """``ConfigError``: it is no number of seconds, nor ``None``."""
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and (not number or timeout != timeout):
+        raise ConfigError("timeout", f"must be a number of seconds or None, not {timeout!r}")
 
 
 def warn_if_untested() -> None:

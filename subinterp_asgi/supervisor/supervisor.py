@@ -44,7 +44,10 @@ from .pool.handle import WorkerHandle, WorkerInfo, held_up
 from .pool.pool import Pool
 from .pool.selector import NEVER, Selector
 from .preflight import (
+    check_on_event,
     check_reload,
+    check_sockets,
+    check_timeout,
     check_tls,
     choose_isolation,
     encode_state,
@@ -126,7 +129,11 @@ class Supervisor:
             options["reload"] = True
             if watch is not True:
                 folders = (watch,) if isinstance(watch, (str, os.PathLike)) else watch
-                options["reload_dir"] = tuple(map(os.fspath, folders))
+                try:
+                    options["reload_dir"] = tuple(map(os.fspath, folders))
+                except TypeError:
+                    text = f"must be True, a folder or a list of folders, not {watch!r}"
+                    raise ConfigError("watch", text) from None
         self.config = as_config(config).with_options(**options)
         self._app = app
         self.in_threads = choose_isolation(app, self.config)
@@ -134,11 +141,14 @@ class Supervisor:
             warn_if_untested()
         check_tls(self.config)
         check_reload(self.config, in_threads=self.in_threads)
-        if on_event is not None and not callable(on_event):
-            raise ConfigError("on_event", f"must be a function, not {on_event!r}")
-        self._sockets = tuple(sockets)
-        self._handed = [] if inherited is None else json.loads(inherited)
-        self._state_json = encode_state(state or {})
+        check_on_event(on_event)
+        self._sockets = check_sockets(sockets)
+        try:
+            self._handed = [] if inherited is None else json.loads(inherited)
+        except (TypeError, ValueError):
+            text = f"must be what hand_over_listeners() has told, not {inherited!r}"
+            raise ConfigError("inherited", text) from None
+        self._state_json = encode_state({} if state is None else state)
         self._state = SupervisorState.NEW
         self._changed = threading.Condition()  # guards everything below, and announces changes
         self._hub = EventHub(on_event)
@@ -260,6 +270,7 @@ class Supervisor:
             timeout: Seconds to wait for workers that do not answer, since C code lets no other
                 thread run.
         """
+        check_timeout(timeout)
         with self._changed:
             handles = self._handles()
             for handle in handles:
@@ -505,6 +516,7 @@ class Supervisor:
                 has the last one's traceback.
             StateError: The supervisor was not started.
         """
+        check_timeout(timeout)
         if self._state is SupervisorState.NEW:
             raise StateError("the supervisor was not started")
         with self._changed:
@@ -628,6 +640,7 @@ class Supervisor:
             StateError: The supervisor does not serve, or was told to end meanwhile.
             ConfigError: There is no such strategy.
         """
+        check_timeout(timeout)
         config = self.config
         if strategy is not None:
             config = config.with_options(reload_strategy=strategy)
@@ -798,6 +811,7 @@ class Supervisor:
         Nothing is refused meanwhile, and the peers of WebSockets are told 1012, as in a reload.
         Arguments and errors are those of ``stop()``.
         """
+        check_timeout(timeout)
         with self._changed:
             self._serving_pool("hand over")
             for each in self._listeners:
@@ -826,6 +840,7 @@ class Supervisor:
             StateError: Called by a worker of this supervisor that is a thread, which can't wait
                 for its own end.
         """
+        check_timeout(timeout)
         if self._is_own_worker(threading.current_thread()):
             raise StateError("a worker can't stop its own supervisor; do it in another thread")
         interrupts = self._changed._is_owned()  # type: ignore[attr-defined]

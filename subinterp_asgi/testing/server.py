@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ..errors import (
     AppRaisedError,
     BindError,
+    ConfigError,
     NoAnswerError,
     ShutdownFailedError,
     ShutdownIncompleteError,
@@ -72,6 +73,9 @@ class LiveServer:
 
     Attributes:
         allow_errors: As the argument.
+
+    Raises:
+        ConfigError: An argument is of a kind that can't be meant, or an option's value is bad.
     """
 
     def __init__(
@@ -86,8 +90,22 @@ class LiveServer:
         fresh: Fresh = "interpreter",
         **options: Any,
     ) -> None:
-        one = isinstance(allow_errors, bool | str | type)
-        self.allow_errors = allow_errors if one else tuple(allow_errors)  # type: ignore[arg-type]
+        if fresh not in ("interpreter", "modules"):
+            raise ConfigError("fresh", f"must be 'interpreter' or 'modules', not {fresh!r}")
+        given: Any
+        for name, given in (("env", env), ("state", state)):
+            if not isinstance(given, Mapping | None):
+                raise ConfigError(name, f"must be a dict, not {given!r}")
+        for variable, given in (env or {}).items():
+            if not isinstance(given, str | None):
+                raise ConfigError("env", f"{variable!r} must be a string or None, not {given!r}")
+        self.allow_errors = allow_errors
+        if not isinstance(allow_errors, bool | str | type):
+            several: Any = tuple(allow_errors) if hasattr(allow_errors, "__iter__") else (None,)
+            if not all(isinstance(each, str | type) for each in several):
+                text = f"must be classes of exceptions, or their names, not {allow_errors!r}"
+                raise ConfigError("allow_errors", text)
+            self.allow_errors = several
         self._app = app
         self._fresh = fresh
         self._env = dict(env or {})

@@ -100,6 +100,13 @@ class _Port:
         self.connections.abort()
 
 
+def _sockets(name: str, given: Any) -> list[socket.socket]:
+    found = list(given) if hasattr(given, "__iter__") else [given]
+    if not all(isinstance(each, socket.socket) for each in found):
+        raise ConfigError(name, f"must be a listening socket, or several, not {given!r}")
+    return found
+
+
 class Worker:
     """Serves an ASGI application on listening sockets.
 
@@ -154,10 +161,8 @@ class Worker:
         self.on_draining: Callable[[], None] | None = None
         self.on_break_off: Callable[[], None] | None = None
         self.on_question: Callable[[int, str], None] | None = None
-        self._listeners = [sock] if isinstance(sock, socket.socket) else list(sock)
-        self._metrics_listeners = (
-            [metrics_sock] if isinstance(metrics_sock, socket.socket) else list(metrics_sock)
-        )
+        self._listeners = _sockets("sock", sock)
+        self._metrics_listeners = _sockets("metrics_sock", metrics_sock)
         self._lifespan_state = {} if state is None else state
         self._inbox = inbox
         self._counters = Counters(*private_board()) if counters is None else counters

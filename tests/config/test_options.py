@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -367,3 +368,12 @@ def test_from_json_validates() -> None:
         Config.from_json('{"port": "eighty"}')
     with pytest.raises(ConfigError, match=r"^prot: no such option; did you mean port"):
         Config.from_json('{"prot": 80}')
+
+
+def test_paths_may_be_objects() -> None:
+    config = Config(ssl_certfile=Path("a.pem"), reload_dir=[Path("b"), "c"], uds=Path("d"))  # type: ignore[arg-type]
+    assert (config.ssl_certfile, config.reload_dir, config.uds) == ("a.pem", ("b", "c"), "d")
+    assert Config(reload_dir=Path("b")).reload_dir == ("b",)  # type: ignore[arg-type]
+    assert Config.from_json(config.to_json()) == config
+    with pytest.raises(ConfigError, match=r"workers: must be an integer .*, not 'x'"):
+        Config(workers=Path("x"))  # type: ignore[arg-type]

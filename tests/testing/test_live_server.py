@@ -248,3 +248,19 @@ def test_a_websocket_that_is_refused() -> None:
         with pytest.raises(InvalidHandshake):
             server.websocket("/")
         assert [each.status for each in server.received()] == [None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"env": ["A"]}, r"env: must be a dict, not \['A'\]"),
+        ({"env": {"A": 1}}, "env: 'A' must be a string or None, not 1"),
+        ({"state": "a"}, "state: must be a dict, not 'a'"),
+        ({"fresh": "module"}, "fresh: must be 'interpreter' or 'modules', not 'module'"),
+        ({"allow_errors": 5}, "allow_errors: must be classes of exceptions, or their names, not 5"),
+        ({"allow_errors": [ValueError("x")]}, "allow_errors: must be classes of exceptions, or th"),
+    ],
+)
+def test_arguments_that_can_not_be_meant(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        LiveServer(APP, **arguments)

@@ -199,7 +199,10 @@ def import_function(option: str, path: str) -> Any:
 def _suggestion(path: str) -> str:
     file, _, attribute = path.partition(":")
     folder, _, name = file.removesuffix(".py").rpartition("/")
-    if not name.isidentifier():
+    if "." in name and not (folder or attribute):
+        name, _, attribute = name.rpartition(".")
+    attribute = attribute.partition(":")[0]
+    if not all(map(str.isidentifier, name.split("."))):
         return ""
     where = f" --app-dir {folder}" if folder else ""
     return f"; did you mean{where} {name}:{attribute or 'app'}?"

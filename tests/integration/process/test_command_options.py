@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ...support import get, wait_until
-from ..command import Command
+from ..command import APPS, Command
 from .test_cli import OK, USAGE, end, serve
 
 
@@ -153,10 +153,23 @@ def test_usr1_does_no_harm_where_no_file_is_written() -> None:
     ("name", "text", "said"),
     [
         ("missing.json", None, "can't be read: .*No such file"),
-        ("broken.json", "{", "can't be read: "),
+        ("broken.json", '{"version": 1,\n}', "can't be read: .*line [12] column"),
+        ("broken.yaml", "version: 1\nroot: [\n", "can't be read: .*line 3, column 1"),
         ("list.json", "[]", "must be an object"),
         ("wrong.json", '{"version": 7}', "Unsupported version"),
-        ("broken.ini", "no section", "can't be read: "),
+        ("broken.ini", "no section", "can't be read: .*line: 1"),
+        ("short.ini", "[loggers]\nkeys=root\n", ".*'formatters' is missing"),
+        (
+            "handler.json",
+            '{"version": 1, "handlers": {"x": {"class": "nowhere.Handler"}}}',
+            "Unable to configure handler 'x': Cannot resolve 'nowhere.Handler': No module named",
+        ),
+        (
+            "file.json",
+            '{"version": 1, "handlers": {"x": {"class": "logging.FileHandler", '
+            '"filename": "/no/such/folder/log"}}}',
+            "Unable to configure handler 'x': .*No such file or directory: '/no/such/folder/log'",
+        ),
     ],
 )
 def test_a_logging_configuration_that_will_not_do(
@@ -167,4 +180,29 @@ def test_a_logging_configuration_that_will_not_do(
     with Command("plain:app", "--log-config", str(tmp_path / name)) as command:
         assert command.wait() == USAGE, command.stderr
         command.wait_for(f"Error: --log-config: .*{said}")
-    assert "Traceback" not in command.stderr
+    assert len(command.lines) == 2
+
+
+def test_a_logging_configuration_that_needs_the_application(tmp_path: Path) -> None:
+    """Its folder is on the path by then."""
+    (tmp_path / "handlers.py").write_text("from logging import StreamHandler as Own\n")
+    text = FILES["log.json"].replace("logging.StreamHandler", "handlers.Own")
+    (tmp_path / "log.json").write_text(text)
+    options = ("--log-config", str(tmp_path / "log.json"), "--app-dir", str(tmp_path))
+    (tmp_path / "app.py").write_text((APPS / "plain.py").read_text())
+    with serve(*options, app="app:app") as command:
+        assert command.url
+        end(command)
+
+
+def test_options_that_others_leave_without_effect(tmp_path: Path) -> None:
+    with serve("--uds", str(tmp_path / "socket")) as command:
+        command.wait_for("Warning: --port has no effect beside --uds")
+        command.wait_for("1 worker ")
+        assert "Warning: --host" not in end(command)
+
+
+def test_a_folder_of_the_application_that_is_not_there() -> None:
+    with serve("--app-dir", "nowhere") as command:
+        assert command.wait() == USAGE
+    assert command.lines[1] == "Error: --app-dir: 'nowhere' is no folder"

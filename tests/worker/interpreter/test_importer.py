@@ -145,6 +145,8 @@ def test_a_malformed_path(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "cure"),
     [
+        ("package.module.app", "did you mean package.module:app?"),
+        ("module:app:x", "did you mean module:app?"),
         ("module", "did you mean module:app?"),
         ("module.py", "did you mean module:app?"),
         ("src/module.py:site", "did you mean --app-dir src module:site?"),
