@@ -170,6 +170,34 @@ _DOCUMENTED = [
         ("run", "--config", "{folder}/config", "--adapter", "caddyfile"),
         documented("Caddyfile", "DOCUMENTED", ("http://:80", "http://:{port}"), _TARGET),
     ),
+    Proxy(
+        "lighttpd",
+        ("-D", "-f", "{folder}/config"),
+        documented(
+            "lighttpd.conf",
+            "DOCUMENTED",
+            ("server.port = 80", 'server.port = {port}\nserver.bind = "127.0.0.1"'),
+            ('"127.0.0.1"', '"{host}"'),
+            ("8000", "{number}"),
+        ),
+    ),
+    Proxy(
+        "squid",
+        ("-N", "-f", "{folder}/config"),
+        documented(
+            "squid.conf",
+            """
+            pid_filename none
+            cache_log /dev/null
+            access_log none
+            netdb_filename none
+            shutdown_lifetime 0 seconds
+            DOCUMENTED
+            """,
+            ("http_port 80", "http_port 127.0.0.1:{port}"),
+            ("127.0.0.1 parent 8000", "{host} parent {number}"),
+        ),
+    ),
 ]
 DOCUMENTED = {proxy.program: proxy for proxy in _DOCUMENTED}
 
