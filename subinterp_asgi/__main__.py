@@ -19,10 +19,15 @@ EXIT_INTERRUPTED = 130
 """Of Ctrl+C before it serves: what shells say of it."""
 
 _IS_COMMAND = __name__ == "__main__" or os.path.basename(sys.argv[0]).startswith("subinterp-asgi")
-if _IS_COMMAND:  # from here on, since Python's own way with Ctrl+C is a traceback
+if _IS_COMMAND:
+    # From here on, since Python's own way with Ctrl+C is a traceback.
     _signal.signal(_signal.SIGINT, lambda number, frame: os._exit(EXIT_INTERRUPTED))
     if hasattr(_signal, "SIGUSR1"):
         _signal.signal(_signal.SIGUSR1, _signal.SIG_IGN)  # no log is open yet
+
+    from .worker.interpreter import lazy_imports
+
+    lazy_imports.make_rare_lazy(("inspect", "pickle"))  # which what follows imports
 
 from .supervisor.pool import ahead
 

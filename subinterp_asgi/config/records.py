@@ -25,6 +25,7 @@ def _dataclass[T](
 
     def decorate(cls: type[T]) -> type[T]:
         made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)
+        cls.__doc__ = cls.__doc__ or cls.__name__  # or else dataclass has inspect make one
         cls = made(cls)
         for name, method in _METHODS.items():
             if name not in cls.__dict__:

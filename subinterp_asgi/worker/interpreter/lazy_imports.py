@@ -13,7 +13,8 @@ told by itself.
 Where many interpreters are made, as in tests, the code of Python's modules and of this package's is
 read once: looking for a file and reading it is a sixth of what an import takes.
 
-For interpreters of our own only: the host's ``sys.modules`` are the host's.
+For interpreters of our own only, and the command's process: a host's ``sys.modules`` are the
+host's.
 """
 
 from __future__ import annotations
@@ -54,11 +55,22 @@ def _unwrap(function: Any, *, stop: Any = None) -> Any:
     return inspect.unwrap(function, stop=stop)
 
 
+def _get_annotations(obj: Any, **options: Any) -> Any:
+    found = vars(obj).get("__annotations__", {}) if isinstance(obj, type) else None
+    if type(found) is dict and not options:
+        return found.copy()
+    inspect = sys.modules["inspect"]
+    inspect.isfunction  # noqa: B018
+    return inspect.get_annotations(obj, **options)
+
+
 _GIVEN: dict[str, dict[str, Any]] = {
     "inspect": {"unwrap": _unwrap},  # each dataclass that has slots asks for it
     "subprocess": {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3},  # functions of asyncio default to them
 }
 """What these modules have before they are executed."""
+if sys.version_info < (3, 14):  # where each dataclass asks for it
+    _GIVEN["inspect"]["get_annotations"] = _get_annotations
 
 
 def set_mode(mode: str | None, excepted: tuple[str, ...]) -> None:
@@ -107,9 +119,9 @@ def make_colours_lazy() -> None:
             _make_lazy(spec, execute=lambda module: exec(code, module.__dict__))
 
 
-def make_rare_lazy() -> None:
+def make_rare_lazy(names: Sequence[str] = _RARE) -> None:
     """Have ``asyncio`` and others import without their being executed what is hardly ever used."""
-    for name in _RARE:
+    for name in names:
         spec = PathFinder.find_spec(name)
         if spec is not None and name not in sys.modules:
             _make_lazy(spec, **_GIVEN.get(name, {}))

@@ -108,6 +108,20 @@ def test_rare_modules_are_not_executed_for_a_worker() -> None:
     assert out.splitlines()[-1] == "SIGTERM 0"
 
 
+def test_the_command_does_not_execute_what_it_never_uses() -> None:
+    out = run(
+        "import sys\n"
+        "sys.argv = ['subinterp-asgi']\n"
+        "import subinterp_asgi.__main__\n"
+        "from subinterp_asgi import Supervisor\n"
+        "with Supervisor('tests.integration.apps.pool:App', factory=True, port=0): pass\n"
+        "import inspect, pickle\n"
+        "print('dis' in sys.modules, 'dumps' in vars(pickle))\n"
+        "print(inspect.signature(len), len(pickle.dumps('')))\n"
+    )
+    assert out.splitlines()[0] == "False False"
+
+
 def test_asyncio_offers_what_it_does_elsewhere() -> None:
     names = "import asyncio; print(sorted(asyncio.__all__))\n"
     out = run(
@@ -143,9 +157,13 @@ def test_a_module_that_could_not_be_read_is_tried_again() -> None:
 
 def test_what_a_module_has_before_is_replaced() -> None:
     out = run(
-        LOAD + "import inspect, functools\n"
+        LOAD + "import inspect, functools, sys\n"
         "before = inspect.unwrap\n"
         "def f(): pass\n"
+        "class C: a: 'int' = 1\n"
+        "print(inspect.get_annotations(C), inspect.get_annotations(type('D', (C,), {})))\n"
+        "print('signature' in vars(inspect) and sys.version_info < (3, 14))\n"
+        "print(inspect.get_annotations(f))\n"
         "@functools.wraps(f)\n"
         "def g(): pass\n"
         "print(before(g) is f, before(g, stop=lambda _: True) is g)\n"
@@ -154,7 +172,8 @@ def test_what_a_module_has_before_is_replaced() -> None:
         "try: before(g)\n"
         "except ValueError as exc: print('ValueError')\n"
     )
-    assert out.splitlines() == ["True True", "inspect True", "ValueError"]
+    annotations = ["{'a': 'int'} {}", "False", "{}"]
+    assert out.splitlines() == [*annotations, "True True", "inspect True", "ValueError"]
 
 
 HAND_OVER = """
