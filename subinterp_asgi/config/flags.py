@@ -53,6 +53,15 @@ _ITEMS = {
     "reload_exclude": "PATTERN",
 }  # what one of a list is, if not an address
 
+_ELSEWHERE = {
+    "--access-logfile": "--access-log",
+    "--access-logformat": "--access-log-format",
+    "--chdir": "--app-dir",
+    "--graceful-timeout": "--timeout-graceful-shutdown",
+    "--keep-alive": "--timeout-keep-alive",
+    "--worker-connections": "--limit-connections",
+}  # what gunicorn calls other than uvicorn and this, and nobody would find by the name
+
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _OCTETS = {"": 1, "b": 1} | {
     unit: base**power
@@ -144,7 +153,9 @@ class Parser(argparse.ArgumentParser):
         found, unknown = self.parse_known_args(arguments)
         if unknown:
             names = [name for action in self._actions for name in action.option_strings]
-            close = suggestion(unknown[0].partition("=")[0], names)
+            name = unknown[0].partition("=")[0]
+            same = _ELSEWHERE.get(name)
+            close = f"; here it is {same}" if same else suggestion(name, names)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{close}")
         return vars(found)
 

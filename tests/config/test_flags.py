@@ -49,6 +49,10 @@ def test_what_flags_say(arguments: tuple[str, ...], expected: dict[str, Any]) ->
     ("arguments", "said"),
     [
         (("--worker-count", "3"), "unrecognized arguments: --worker-count 3; did you mean --work"),
+        (
+            ("--graceful-timeout", "5"),
+            "--graceful-timeout 5; here it is --timeout-graceful-shutdown",
+        ),
         (("--workers", "none"), "argument -w/--workers: must be an integer, not 'none'"),
         (("--timeout-keep-alive", "5 years"), "must be a time, such as 500ms, 5s or 2m"),
         (("--limit-body-size", "1.2.3MB"), "must be a size, such as 10MB or 512KiB"),
@@ -171,6 +175,9 @@ def test_every_option_is_in_a_group_and_can_be_given_both_ways() -> None:
         "help"
     }
     assert set(flags._GROUPS) <= names
+    assert {same.removeprefix("--").replace("-", "_") for same in flags._ELSEWHERE.values()} <= (
+        names | {"app_dir"}
+    )
     for option in fields(Config):
         given = {"bool": "true", "int": "7", "float": "7"}.get(str(option.type).split(" |")[0], "x")
         read, _ = flags.from_environment({flags.PREFIX + option.name.upper(): given})
