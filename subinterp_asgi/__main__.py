@@ -377,10 +377,10 @@ class _Command:
             _say_error(_NoThread(str(exc)))
 
     def _reopen_logs(self) -> None:
-        from .control import log_files
+        from .config import log_rotation
 
         _say("SIGUSR1: reopening log files")
-        log_files.reopen()
+        log_rotation.reopen()
         self._server.reopen_logs()
 
     def _stop(self, name: str) -> None:

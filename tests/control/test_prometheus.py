@@ -64,7 +64,7 @@ def test_counters_are_those_of_all_workers_that_are_and_that_were(board: Slot) -
         counters.requests = counters.accepted = number
         counters.bytes_in, counters.bytes_out, counters.errors, counters.logs_dropped = 1, 2, 3, 4
         for _ in range(slot):
-            counters.responded(200 + 100 * slot)
+            counters.statuses[2 + slot] += 1
         counters.flush()
     samples = parse(prometheus.render(board))
     # The second slot is free: whatever stands there is nobody's.
@@ -156,7 +156,7 @@ def test_series_are_as_many_after_a_thousand_generations(board: Slot) -> None:
             counters = Counters(board, slot)
             counters.serving = True
             counters.requests = counters.turns = 1
-            counters.responded(200)
+            counters.statuses[2] += 1
             counters.took(generation / 100)
             counters.turned(generation * 10_000_000)
             counters.flush()

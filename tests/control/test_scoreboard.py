@@ -161,8 +161,8 @@ def test_a_meter_writes_its_own_slot_only() -> None:
     board = scoreboard.new_board(3)
     counters = Counters(board, 2)
     counters.connections, counters.requests, counters.bytes_out = 3, 4, 5
-    counters.responded(204)
-    counters.responded(503)
+    counters.statuses[2] += 1
+    counters.statuses[5] += 1
     counters.took(0.003)
     counters.took(60)
     counters.flush(9)

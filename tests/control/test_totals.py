@@ -32,7 +32,7 @@ from subinterp_asgi.control.stats import Stats
 board, index = scoreboard.private_board()
 counters = Counters(board, index)
 counters.teapots, counters.cups, counters.requests, counters.logs_dropped = 418, 3, 7, 5
-counters.responded(200)
+counters.statuses[2] += 1
 counters.took(0.5)
 counters.turns, counters.serving = 1, True
 counters.turned(10**9)

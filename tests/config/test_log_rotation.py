@@ -1,4 +1,4 @@
-"""``control.log_files``: which files are opened anew, and what becomes of those that can't be."""
+"""``config.log_rotation``: which files are opened anew, and what becomes of those that can't be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from subinterp_asgi.control import log_files
+from subinterp_asgi.config import log_rotation
 
 type Log = Callable[..., logging.Logger]
 
@@ -37,7 +37,7 @@ def test_a_file_that_was_renamed(tmp_path: Path, log: Log) -> None:
     logger.warning("one")
     (tmp_path / "log").rename(tmp_path / "log.1")
     logger.warning("two")
-    log_files.reopen()
+    log_rotation.reopen()
     logger.warning("three")
     assert (tmp_path / "log.1").read_text() == "one\ntwo\n"
     assert (tmp_path / "log").read_text() == "three\n"
@@ -47,7 +47,7 @@ def test_a_file_that_another_one_has_taken_the_place_of(tmp_path: Path, log: Log
     logger = log()
     (tmp_path / "log").rename(tmp_path / "log.1")
     (tmp_path / "log").write_text("made by logrotate\n")
-    log_files.reopen()
+    log_rotation.reopen()
     logger.warning("one")
     assert (tmp_path / "log").read_text() == "made by logrotate\none\n"
 
@@ -57,7 +57,7 @@ def test_a_file_that_is_in_place_is_not_emptied(tmp_path: Path, log: Log, delay:
     logger = log(mode="w", delay=delay)
     if not delay:
         logger.warning("one")
-    log_files.reopen()
+    log_rotation.reopen()
     logger.warning("two")
     assert (tmp_path / "log").read_text() == ("" if delay else "one\n") + "two\n"
 
@@ -68,7 +68,7 @@ def test_a_file_that_can_not_be_opened(
     logger = log()
     (tmp_path / "log").rename(tmp_path / "log.1")
     (tmp_path / "log").mkdir()
-    log_files.reopen()
+    log_rotation.reopen()
     logger.warning("one")
     assert (tmp_path / "log.1").read_text() == "one\n"
     (message,) = (r.getMessage() for r in caplog.records if r.name == "subinterp_asgi.error")
