@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # (``signal`` makes enumerations of this, which take their time.)
 import _signal  # type: ignore[import-not-found, unused-ignore]
+import atexit
 import os
 import sys
 
@@ -24,6 +25,8 @@ if _IS_COMMAND:
     _signal.signal(_signal.SIGINT, lambda number, frame: os._exit(EXIT_INTERRUPTED))
     if hasattr(_signal, "SIGUSR1"):
         _signal.signal(_signal.SIGUSR1, _signal.SIG_IGN)  # no log is open yet
+    for _number in (_signal.SIGINT, _signal.SIGTERM):  # the last thing: the status stands by then
+        atexit.register(_signal.signal, _number, _signal.SIG_IGN)
 
     from .worker.interpreter import lazy_imports
 
@@ -245,7 +248,11 @@ class _Command:
         numbers = [getattr(signal, f"SIG{name}") for name in names if hasattr(signal, f"SIG{name}")]
         previous = {number: signal.signal(number, self._take_signal) for number in numbers}
         try:
-            return self._serve()
+            status = self._serve()
+            if _IS_COMMAND:  # nothing is left to be broken off but what Python does at its end
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    previous[number] = lambda number, frame: os._exit(status)
+            return status
         finally:
             output.end_streams()  # here, since who presses Ctrl+C still means what goes on
             for number, handler in previous.items():

@@ -59,6 +59,15 @@ def test_a_second_signal_shortens_the_lifespan_s_shutdown(number: signal.Signals
         assert command.stderr.count("its lifespan's shutdown is broken off") == 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_very_end_changes_nothing(number: signal.Signals) -> None:
+    with Command("plain:app", *PATIENT) as command:
+        assert get(command.url).status == 200
+        while command.running(0.001):
+            command.send(number)
+        assert command.wait(0) == 0
+
+
 def test_exit_callbacks_that_fail_are_logged(tmp_path: Path) -> None:
     (tmp_path / "failing.py").write_text(
         "import atexit\nfrom plain import app\n\n"
