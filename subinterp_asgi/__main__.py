@@ -106,10 +106,10 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_options()
     given = parser.parse(argv)
     app, app_dir = given.pop("app"), given.pop("app_dir", None)
-    # (These take out variables that are none of an option's.)
     notifier = systemd.Notifier(os.environ)
-    predecessor = upgrade.Predecessor(os.environ)
     try:
+        # (These two take out variables that are none of an option's.)
+        predecessor = upgrade.Predecessor(os.environ)
         environment, warnings = flags.from_environment(os.environ)
     except ValueError as exc:
         parser.error(str(exc))

@@ -174,7 +174,7 @@ class Stock:
                 trim(0)
 
     def _make(self) -> Interpreter:
-        interpreter, path = Interpreter(), tuple(entry or os.getcwd() for entry in sys.path)
+        interpreter, path = Interpreter(), ahead.search_path()
         known_path, code = self._known
         if known_path != path:  # by which other files may be found
             code = None

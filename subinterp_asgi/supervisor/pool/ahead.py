@@ -83,6 +83,15 @@ class Turn:
             _turns.release()
 
 
+def search_path() -> tuple[str, ...]:
+    """``sys.path`` for other interpreters, wherever the process goes by then."""
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was removed; Python's own imports pass over it as well
+        return tuple(filter(None, sys.path))
+    return tuple(entry or here for entry in sys.path)
+
+
 def load(
     interpreter: Interpreter, path: tuple[str, ...], *, tls: bool, code: Code | None = None
 ) -> None:
@@ -130,8 +139,7 @@ class _Maker(threading.Thread):
     def run(self) -> None:
         self.turn.begin()
         try:
-            path = tuple(entry or os.getcwd() for entry in sys.path)
-            self.interpreter = _make(path, tls=False)
+            self.interpreter = _make(search_path(), tls=False)
         except Exception:
             self.turn.end()  # the worker will try the same, and tell
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import sys
 from collections.abc import Callable, Container, Sequence
 from random import randint
 
@@ -23,7 +22,7 @@ from ...types import TYPE_CHECKING, Any
 from ..kept import Kept
 from ..listeners import Listeners
 from ..states import WorkerState
-from . import isolation
+from . import ahead, isolation
 from .handle import WorkerHandle
 from .reserve import Reserve
 from .slot import Slot
@@ -83,7 +82,7 @@ class Pool:
         self._has_begun = False  # a worker was made, which says more than the others
         self.board = scoreboard.reserve_board(_PLACES)
         self._free: list[int] = []  # of the board's slots that were used
-        self._path = tuple(entry or os.getcwd() for entry in sys.path)
+        self._path = ahead.search_path()
         self.slots: list[Slot] = []
         self.removed: list[Slot] = []
         self.spares: list[WorkerHandle] = []

@@ -37,7 +37,11 @@ def passed_sockets(environment: MutableMapping[str, str]) -> dict[int, str]:
     given = names.split(":") if names else []
     numbers = range(FIRST_FD, FIRST_FD + int(count))
     for number in numbers:
-        os.set_inheritable(number, False)
+        try:
+            os.set_inheritable(number, False)
+        except OSError:
+            problem = f"LISTEN_FDS={count} says that descriptor {number} was passed: it is not open"
+            raise ConfigError("bind", problem) from None
     return {
         number: given[index] if index < len(given) else "unknown"
         for index, number in enumerate(numbers)

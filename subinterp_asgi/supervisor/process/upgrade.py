@@ -26,6 +26,9 @@ class Predecessor:
     Attributes:
         inherited: For ``Supervisor(inherited=)``, or ``None``: it was started by somebody else.
         directory: Where this process was started.
+
+    Raises:
+        ValueError: That is no longer there.
     """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
@@ -121,7 +124,11 @@ class Successor:
 
 def _directory() -> str:
     """The current directory, by the name it has in the shell: a link that may be switched later."""
-    here, named = os.getcwd(), os.environ.get("PWD", "")
+    try:
+        here, named = os.getcwd(), os.environ.get("PWD", "")
+    except FileNotFoundError:
+        text = "the directory this was started in has been removed; start it in another one"
+        raise ValueError(text) from None
     try:
         return named if os.path.samefile(here, named) else here
     except OSError:

@@ -55,6 +55,13 @@ def test_the_directory_of_the_application(tmp_path: Path) -> None:
         assert "Warning" not in end(command)
 
 
+def test_a_directory_that_was_removed(tmp_path: Path) -> None:
+    removing = ("sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh")
+    with serve(cwd=tmp_path, environment={"PWD": str(tmp_path)}, prefix=removing) as command:
+        assert command.wait() == USAGE
+    assert command.lines[1].startswith("Error: the directory this was started in has been removed")
+
+
 def test_a_clean_end_is_told_of() -> None:
     with serve() as command:
         assert command.url

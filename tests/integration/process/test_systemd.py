@@ -254,3 +254,8 @@ def test_a_name_that_was_not_passed() -> None:
 def test_a_number_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="LISTEN_FDS must be a number"):
         systemd.passed_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"})
+
+
+def test_sockets_that_are_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"LISTEN_FDS=99999 says that descriptor \d+ was passed"):
+        systemd.passed_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "99999"})

@@ -149,3 +149,14 @@ def test_a_process_that_needs_none_of_them_ends_as_ever(ends: str) -> None:
     expected = {"": 0, "sys.exit(3)": 3}.get(ends)
     assert expected is None or (done.returncode, done.stderr) == (expected, "")
     assert expected is not None or done.stderr.endswith("KeyboardInterrupt\n")
+
+
+def test_a_current_directory_that_was_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Python's own imports pass over it, and who has no need of it serves."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
+    assert ahead.search_path() == (str(tmp_path), "/elsewhere")
+    tmp_path.rmdir()
+    assert ahead.search_path() == ("/elsewhere",)
