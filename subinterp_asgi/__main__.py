@@ -364,7 +364,7 @@ class _Command:
             return self._exit(self._given_up)  # (an import may go on, which nothing can interrupt)
         if isinstance(failure, ShutdownIncompleteError):
             _say_error(failure)
-            exit_guard.end_process(EXIT_DIED)
+            exit_guard.end_process(exit_guard.EXIT_STATUS)
         if failure is None:
             _say("Stopped")
         return self._exit(EXIT_OK if failure is None else EXIT_DIED)  # (it was logged)

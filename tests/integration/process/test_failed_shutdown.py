@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import get
 
-from ..command import Command
+from ..command import APPS, Command
 
 APP = """
 async def app(scope, receive, send):
@@ -32,3 +32,22 @@ def test_the_status_tells(end: str, isolation: str, tmp_path: Path) -> None:
         assert command.wait() == 1
     assert command.stderr.count("worker 0 did not end well: ") == 1
     assert "not all was saved" in command.stderr
+
+
+THREAD = """
+import threading, time
+from plain import app
+
+threading.Thread(target=time.sleep, args=(3600,), name="endless").start()
+"""
+
+
+def test_the_status_tells_of_a_thread_that_does_not_end(tmp_path: Path) -> None:
+    (tmp_path / "held.py").write_text(THREAD)
+    (tmp_path / "plain.py").write_text((APPS / "plain.py").read_text())
+    arguments = ("held:app", "--port", "0", "--shutdown-timeout", "0.3")
+    with Command(*arguments, cwd=tmp_path) as command:
+        assert get(command.url).status == 200
+        command.send(signal.SIGTERM)
+        assert command.wait() == 70
+    assert "thread endless still runs" in command.stderr
