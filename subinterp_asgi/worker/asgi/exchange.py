@@ -15,7 +15,7 @@ from ..net.connection import NEVER, Connection
 from . import extensions
 from .absence import Absence
 from .scope import make_scope
-from .state import APP_FAILURES, ServerState
+from .state import APP_FAILURES, ServerState, was_cancelled
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -123,6 +123,8 @@ class HTTPExchange:
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
         except APP_FAILURES as exc:  # (a request must not be able to end the worker)
+            if was_cancelled(exc):
+                raise
             # (What comes after the response has nothing to do with the client.)
             answered = self.writer.complete and not self.sending_file
             self._server_state.log_failure(exc, self.request, gone=self._gone and not answered)

@@ -47,7 +47,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-APP_FAILURES = (Exception, SystemExit, WorkerInterrupted, BaseExceptionGroup)
+APP_FAILURES = (
+    Exception,
+    SystemExit,
+    asyncio.CancelledError,
+    WorkerInterrupted,
+    BaseExceptionGroup,
+)
 """What may leave a call of the application without doing harm to other calls, or to the worker."""
 
 CLIENT_CLOSED_REQUEST = 499
@@ -250,6 +256,15 @@ class ServerState:
         """Whether as many requests are in flight as may be."""
         limit = self._limit_concurrency
         return limit is not None and self.counters.in_flight >= limit
+
+
+def was_cancelled(exc: BaseException) -> bool:
+    """Whether an exception is there because the current task was asked to end.
+
+    (One that it was not is the application's own: it has waited for a task that was cancelled.)
+    """
+    task = asyncio.current_task() if isinstance(exc, asyncio.CancelledError) else None
+    return task is not None and task.cancelling() > 0
 
 
 def of_application(exc: BaseException) -> tuple[type[BaseException], BaseException, Any]:

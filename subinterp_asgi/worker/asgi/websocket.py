@@ -25,7 +25,7 @@ from ...websocket.writer import MessageWriter
 from ..interpreter.marks import takes_interrupts
 from ..net.connection import HIGH_WATER, NEVER, Connection
 from .scope import make_scope
-from .state import APP_FAILURES, CLIENT_CLOSED_REQUEST, ServerState
+from .state import APP_FAILURES, CLIENT_CLOSED_REQUEST, ServerState, was_cancelled
 
 if TYPE_CHECKING:
     from .notes import Notes
@@ -147,6 +147,8 @@ class WebSocketSession:
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
         except APP_FAILURES as exc:  # (one client must not be able to end the worker)
+            if was_cancelled(exc):
+                raise
             self._server_state.log_failure(exc, self.request, gone=self._disconnect is not None)
         finally:
             self._app_ended(failed=failed)

@@ -211,6 +211,8 @@ def test_exceptions(exception: BaseException, waited: bool) -> None:
             client.assert_closed()
         assert other.get().body == b"hello"
         served.wait_until_idle()
+    assert len(served.records.messages) == 1
+    assert served.records.messages[0].startswith("exception in the ASGI application: GET /fail")
 
 
 def test_exception_after_a_complete_response() -> None:

@@ -265,7 +265,11 @@ def test_return_means_1000() -> None:
         assert served.records.messages == []
 
 
-@pytest.mark.parametrize("error", [RuntimeError("on purpose"), SystemExit(3), KeyError("type")])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("on purpose"), SystemExit(3), KeyError("type"), asyncio.CancelledError()],
+    ids=repr,
+)
 def test_exception_means_1011(error: BaseException) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
