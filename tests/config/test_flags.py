@@ -186,3 +186,9 @@ def test_every_option_is_in_a_group_and_can_be_given_both_ways() -> None:
 
 def grouped(group: Any) -> list[str]:
     return [action.dest for action in group._group_actions]
+
+
+def test_no_item_of_a_list_is_called_an_address_that_is_none() -> None:
+    lists = [option for option in fields(Config) if str(option.type).startswith("tuple")]
+    called = {option.name for option in lists if flags._settings(option)["metavar"] == "ADDRESS"}
+    assert called == {"bind", "forwarded_allow_ips"}
