@@ -492,9 +492,10 @@ class Worker:
 
     async def _end(self, lifespan: Lifespan) -> None:
         """Run what comes after the last request; a further ``shutdown()`` breaks it off."""
+        self.shutdown_failed = True  # until it is through: a SystemExit leaves the loop at once
         async with first_of(self._run_shutdown(lifespan), self._hurried.wait()) as (ending, _):
+            self.shutdown_failed = ending.done() and ending.exception() is not None
             if ending.done():
-                self.shutdown_failed = ending.exception() is not None
                 ending.result()
             else:
                 logger.warning("worker %d: its lifespan's shutdown is broken off", self.worker_id)

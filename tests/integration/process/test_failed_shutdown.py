@@ -23,7 +23,10 @@ FAILED = 'await send({"type": "lifespan.shutdown.failed", "message": "not all wa
 
 
 @pytest.mark.parametrize("isolation", ["interpreter", "thread"])
-@pytest.mark.parametrize("end", [FAILED, "raise LookupError('not all was saved')"])
+@pytest.mark.parametrize(
+    "end",
+    [FAILED, "raise LookupError('not all was saved')", "raise SystemExit('not all was saved')"],
+)
 def test_the_status_tells(end: str, isolation: str, tmp_path: Path) -> None:
     (tmp_path / "failing.py").write_text(APP.format(end=end))
     with Command("failing:app", "--port", "0", "--isolation", isolation, cwd=tmp_path) as command:
