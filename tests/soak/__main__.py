@@ -1,6 +1,6 @@
 """``python -m tests.soak [chaos] [--seconds 60] [--seed S] [--kind interpreter|thread|command]``
 or ``python -m tests.soak reloads [--count 500] [--warm-up 20] [--app django|bare]``
-or ``python -m tests.soak copies [--seconds 60] [--count 12]``
+or ``python -m tests.soak copies [--seconds 60] [--count 12] [--reuse]``
 or ``python -m tests.soak day [--seconds 7200] [--rate 50] [--seed S]``."""
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="chaos, day: default: another one each time")
     parser.add_argument("--kind", choices=("interpreter", "thread", "command"), action="append")
     parser.add_argument("--count", type=int, help="how many reloads; default: 500, with copies 12")
+    parser.add_argument("--reuse", action="store_true", help="copies: use interpreters again")
     parser.add_argument("--warm-up", type=int, default=20, help="reloads: how many before those")
     parser.add_argument("--app", choices=("django", "bare"), default="django")
     options = parser.parse_args()
@@ -37,7 +38,8 @@ def main() -> int:
     if options.what == "copies":
         from . import copies
 
-        return 0 if copies.run(options.seconds, options.count or 12, say) else 1
+        good = copies.run(options.seconds, options.count or 12, say, reuse=options.reuse)
+        return 0 if good else 1
     seed = int.from_bytes(os.urandom(4)) if options.seed is None else options.seed
     say(f"seed {seed}")
     if options.what == "day":

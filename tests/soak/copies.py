@@ -25,20 +25,32 @@ from subinterp_asgi import Supervisor
 from subinterp_asgi.supervisor.policy.recycling import resident_memory
 
 APP = "tests.frameworks.apps.fastapi_shop.app:app"
+REUSABLE = "tests.soak.shop:app"
 WORKERS = 4
 CLIENTS = 8
 TIMEOUT = 60.0
+NOBODYS_TOKEN = f"eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhZGEifQ.{'A' * 86}"
+"""Of somebody called ada, with a signature of zeros."""
 
 
-def main(seconds: float, reloads: int) -> int:
-    """Serve and ask for so long, and reload so often meanwhile; return the exit status."""
+def main(seconds: float, reloads: int, *, reuse: bool = False) -> int:
+    """Serve and ask for so long, and reload so often meanwhile; return the exit status.
+
+    ``reuse``: use interpreters again.
+    """
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TEST_DATABASE"] = os.path.join(folder, "db.sqlite3")
         # A machine that is busy otherwise is no fault. What hangs, a client waits for in vain.
         patient: dict[str, Any] = {"timeout_worker_healthcheck": 0}
         patient |= {"startup_timeout": 300, "shutdown_timeout": 120}
         with Supervisor(
-            APP, workers=WORKERS, port=0, access_log=False, extensions="private", **patient
+            REUSABLE if reuse else APP,
+            workers=WORKERS,
+            port=0,
+            access_log=False,
+            extensions="private",
+            reuse_interpreters=reuse,
+            **patient,
         ) as server:
             return _run(server, seconds, reloads)
 
@@ -59,11 +71,12 @@ def _run(server: Supervisor, seconds: float, reloads: int) -> int:
     for client in clients:
         client.join()
     asked = sum((client.asked for client in clients), Counter())
-    first, last = memory[0] / 2**20, memory[-1] / 2**20
+    mebibytes = [octets / 2**20 for octets in memory]
+    grown = (mebibytes[-1] - mebibytes[0]) / max(1, len(memory) - 1) / WORKERS
     say(
         f"{sum(asked.values())} requests {dict(asked)}, {len(memory)} reloads of {WORKERS} "
-        f"workers; {first:.0f} MiB after the first, {last:.0f} MiB after the last: "
-        f"{(last - first) / max(1, len(memory) - 1) / WORKERS:.1f} MiB for each reload and worker"
+        f"workers; MiB after each {', '.join(f'{each:.0f}' for each in mebibytes)}: {grown:.1f} "
+        "for each reload and worker"
     )
     problems = [problem for client in clients for problem in client.problems]
     for problem in problems:
@@ -97,9 +110,17 @@ class _Client(threading.Thread):
             if self.problems:
                 self._ended.set()
 
-    def _ask(self, method: str, path: str, body: Any, status: int, expected: Any) -> None:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        status: int,
+        expected: Any,
+        more: dict[str, str] | None = None,
+    ) -> None:
         text = None if body is None else json.dumps(body)
-        fields = {"content-type": "application/json"}
+        fields = {"content-type": "application/json", **(more or {})}
         if self._rng.random() < 0.05:
             fields["connection"] = "close"
         self._connection.request(method, path, text, fields)
@@ -145,14 +166,19 @@ class _Client(threading.Thread):
 
     def _token(self) -> None:
         self._ask("GET", "/accounts/me", None, 401, lambda found: found["detail"] != "")
+        fields = {"authorization": f"Bearer {NOBODYS_TOKEN}"}
+        self._ask("GET", "/accounts/me", None, 401, lambda found: found["detail"] != "", fields)
 
 
-def run(seconds: float, reloads: int, report: Callable[[str], None]) -> bool:
+def run(seconds: float, reloads: int, report: Callable[[str], None], *, reuse: bool) -> bool:
     """Have it run in a process of its own; return whether all was well.
 
-    Each reload leaves tens of megabytes for each worker.
+    Each reload leaves tens of megabytes for each worker, unless interpreters are used again.
     """
-    source = f"from tests.soak import copies; raise SystemExit(copies.main({seconds}, {reloads}))"
+    source = (
+        "from tests.soak import copies; "
+        f"raise SystemExit(copies.main({seconds}, {reloads}, reuse={reuse}))"
+    )
     done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", source], check=False)
     if done.returncode:
         report(f"  it ended with status {done.returncode}")
