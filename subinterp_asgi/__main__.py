@@ -475,6 +475,9 @@ class _Command:
             self._stopping_since = monotonic()
             self._notifier.replaced_by(pid)
             _say(f"Process {pid} serves; this one ends")
+            for name in self._changes:  # what this one has not come to do
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.Signals[name])
             self._call("stopped", self._server.hand_over)
 
     def _on_tick(self, nothing: object) -> None:

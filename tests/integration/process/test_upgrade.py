@@ -150,6 +150,29 @@ def test_told_to_end_meanwhile(tmp_path: Path) -> None:
         get(url)
 
 
+def test_what_it_is_told_meanwhile_is_done_by_the_new_one(tmp_path: Path) -> None:
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    app = tmp_path / "gated.py"
+    app.write_text("from tests.integration.apps.pool import App\n")
+    with Service("gated:App", "--factory", "--port", "0", cwd=tmp_path) as service:
+        assert get(service.url).status == 200
+        app.write_text(
+            "import os, time\n"
+            f"open({str(begun)!r}, 'w').close()\n"
+            f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+            "from tests.integration.apps.pool import App\n"
+        )
+        os.kill(service.main, signal.SIGUSR2)
+        wait_until(begun.exists)
+        os.kill(service.main, signal.SIGHUP)
+        gate.touch()
+        service.wait_for("Generation 2 serves")
+        service.upgrades += 1
+        service.wait_for_end(service.pid)
+        service.stop()
+        assert "this one ends" in service.stderr.partition("SIGHUP: reloading")[0]
+
+
 def test_a_link_that_was_switched(tmp_path: Path) -> None:
     """The new process starts where the link leads by then, as with other servers."""
     for name in ("old", "new"):
