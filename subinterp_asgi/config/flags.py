@@ -219,7 +219,8 @@ def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], li
             except (ValueError, argparse.ArgumentTypeError) as exc:
                 raise ValueError(f"{variable}: {exc}") from None
         elif variable.startswith(PREFIX):
-            close = suggestion(variable.removeprefix(PREFIX).lower(), option_names(), 0.8)
+            named = [PREFIX + name.upper() for name in option_names()]
+            close = suggestion(variable, named, 0.9)  # (the most of it is alike in all)
             warnings += [f"{variable}, in the environment, is no option{close}"] * (close != "")
     return options, warnings
 

@@ -99,6 +99,8 @@ def as_lines(report: Report) -> Iterator[str]:
         yield f"It was imported in an interpreter, {how} foreseen."
     if report.refused:
         yield "The application will not work in workers that are interpreters."
+    elif any(finding.outcome == "unknown" for finding in told):
+        yield "Nothing was found that would be refused; --run tells what becomes of the unknown."
     else:
         yield "Nothing was found that would be refused."
 

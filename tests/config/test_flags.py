@@ -119,7 +119,10 @@ def test_a_variable_that_is_nearly_an_option_is_told_of() -> None:
     )
     assert found == (
         {},
-        ["SUBINTERP_ASGI_WORKER, in the environment, is no option; did you mean workers?"],
+        [
+            "SUBINTERP_ASGI_WORKER, in the environment, is no option; "
+            "did you mean SUBINTERP_ASGI_WORKERS?"
+        ],
     )
 
 

@@ -292,6 +292,9 @@ def test_the_command_for_people(
     site.write({"shop.py": "import good"})
     assert command(site, "shop:app", monkeypatch=monkeypatch) == 0
     assert "Nothing was found" in capsys.readouterr().out
+    site.write({"shop.py": "("})
+    assert command(site, "shop:app", monkeypatch=monkeypatch) == 0
+    assert "--run tells" in capsys.readouterr().out
 
 
 def test_the_command_for_machines(
