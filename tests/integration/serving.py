@@ -167,7 +167,7 @@ def serving(
         assert not thread.is_alive(), "the worker did not end"
         assert ended == [None]
         assert worker.active_connections == 0
-        assert worker._server_state.counters.in_flight == 0
+        assert counters.in_flight == 0
         if config.limit_concurrency_total is not None:
             assert counters.slot[IN_FLIGHT] == 0
         assert counters.slot[SERVED] == 0
