@@ -15,7 +15,7 @@ from itertools import zip_longest
 
 from ..types import TYPE_CHECKING
 from .checks import choice
-from .options import Config, option_names, suggestion
+from .options import Config, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -219,8 +219,7 @@ def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], li
             except (ValueError, argparse.ArgumentTypeError) as exc:
                 raise ValueError(f"{variable}: {exc}") from None
         elif variable.startswith(PREFIX):
-            named = [PREFIX + name.upper() for name in option_names()]
-            close = suggestion(variable, named, 0.9)  # (the most of it is alike in all)
+            close = suggestion(variable, names, 0.9)  # (the most of it is alike in all)
             warnings += [f"{variable}, in the environment, is no option{close}"] * (close != "")
     return options, warnings
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import ast
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 
 from .environment import Environment
-from .imports import Import, Need, imports_in
+from .imports import Import, Need, imports_in, parse
 
 VARIABLE = "DJANGO_SETTINGS_MODULE"
 
@@ -25,7 +24,7 @@ def settings_named_in(source: bytes, module: str) -> str | None:
     """Return the settings that a module names, by a constant; as ``asgi.py`` does, for one."""
     if VARIABLE.encode() not in source:
         return None
-    for node in ast.walk(_parse(source, module)):
+    for node in ast.walk(parse(source, module)):
         pair: list[ast.expr] = []
         if isinstance(node, ast.Call):
             pair = node.args[:2]  # os.environ.setdefault(), or os.putenv()
@@ -151,16 +150,10 @@ class Project:
             found = self._environment.find(module)
             try:
                 source = b"" if found is None else found.source()
-                self._trees[module] = _parse(source, module)
+                self._trees[module] = parse(source, module)
             except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
                 self._trees[module] = ast.Module([], [])
         return self._trees[module]
-
-
-def _parse(source: bytes, module: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its escape sequences, say
-        return ast.parse(source, module)
 
 
 def _given(tree: ast.Module, name: str) -> Iterator[ast.expr]:

@@ -53,10 +53,15 @@ def imports_of(source: bytes, module: str, is_package: bool) -> list[Import]:
         RecursionError: It is nested too deeply.
         MemoryError: Likewise.
     """
+    body = parse(source, module).body
+    return imports_in(body, module if is_package else module.rpartition(".")[0])
+
+
+def parse(source: bytes, module: str) -> ast.Module:
+    """Return the tree of a module's source; errors as ``imports_of()``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its escape sequences, say
-        tree = ast.parse(source, module)
-    return imports_in(tree.body, module if is_package else module.rpartition(".")[0])
+        return ast.parse(source, module)
 
 
 def imports_in(body: Iterable[ast.stmt], package: str) -> list[Import]:

@@ -12,7 +12,6 @@ from ..config import Config
 from ..errors import ConfigError
 from ..types import Any
 
-_PLAIN = (lambda: None).__code__
 _ASYNC = 0x280
 """Flags of code that makes a coroutine, or an asynchronous generator, when it is called."""
 
@@ -115,7 +114,7 @@ def check_on_event(on_event: Any) -> None:
     )
     if not callable(on_event):
         raise ConfigError("on_event", f"must be a function, not {on_event!r}")
-    if getattr(called, "__code__", _PLAIN).co_flags & _ASYNC:
+    if getattr(getattr(called, "__code__", None), "co_flags", 0) & _ASYNC:
         raise ConfigError("on_event", f"must be a function that is not async, not {on_event!r}")
 
 

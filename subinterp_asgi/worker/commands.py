@@ -94,9 +94,7 @@ class _Bridge:
         self._worker.reload_tls()
 
     def obey_reopen_logs(self, command: tuple[Any, ...]) -> None:
-        from ..config import log_rotation
-
-        log_rotation.reopen()
+        _reopen_logs()
 
     def obey_adopt(self, command: tuple[Any, ...]) -> None:
         self._worker.adopt(command[1], take(messages.listeners_of(command)))
@@ -176,9 +174,13 @@ def wait_for_command(ctrl_queue: Any) -> tuple[Any, ...]:
             if command[0] in (messages.CMD_SERVE, messages.CMD_DRAIN, messages.CMD_SHUTDOWN):
                 return command
             if command[0] == messages.CMD_REOPEN_LOGS:
-                from ..config import log_rotation
+                _reopen_logs()
 
-                log_rotation.reopen()
+
+def _reopen_logs() -> None:
+    from ..config import log_rotation  # needed by those whose logs are rotated
+
+    log_rotation.reopen()
 
 
 def try_get(queue: Any) -> tuple[Any, ...] | None:
