@@ -6,7 +6,6 @@ import contextlib
 import errno
 import socket
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,14 @@ from subinterp_asgi.supervisor import listeners as module
 from subinterp_asgi.supervisor.listeners import Listeners
 from tests.support import has_ipv6
 
-from .connecting import accepts, opened
+from .connecting import accepts, client_of, handed, opened
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nearly nobody does")
 
 
 def connecting(address: tuple[str, int | None]) -> socket.socket:
     """Begin to connect, which is done at once on this machine if it succeeds."""
-    host, port = address
-    if port is None:
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        target: Any = host.replace("@", "\0", 1)
-    else:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        client, target = socket.socket(family, socket.SOCK_STREAM), (host, port)
+    client, target = client_of(address)
     client.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         client.connect(target)
@@ -127,14 +120,6 @@ def test_what_is_the_callers_is_left_as_it_is(where: str, tmp_path: Path) -> Non
                 bar(listeners)
                 assert accepts(address)
             assert accepts(address)
-
-
-def handed(listeners: Listeners) -> Sequence[Any]:
-    """As another process gets them; here it has descriptors of its own."""
-    return [
-        (socket.socket.dup(sock).detach(), *more)
-        for sock, (_, *more) in zip(listeners, listeners.hand_over(), strict=True)
-    ]
 
 
 @pytest.mark.parametrize("where", ["tcp", "unix"])

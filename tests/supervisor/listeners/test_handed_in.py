@@ -15,7 +15,7 @@ from subinterp_asgi import Config
 from subinterp_asgi.errors import BindError
 from subinterp_asgi.supervisor.listeners import Listeners
 
-from .connecting import accepts, opened
+from .connecting import accepts, handed, opened
 
 
 @pytest.mark.parametrize("blocking", [True, False])
@@ -63,8 +63,7 @@ def test_a_process_that_had_more_slots() -> None:
     """Its sockets are shared as long as there are no such slots; none is opened beside them."""
     with opened(workers=2) as first:
         first.grow(4)
-        handed = [(os.dup(fd), *more) for fd, *more in first.hand_over()]
-        with closing(Listeners(Config(workers=2), handed=handed)) as second:
+        with closing(Listeners(Config(workers=2), handed=handed(first))) as second:
             assert len(list(second)) == 4
             assert [len(closed(second.duplicate(slot))) for slot in (0, 1)] == [3, 3]
             second.grow(3)
