@@ -65,17 +65,20 @@ def _pass_to_less_than(most: int, counters: Counters, number: int) -> bool:
         if slot != own and inbox and board[base + ACCEPTING] and board[base + CONNECTIONS] < most:
             busy_since = board[base + BUSY_SINCE]
             if not busy_since or monotonic_ns() - busy_since < _HELD_UP:
-                connections = board[base + CONNECTIONS] + _waiting(inbox - 1)
-                if connections < most:
+                waiting = _waiting(inbox - 1)
+                connections = board[base + CONNECTIONS] + waiting
+                if waiting >= 0 and connections < most:
                     most, chosen = connections, inbox
     return chosen > 0 and send(chosen - 1, number)
 
 
 def _waiting(inbox: int) -> int:
-    """How many descriptors lie in an inbox, which its owner has not counted yet."""
+    """How many descriptors lie in an inbox, which its owner has not counted yet; -1: unknown."""
     if sys.platform == "linux":
-        from fcntl import ioctl  # not before it is needed
-
+        try:
+            from fcntl import ioctl  # not before it is needed
+        except (ImportError, OSError):
+            return -1  # an import opens files, and descriptors may have run out
         found: int = _number.unpack(ioctl(inbox, _FIONREAD, bytes(_number.size)))[0]
         return found // _number.size
     else:

@@ -13,18 +13,20 @@ from ..control import output
 
 def log(level: str, text: str, exc: BaseException | None = None) -> None:
     """Log a line, perhaps with an exception."""
-    import logging
-
+    try:
+        import logging
+    except (ImportError, OSError):
+        # An import opens files, and descriptors may have run out: then it is said without.
+        if level not in ("debug", "info"):
+            output.say(f"{text}\n" if exc is None else f"{text}: {exc!r}\n")
+        return
     logger = logging.getLogger("subinterp_asgi.error")
     if logger.hasHandlers() or logger.filters or logging.lastResort is None:
         method = getattr(logger, level)
         call(lambda: method("%s", text, exc_info=exc))
     elif logger.isEnabledFor(getattr(logging, level.upper())):
         # As the last resort of ``logging`` would, which may wait for ever.
-        import traceback
-
-        lines = () if exc is None else traceback.format_exception(exc)
-        output.say("".join((text, "\n", *lines)))
+        output.say(text + "\n" + ("" if exc is None else _format(exc)))
 
 
 def call(function: Callable[..., object], *arguments: object) -> None:
@@ -33,8 +35,15 @@ def call(function: Callable[..., object], *arguments: object) -> None:
 
     try:
         function(*arguments)
-    except BaseException:
+    except BaseException as exc:
         if logging.raiseExceptions:
-            import traceback
+            output.say(_format(exc))
 
-            output.say(traceback.format_exc())
+
+def _format(exc: BaseException) -> str:
+    import traceback
+
+    try:
+        return "".join(traceback.format_exception(exc))
+    except (ImportError, OSError):  # it imports what reads source, for which nothing may be left
+        return f"{exc!r}\n"

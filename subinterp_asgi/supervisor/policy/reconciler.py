@@ -53,7 +53,7 @@ class Reconciler:
         self._budget = RestartBudget(
             config.restart_limit, config.restart_window, config.restart_delay
         )
-        # That the system has no thread for a worker is no death, and may last.
+        # That the system has no thread or descriptor for a worker is no death, and may last.
         self._refusals = RestartBudget(maxsize, config.restart_window, config.restart_delay)
         # Of its own: that workers were stuck says nothing about how often they may die.
         self._stuck_budget = RestartBudget(config.restart_limit, config.restart_window, 0.0)
@@ -294,8 +294,7 @@ class Reconciler:
         except _CANT_START as exc:
             error = f"{type(exc).__name__}: {exc}"
             text = f"worker {slot.index} could not be started: {exc}"
-            no_thread = isinstance(exc, RuntimeError) and not isinstance(exc, SubinterpASGIError)
-            budget = self._refusals if no_thread else self._budget
+            budget = self._budget if isinstance(exc, SubinterpASGIError) else self._refusals
             self._spend_restart(slot.index, self._pool.generation, slot, error, text, now, budget)
 
     def _keep_spares(self, now: float) -> float:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from .connection import Session
     from .connections import Connections
     from .handshake import Handshake
+    from .proxy_handshake import ProxyHandshake
     from .tls import TLSContext
+    from .tls_socket import TLSConnection, TLSHandshake
 
     class FirstSession(Session, Protocol):
         """What is spoken on a connection that has just been accepted."""
@@ -77,7 +79,13 @@ class Acceptor:
         self._accepting = False
         self._draining = False
         self._pausing: asyncio.TimerHandle | None = None
+        self._tls_stages: tuple[type[TLSHandshake], type[TLSConnection]] | None = None
         self._tls = self._make_tls()
+        self._proxy_stage: type[ProxyHandshake] | None = None
+        if self._config.proxy_protocol:
+            from .proxy_handshake import ProxyHandshake  # now, as with TLS
+
+            self._proxy_stage = ProxyHandshake
         self._addresses: dict[int, Address | None] = {}
         for listener in listeners:
             self._prepare(listener)
@@ -170,8 +178,12 @@ class Acceptor:
     def _make_tls(self) -> TLSContext | None:
         if not self._config.tls:
             return None
-        from .tls import TLSContext  # ssl is imported only where it is needed
+        # ssl is imported only where it is needed; but now, for descriptors may run out later, and
+        # an import needs some.
+        from .tls import TLSContext
+        from .tls_socket import TLSConnection, TLSHandshake
 
+        self._tls_stages = TLSHandshake, TLSConnection
         return TLSContext(self._config)
 
     # --- accepting
@@ -242,8 +254,8 @@ class Acceptor:
         self, sock: socket.socket, client: Address | None, server: Address
     ) -> None:
         """First stage, by option: who the client is, said by the proxy that connected."""
-        from .proxy_handshake import ProxyHandshake
-
+        assert self._proxy_stage is not None
+        make = self._proxy_stage
         peer = "a peer on a Unix socket" if client is None else client[0]
         if not self._trusted.trusts(None if client is None else client[0]):
             self._tell_of_proxy(
@@ -254,7 +266,7 @@ class Acceptor:
             sock.close()
             return
         self._open(
-            lambda: ProxyHandshake(
+            lambda: make(
                 sock,
                 self._connections,
                 client,
@@ -281,13 +293,14 @@ class Acceptor:
         if tls is None:
             self._serve(Connection, sock, client, server)
             return
-        from .tls_socket import TLSConnection, TLSHandshake
+        assert self._tls_stages is not None
+        make, kind = self._tls_stages
 
         def on_open(wrapped: SSLSocket) -> None:
             description = tls.describe(wrapped)  # while it is surely open
-            self._serve(TLSConnection, wrapped, client, server).tls = description
+            self._serve(kind, wrapped, client, server).tls = description
 
-        self._open(lambda: TLSHandshake(sock, self._connections, tls.context, on_open), sock)
+        self._open(lambda: make(sock, self._connections, tls.context, on_open), sock)
 
     def _open(self, make: Callable[[], Handshake], sock: socket.socket) -> None:
         try:

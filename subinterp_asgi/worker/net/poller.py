@@ -52,12 +52,12 @@ def octets_queued(fd: int) -> int:
     """
     if sys.platform != "linux":
         return -1
-    import fcntl  # where somebody reads slowly, not where a worker starts
-    import termios
-
     try:
+        import fcntl  # where somebody reads slowly, not where a worker starts
+        import termios
+
         answer = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
-    except OSError:
+    except (ImportError, OSError):  # an import needs a descriptor
         return -1
     return int.from_bytes(answer, sys.byteorder)
 

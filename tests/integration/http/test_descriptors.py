@@ -26,14 +26,33 @@ SERVER = """
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     with Supervisor("application:app", port=0, access_log=False, **options) as server:
         print(server.addresses[0][1], flush=True)
-        for _ in sys.stdin:
+        held = []
+        for line in sys.stdin:
+            command, _, number = line.rstrip().partition(" ")
+            if command == "fill":  # leave so many descriptors
+                while True:
+                    try:
+                        held.append(os.dup(0))
+                    except OSError:
+                        break
+                for _ in range(int(number)):
+                    os.close(held.pop())
+            elif command == "free":
+                while held:
+                    os.close(held.pop())
+            elif command == "workers":
+                server.scale(int(number))
             print(time.process_time(), flush=True)
     print("stopped")
 """
 APPLICATION = """
+    import time
+
     async def app(scope, receive, send):
         if scope["type"] != "http":
             raise RuntimeError("no lifespan")
+        while scope["path"] == "/stuck":
+            time.sleep(0.01)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"hello"})
 """
@@ -47,7 +66,8 @@ class Process:
         (directory / "application.py").write_text(textwrap.dedent(APPLICATION))
         self.limit = limit
         options = (
-            '{"workers": 2, "timeout_header": 600, "timeout_keep_alive": 600, "log_level": "error"}'
+            '{"workers": 2, "timeout_header": 600, "timeout_keep_alive": 600, "log_level": "error",'
+            ' "timeout_worker_healthcheck": 2}'
         )
         self._errors = (directory / "errors").open("w+")
         self._process = subprocess.Popen(
@@ -71,12 +91,16 @@ class Process:
         """What it has written to standard error."""
         return Path(self._errors.name).read_text()
 
-    def cpu_time(self) -> float:
-        """Seconds of processor time it has used."""
+    def tell(self, command: str) -> float:
+        """Have it do something; return how many seconds of processor time it has used."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
         return float(self._ask())
+
+    def cpu_time(self) -> float:
+        """Seconds of processor time it has used."""
+        return self.tell("")
 
     def descriptors(self) -> int:
         """How many it has open."""
@@ -153,6 +177,47 @@ def test_no_descriptors_left(run: Callable[[int], Process]) -> None:
         new.assert_open()
     server.stop()
     assert "Traceback" not in server.errors()
+
+
+def test_nothing_is_imported_while_accepting(run: Callable[[int], Process]) -> None:
+    """To import is to open files; a worker that accepts may have used the last descriptor."""
+    server = run(128)
+    server.tell("workers 1")
+    with contextlib.ExitStack() as stack:
+        early = [stack.enter_context(RawClient(server.address)) for _ in range(20)]
+        for client in early:
+            client.assert_open()
+        server.tell("workers 2")  # of which the first has more, and may pass new ones on
+        server.tell("fill 1")
+        for _ in range(50):
+            with RawClient(server.address) as client:
+                client.assert_open()
+            wait_until(lambda: server.descriptors() < server.limit, "there is room for the next")
+        for client in early:
+            client.assert_open()
+        server.tell("free")
+    server.stop()
+    assert server.errors() == ""
+
+
+def test_worker_stuck_without_descriptors(run: Callable[[int], Process]) -> None:
+    """The supervisor says so, though it can't even import what logs, and goes on."""
+    server = run(128)
+    server.tell("workers 1")
+    with RawClient(server.address) as client:
+        client.assert_open()
+        server.tell("fill 0")
+        client.send(b"GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: "worker 0 is stuck" in server.errors(), "it says so")
+        # More often than restart_limit allows: that is no worker's fault, and passes.
+        failed = "worker 0 could not be started: [Errno 24]"
+        wait_until(lambda: server.errors().count(failed) > 6, "none can be started")
+        server.tell("free")
+        assert client.response().status == 500
+    with RawClient(server.address) as client:
+        client.assert_open()
+    server.stop()
+    assert "Exception in thread" not in server.errors()
 
 
 @pytest.mark.usefixtures("many_descriptors")
