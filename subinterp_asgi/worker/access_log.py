@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from http import HTTPStatus
 
 from ..config import Config
@@ -42,7 +43,7 @@ class StderrHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter(_FORMAT))
+        self.setFormatter(_Formatter(_FORMAT))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -52,6 +53,25 @@ class StderrHandler(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
+    """Shows a traceback without its source rather than lose the record."""
+
+    def formatException(self, ei: Any) -> str:
+        try:
+            return super().formatException(ei)
+        except (ImportError, OSError):
+            # What reads source is imported when it is first needed, perhaps to tell that no
+            # descriptors are left.
+            kind, error, trace = ei
+            places = (
+                f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}'
+                for frame, line in traceback.walk_tb(trace)
+            )
+            return "\n".join(
+                ("Traceback (most recent call last):", *places, f"{kind.__name__}: {error}")
+            )
+
+
+class _FormatterOfAccess(_Formatter):
     """Leaves requests the form that the options give them."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -93,9 +113,9 @@ def configure_interpreter(config: Config) -> None:
         handler = StderrHandler()
         form = _FORMAT if config.request_id_header is None else _FORMAT_WITH_ID
         if config.access_log_format is not None:
-            handler.setFormatter(_Formatter(form, defaults=_NO_ID))
+            handler.setFormatter(_FormatterOfAccess(form, defaults=_NO_ID))
         elif form is not _FORMAT:
-            handler.setFormatter(logging.Formatter(form, defaults=_NO_ID))
+            handler.setFormatter(_Formatter(form, defaults=_NO_ID))
         package_logger.addHandler(handler)
         package_logger.propagate = False
 

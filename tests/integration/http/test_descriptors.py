@@ -51,6 +51,8 @@ APPLICATION = """
     async def app(scope, receive, send):
         if scope["type"] != "http":
             raise RuntimeError("no lifespan")
+        if scope["path"] == "/fail":
+            raise ValueError("as a test wants it")
         while scope["path"] == "/stuck":
             time.sleep(0.01)
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -198,6 +200,19 @@ def test_nothing_is_imported_while_accepting(run: Callable[[int], Process]) -> N
         server.tell("free")
     server.stop()
     assert server.errors() == ""
+
+
+def test_application_fails_without_descriptors(run: Callable[[int], Process]) -> None:
+    """That is logged, with its traceback, though source can't be read then."""
+    server = run(128)
+    with RawClient(server.address) as client:
+        client.assert_open()
+        server.tell("fill 0")
+        assert client.get(b"/fail").status == 500
+        server.tell("free")
+    server.stop()
+    assert 'application.py", line 8, in app' in server.errors()
+    assert "ValueError: as a test wants it" in server.errors()
 
 
 def test_worker_stuck_without_descriptors(run: Callable[[int], Process]) -> None:
