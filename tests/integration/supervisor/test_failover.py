@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from ..rawclient import RawClient, request
 from ..supervising import Background, Heard, Servers, all_names, both, connect, freeze_all, who
 
 ROUNDS = 5
+"""Of which most must be even: a worker that has no processor for 20 ms is rightly given nothing."""
 
 
 @contextlib.contextmanager
@@ -78,9 +80,8 @@ def test_64_connections_over_two_workers(
     servers: Servers, where: dict[str, Any], at_once: bool
 ) -> None:
     server = servers.start(isolation="interpreter", workers=2, **where)
-    for _ in range(ROUNDS):
-        found = spread(server, 64, at_once=at_once)
-        assert max(found) <= 0.6 * 64, found
+    found = [spread(server, 64, at_once=at_once) for _ in range(ROUNDS)]
+    assert median(map(max, found)) <= 0.6 * 64, found
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -88,10 +89,9 @@ def test_64_connections_over_four_workers(
     servers: Servers, where: dict[str, Any], at_once: bool
 ) -> None:
     server = servers.start(isolation="interpreter", workers=4, **where)
-    for _ in range(ROUNDS):
-        found = spread(server, 64, at_once=at_once)
-        assert min(found) >= 6, found
-        assert max(found) <= 26, found
+    found = [spread(server, 64, at_once=at_once) for _ in range(ROUNDS)]
+    assert median(map(min, found)) >= 6, found
+    assert median(map(max, found)) <= 26, found
 
 
 def test_a_new_worker_gets_its_part(servers: Servers) -> None:
