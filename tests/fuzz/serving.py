@@ -93,21 +93,26 @@ class Arena:
             raise Finding(f"{whole} responses to {len(outcome.messages)} requests ({ending})")
 
     async def _converse(self, stream: bytes, random: Random, received: bytearray) -> str:
+        """Send a stream and read what comes; return how it ended, or that it was cut short."""
         loop = asyncio.get_running_loop()
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.setblocking(False)
-        ending = random.choice(ENDINGS)
+        ending = said = random.choice(ENDINGS)
         try:
             await loop.sock_connect(client, self._path)
             reading = None
             if ending != "stall":
                 reading = asyncio.create_task(_read_all(client, received))
-            with contextlib.suppress(OSError, TimeoutError):
+            try:
                 async with asyncio.timeout(3.0):  # a stalled server is one that we don't read from
                     for piece in cut(stream, random):
                         await loop.sock_sendall(client, piece)
                         if random.random() < 0.2:
                             await asyncio.sleep(0)
+            except TimeoutError:
+                said = "cut short"
+            except OSError:
+                pass
             if random.random() < 0.05:
                 self._disturb(random)
             if ending == "half-close":
@@ -117,7 +122,7 @@ class Arena:
                 if reading is not None:
                     reading.cancel()
                     await asyncio.wait([reading])
-                return ending
+                return said
             elif ending == "stall":
                 await asyncio.sleep(random.random())
             if reading is not None:
@@ -128,7 +133,7 @@ class Arena:
                 await asyncio.wait([reading])
         finally:
             client.close()
-        return ending
+        return said
 
     def _disturb(self, random: Random) -> None:
         """What the worker may do to a connection at any time."""

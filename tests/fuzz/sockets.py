@@ -63,7 +63,7 @@ class SocketArena(Arena):
                 ending = await self._converse(opening + stream, random, received)
         except TimeoutError:
             raise Finding("the server did not come to an end") from None
-        if damaged:
+        if damaged or ending == "cut short":
             return
         parser = MessageParser(max_size=MAX_SIZE, inflater=Inflater() if compressed else None)
         outcome = drive(parser, [stream] if stream else [])

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 
+from subinterp_asgi.control.wakeup import READ, WRITE, ready
 from subinterp_asgi.worker.net.connection import NEVER, Connection
 from subinterp_asgi.worker.worker import WorkerState
 from tests.support import wait_until
@@ -452,8 +453,14 @@ def test_what_came_while_the_worker_was_held_up_is_in_time(
         for client in clients:
             client.send(then)
         if what == "reading":
-            for client in clients:  # what there is to read, so that there is room for more
-                client.buffer = client.sock.recv(1 << 20)
+
+            def there_is_room() -> bool:
+                for client in clients:
+                    if ready(client.sock.fileno(), READ):
+                        client.buffer += client.sock.recv(1 << 20)
+                return all(ready(connection._fd, WRITE) for connection in connections)
+
+            wait_until(there_is_room)
         for connection in connections:  # all is due
             connection.deadline = min(connection.deadline, monotonic())
             if connection._write_deadline != NEVER:
