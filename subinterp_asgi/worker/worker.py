@@ -28,7 +28,7 @@ from . import access_log
 from .access_log import is_detailed
 from .asgi.http import HTTPSession
 from .asgi.lifespan import Lifespan
-from .asgi.state import APP_FAILURES, AccessLog, ServerState
+from .asgi.state import NO_FAILURES, AccessLog, ServerState
 from .interpreter.importer import check_application, import_function
 from .interpreter.marks import takes_interrupts
 from .net.acceptor import Acceptor
@@ -302,7 +302,9 @@ class Worker:
             try:
                 if callback is not None:
                     callback()
-            except APP_FAILURES:
+            except NO_FAILURES:
+                raise
+            except BaseException:
                 logger.exception("worker %d: a callback of on_drain() failed", self.worker_id)
 
     def stop_accepting(self) -> None:

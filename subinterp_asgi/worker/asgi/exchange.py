@@ -15,7 +15,7 @@ from ..net.connection import NEVER, Connection
 from . import extensions
 from .absence import Absence
 from .scope import make_scope
-from .state import APP_FAILURES, ServerState, was_cancelled
+from .state import NO_FAILURES, ServerState, was_cancelled
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -122,7 +122,9 @@ class HTTPExchange:
                 )
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
-        except APP_FAILURES as exc:  # (a request must not be able to end the worker)
+        except NO_FAILURES:
+            raise
+        except BaseException as exc:  # (a request must not be able to end the worker)
             if was_cancelled(exc):
                 raise
             # (What comes after the response has nothing to do with the client.)

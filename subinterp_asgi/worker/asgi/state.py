@@ -47,14 +47,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-APP_FAILURES = (
-    Exception,
-    SystemExit,
-    asyncio.CancelledError,
-    WorkerInterrupted,
-    BaseExceptionGroup,
-)
-"""What may leave a call of the application without doing harm to other calls, or to the worker."""
+NO_FAILURES = (KeyboardInterrupt, GeneratorExit)
+"""What says that a call, or the process, is to end. All else that leaves a call of the application
+is a failure of that, a test's too (pytest's are no ``Exception``), and harms nobody else.
+"""
 
 CLIENT_CLOSED_REQUEST = 499
 """Logged where the client left before it had an answer; nginx's code."""
@@ -201,7 +197,7 @@ class ServerState:
         self.counters.in_flight -= 1
 
     def log_failure(self, exc: BaseException, request: Request, *, gone: bool) -> None:
-        """Log an exception that left the application, one of ``APP_FAILURES``.
+        """Log an exception that left the application, none of ``NO_FAILURES``.
 
         If the client is ``gone`` the exception may be no more than a consequence. The record also
         has the request's ``method`` and ``path``, the latter as it was sent: decoded it may hold

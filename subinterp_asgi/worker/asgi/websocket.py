@@ -25,7 +25,7 @@ from ...websocket.writer import MessageWriter
 from ..interpreter.marks import takes_interrupts
 from ..net.connection import HIGH_WATER, NEVER, Connection
 from .scope import make_scope
-from .state import APP_FAILURES, CLIENT_CLOSED_REQUEST, ServerState, was_cancelled
+from .state import CLIENT_CLOSED_REQUEST, NO_FAILURES, ServerState, was_cancelled
 
 if TYPE_CHECKING:
     from .notes import Notes
@@ -146,7 +146,9 @@ class WebSocketSession:
             failed = False
         except ClientDisconnected:
             logger.debug("the application ended because the client had gone")
-        except APP_FAILURES as exc:  # (one client must not be able to end the worker)
+        except NO_FAILURES:
+            raise
+        except BaseException as exc:  # (one client must not be able to end the worker)
             if was_cancelled(exc):
                 raise
             self._server_state.log_failure(exc, self.request, gone=self._disconnect is not None)

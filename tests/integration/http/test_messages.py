@@ -188,6 +188,7 @@ class NotAnException(BaseException):
         OSError("x"),
         EOFError(),
         StopAsyncIteration(),
+        NotAnException(),
     ],
     ids=repr,
 )

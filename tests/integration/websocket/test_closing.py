@@ -265,9 +265,19 @@ def test_return_means_1000() -> None:
         assert served.records.messages == []
 
 
+class NotAnException(BaseException):
+    pass
+
+
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("on purpose"), SystemExit(3), KeyError("type"), asyncio.CancelledError()],
+    [
+        RuntimeError("on purpose"),
+        SystemExit(3),
+        KeyError("type"),
+        asyncio.CancelledError(),
+        NotAnException(),
+    ],
     ids=repr,
 )
 def test_exception_means_1011(error: BaseException) -> None:
