@@ -294,6 +294,8 @@ class WorkerRun:
             for task in leftovers:
                 name = task.get_name()
                 logger.warning("worker %d: task %s did not end", worker.worker_id, name)
+                # (That is all there is to say; asyncio would say it when it can't be logged.)
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
             await loop.shutdown_asyncgens()
             with contextlib.suppress(RuntimeError):  # no thread, which only asyncio needs for that
                 await loop.shutdown_default_executor(worker.time_to_end())
@@ -324,6 +326,8 @@ class WorkerRun:
         closing.call_before_threads(self.worker_id)
         left = daemon_threads.join_all(end_by - monotonic(), meanwhile, demoted=False)
         closing.call_exit_callbacks(self.worker_id)
+        if loop is not None:
+            closing.tell_failures(loop)
         daemon_threads.join_all(_DAEMON_TIME / 2, meanwhile, demoted=True)
         daemon_threads.end_demoted()
         daemons = daemon_threads.join_all(_DAEMON_TIME / 2, meanwhile, demoted=True)

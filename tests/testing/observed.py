@@ -19,6 +19,10 @@ class AppFailure(LookupError):
     pass
 
 
+class Outcome(BaseException):
+    """As what ``pytest.fail()`` raises."""
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
     global requests
     if scope["type"] == "lifespan":
@@ -112,6 +116,22 @@ async def do_task(scope: Any, receive: Any) -> Any:
     task = asyncio.create_task(fail())
     await asyncio.wait([task])
     return "made"
+
+
+async def do_keep(scope: Any, receive: Any) -> Any:
+    """Keep a task that nobody asks for what it has ended with."""
+
+    async def fail() -> None:
+        raise AppFailure("in a task that is kept")
+
+    global kept
+    kept = asyncio.create_task(fail(), name="kept")
+    await asyncio.wait([kept])
+    return "kept"
+
+
+async def do_outcome(scope: Any, receive: Any) -> Any:
+    raise Outcome("as a test does")
 
 
 async def do_thread(scope: Any, receive: Any) -> Any:

@@ -101,6 +101,21 @@ def test_what_ends_a_task_is_told(server: LiveServer) -> None:
     assert only(server.errors()).message == "in a task"
 
 
+def test_what_ends_a_kept_task_is_told_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+    """Not when the interpreter is closed, where nothing can be shown any more."""
+    with serve(APP, allow_errors=True) as server:
+        server.get("/keep")
+    assert only(server.errors()).message == "in a task that is kept"
+    assert "Logging error" not in capfd.readouterr().err
+
+
+def test_the_outcome_of_a_test_is_told(server: LiveServer) -> None:
+    """Though it is no ``Exception``."""
+    assert server.get("/outcome").status == 500
+    error = only(server.errors())
+    assert (error.type, error.message, error.path) == ("Outcome", "as a test does", "/outcome")
+
+
 def test_what_ends_a_thread_is_told() -> None:
     with serve(APP, allow_errors=True) as server:
         server.get("/thread")

@@ -11,7 +11,9 @@ requests, aiohttp and boto3 leave 4 to 11 MB for each reload, h11 and so httpx 4
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import gc
 import logging
 import sys
@@ -50,6 +52,28 @@ def call_exit_callbacks(worker_id: int) -> None:
         atexit._run_exitfuncs()  # closing the interpreter finds none left
     finally:
         sys.unraisablehook = hook
+
+
+def tell_failures(loop: asyncio.AbstractEventLoop) -> None:
+    """Tell the loop of the exceptions of its futures and tasks that nobody has asked for.
+
+    asyncio does so when they are collected. Those that a module keeps are so only while the
+    interpreter is closed, when nothing can be imported any more, as showing a traceback does, and
+    when a test that was to see them is over.
+    """
+    # (By its very type: that is quick, and never asks a proxy what it stands for.)
+    kinds = {asyncio.Future, *_subclasses(asyncio.Future)}
+    futures: list[Any] = [each for each in gc.get_objects() if type(each) in kinds]
+    for future in futures:
+        if getattr(future, "_loop", None) is not loop or not future._log_traceback:
+            continue
+        future._log_traceback = False
+        text = f"{type(future).__name__} exception was never retrieved"
+        context = {"message": text, "exception": future._exception, "future": future}
+        if future._source_traceback:
+            context["source_traceback"] = future._source_traceback
+        with contextlib.suppress(SystemExit):  # of a handler of the application's
+            loop.call_exception_handler(context)
 
 
 def let_go() -> None:

@@ -68,6 +68,43 @@ def test_a_signal_at_the_very_end_changes_nothing(number: signal.Signals) -> Non
         assert command.wait(0) == 0
 
 
+STUBBORN = """
+import asyncio
+from plain import app as answer
+
+async def stay():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+async def app(scope, receive, send):
+    global task
+    task = asyncio.create_task(stay(), name="stubborn")
+    await answer(scope, receive, send)
+"""
+
+
+def test_a_task_that_does_not_end_is_named_once(tmp_path: Path) -> None:
+    """Not by asyncio, too, which can't format it when the interpreter is closed."""
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    path = f"{APPS}:{Path(__file__).parents[3]}"
+    with Command(
+        "stubborn:app",
+        *("--port", "0", "--shutdown-timeout", "0.2", "--lifespan", "off"),
+        *("--app-dir", str(tmp_path)),
+        environment={"PYTHONPATH": path},
+    ) as command:
+        assert get(command.url).status == 200
+        command.send(signal.SIGTERM)
+        assert command.wait() == 0
+        warning = "WARNING: worker 0: task stubborn did not end"
+        lines = [line for line in command.lines if not line.startswith("INFO")]
+        after = lines[lines.index(warning) + 1 :]
+    assert after == ["Stopped"], lines
+
+
 def test_exit_callbacks_that_fail_are_logged(tmp_path: Path) -> None:
     (tmp_path / "failing.py").write_text(
         "import atexit\nfrom plain import app\n\n"
