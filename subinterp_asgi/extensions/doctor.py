@@ -19,8 +19,10 @@ from . import django, reader
 from .copying import cure_by_private, objection, stands_in
 from .environment import Environment, Module
 from .findings import OUTCOMES, Finding, Outcome, Report
-from .imports import Need, imports_of
+from .imports import Need, imports_of, offered_lazily
 from .remedies import DAEMON_THREADS, cures, normalised
+
+_LAZY_SIGNS = (b"__getattr__", b"lazy", b"Lazy", b"LAZY")
 
 type Extensions = Literal["pure", "private", "refuse"]
 
@@ -87,6 +89,7 @@ class _Walk:
         self._unread: dict[str, str] = {}
         self._waiting: tuple[deque[tuple[str, str | None]], ...] = tuple(deque() for _ in Need)
         self._conditional: list[tuple[str, str, Need]] = []
+        self._offers: dict[str, dict[str, str]] = {}
         self._optional: set[tuple[str, str]] = set()  # by which package, and what
         self._settings = django.settings_in_environment()
         self._settings_named_by = start
@@ -160,6 +163,7 @@ class _Walk:
             origin = self._environment.find(found.module)
             if origin is not None and origin.is_package:
                 names += [f"{found.module}.{name}" for name in found.names if name != "*"]
+                names += self._offered(origin, found.names)
             for name in names:
                 if found.need == Need.OPTIONAL:
                     package = _top(module.name)
@@ -168,6 +172,20 @@ class _Walk:
                     self._conditional.append((name, module.name, whole))
                 else:
                     self._want(name, module.name, whole)
+
+    def _offered(self, package: Module, names: tuple[str, ...]) -> Iterator[str]:
+        """Name the modules that a package imports when it is asked for names."""
+        if package.name not in self._offers:
+            try:
+                source = package.source()
+                # (Most packages have no such table, and need not be parsed for it.)
+                has_table = any(sign in source for sign in _LAZY_SIGNS)
+                offers = offered_lazily(source, package.name) if has_table else {}
+            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+                offers = {}  # which is told where it is followed
+            self._offers[package.name] = offers
+        offers = self._offers[package.name]
+        return (offers[name] for name in names if name in offers)
 
     def _chain(self, name: str) -> tuple[str, ...]:
         chain: list[str] = []

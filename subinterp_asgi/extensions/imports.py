@@ -64,6 +64,32 @@ def parse(source: bytes, module: str) -> ast.Module:
         return ast.parse(source, module)
 
 
+def offered_lazily(source: bytes, package: str) -> dict[str, str]:
+    """Return what a package imports once it is asked for a name, as far as it has a table of that.
+
+    Such tables have names for keys and, as a whole or in a tuple, where in the package each is:
+    ``".applications.App"``. (PEP 562; libraries that make such a ``__getattr__`` are many.) Errors
+    as ``imports_of()``.
+    """
+    offered: dict[str, str] = {}
+    inside = f"{package.partition('.')[0]}."
+    for node in ast.walk(parse(source, package)):
+        if not isinstance(node, ast.Dict):
+            continue
+        for key, value in zip(node.keys, node.values, strict=True):
+            name = getattr(key, "value", None)
+            for part in value.elts if isinstance(value, ast.Tuple) else (value,):
+                place = getattr(part, "value", None)
+                if not isinstance(name, str) or not isinstance(place, str):
+                    continue
+                place = place.replace(":", ".")
+                if place.startswith(".") and place[1:2] not in ("", "."):
+                    offered[name] = package + place
+                elif place.startswith(inside):
+                    offered[name] = place
+    return offered
+
+
 def imports_in(body: Iterable[ast.stmt], package: str) -> list[Import]:
     """Return the imports of statements in a module of a package."""
     return list(_in_body(body, package, Need.NOW))

@@ -74,6 +74,28 @@ def only(report: Report) -> Finding:
     return finding
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        'lazy_imports={"App": ".applications.App", "other": 1}',
+        'lazy_imports={"App": "framework.applications:App"}',
+        '_dynamic_imports = {"App": (__spec__.parent, ".applications"), **more}; __getattr__ = 0',
+    ],
+)
+def test_names_that_packages_import_when_asked_are_followed(site: Site, table: str) -> None:
+    site.compile("core", SHARED)
+    site.write(
+        {
+            "shop.py": "from framework import App",
+            "framework/__init__.py": table,
+            "framework/applications.py": "import core",
+            "framework/unused.py": "import never",
+        }
+    )
+    site.compile("never", SHARED)
+    assert site.outcomes() == {"core": "refused"}
+
+
 def test_a_refusal_says_what_how_and_what_would_do(site: Site) -> None:
     site.write(
         {
