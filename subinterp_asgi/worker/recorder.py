@@ -21,7 +21,7 @@ from time import monotonic, monotonic_ns
 
 from ..control.messages import STATUS_ANSWER
 from ..types import TYPE_CHECKING
-from .interpreter.importer import import_object
+from .interpreter.importer import import_object, message_of
 from .interpreter.marks import takes_interrupts
 
 if TYPE_CHECKING:
@@ -218,7 +218,9 @@ class Recorder(logging.Handler):
         if Recorder.on_error is not None:
             Recorder.on_error(error)
         types = [f"{each.__module__}.{each.__qualname__}" for each in type(error).__mro__]
-        self._tell_error(type(error).__name__, types, _message(error), _traceback(error), call)
+        self._tell_error(
+            type(error).__name__, types, message_of(error)[:_MOST_TEXT], _traceback(error), call
+        )
 
     def _tell_error(
         self, name: str, types: Iterable[str], message: str, trace: str, call: _Call | None
@@ -312,7 +314,7 @@ class Recorder(logging.Handler):
         except asyncio.CancelledError:
             raise  # the worker ends, which will be noticed
         except BaseException as exc:
-            text = {"type": type(exc).__name__, "message": _message(exc)}
+            text = {"type": type(exc).__name__, "message": message_of(exc)[:_MOST_TEXT]}
             self._tell(number, failed={**text, "traceback": _traceback(exc)})
 
     @takes_interrupts
@@ -323,13 +325,6 @@ class Recorder(logging.Handler):
         else:  # (Django refuses its database to a thread in which a loop runs.)
             result = await asyncio.to_thread(function, *arguments, **more)
         return await result if inspect.isawaitable(result) else result
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)[:_MOST_TEXT]
-    except Exception:
-        return "(its message can't be shown)"
 
 
 def _traceback(error: BaseException) -> str:

@@ -27,7 +27,7 @@ from ..errors import SubinterpASGIError
 from ..types import TYPE_CHECKING, Any
 from . import access_log, commands
 from .interpreter import daemon_threads
-from .interpreter.importer import call_factory, import_app, refusal
+from .interpreter.importer import call_factory, import_app, line_of, refusal
 from .interpreter.marks import takes_interrupts
 from .net.loop import ServerLoop
 from .worker import Worker
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("subinterp_asgi.error")
 
 _MAX_ERROR_TEXT = 20_000
+_MAX_LINE = 2000
 _OUR_FOLDERS = tuple(
     os.path.join(os.path.dirname(file), "")
     for file in (os.path.dirname(__file__), asyncio.__file__, importlib.__file__)
@@ -415,7 +416,7 @@ def report_error(status_queue: Any, exc: BaseException) -> None:
     """Send an exception as an error status, whatever its own methods do."""
     with contextlib.suppress(BaseException):  # its methods may raise; then this is not told
         cause = exc.__cause__ if isinstance(exc, SubinterpASGIError) else None
-        line = messages.sendable(_summary(cause or exc))
+        line = messages.sendable(line_of(exc if cause is None else cause)[:_MAX_LINE])
         status_queue.put((messages.STATUS_FAILURE, _kind(exc), line))
     try:
         status_queue.put((messages.STATUS_ERROR, text_of(exc)))
@@ -448,16 +449,9 @@ def text_of(exc: BaseException) -> str:
     return messages.sendable(_describe(exc))
 
 
-def _summary(exc: BaseException) -> str:
-    try:
-        return f"{type(exc).__name__}: {exc}"[:2000]
-    except BaseException:
-        return f"{type(exc).__name__} (its message can't be shown)"
-
-
 def _describe(exc: BaseException) -> str:
     """A line, and the traceback of the application's frames: from the first of them on, once."""
-    summary = _summary(exc)
+    summary = line_of(exc)[:_MAX_LINE]
     known = isinstance(exc, SubinterpASGIError)  # its line says all that is to be said of it
     shown = exc.__cause__ if known else exc
     if shown is None:

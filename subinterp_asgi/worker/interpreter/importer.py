@@ -107,7 +107,7 @@ def call_factory(factory: Any, name: str, *args: Any, **kwargs: Any) -> Any:
         hint = "; is it the application itself, and no factory?"
         hint *= _arguments(factory) == (3, 3)
         raise errors.AppFactoryError(
-            f"app factory {name}() raised: {refusal(exc) or exc}{hint}"
+            f"app factory {name}() raised: {refusal(exc) or message_of(exc)}{hint}"
         ) from exc
 
 
@@ -224,7 +224,7 @@ def _import_module(name: str) -> Any:
                 ),
                 name=missing,
             ) from None
-        reason = f"it imports {missing!r}, which is not installed" if missing else str(exc)
+        reason = f"it imports {missing!r}, which is not installed" if missing else message_of(exc)
         raise errors.AppModuleFailedError(f"importing {name!r} failed: {reason}") from exc
     except (Exception, SystemExit) as exc:
         refused = refusal(exc)
@@ -233,9 +233,7 @@ def _import_module(name: str) -> Any:
                 f"importing {name!r} failed: {refused}; run `subinterp-asgi doctor {name}` to see "
                 "what else would be refused"
             ) from exc
-        raise errors.AppModuleFailedError(
-            f"importing {name!r} failed: {type(exc).__name__}: {exc}"
-        ) from exc
+        raise errors.AppModuleFailedError(f"importing {name!r} failed: {line_of(exc)}") from exc
 
 
 def refusal(exc: BaseException) -> str | None:
@@ -243,13 +241,26 @@ def refusal(exc: BaseException) -> str | None:
     for each in behind(exc):
         if isinstance(each, errors.ExtensionRefusedError):
             return str(each)
-        if isinstance(each, ImportError) and _REFUSAL in str(each):
-            module = str(each).partition(_REFUSAL)[0].removeprefix("module ").strip()
+        if isinstance(each, ImportError) and _REFUSAL in (text := message_of(each)):
+            module = text.partition(_REFUSAL)[0].removeprefix("module ").strip()
             return (
                 f"it needs the extension module {module!r}, which does not support "
                 "subinterpreters; isolation='thread' serves from threads"
             )
     return None
+
+
+def message_of(exc: BaseException) -> str:
+    """What an exception of the application's says; its own methods may raise, or give no text."""
+    try:
+        return str(exc)
+    except BaseException:
+        return "(its message can't be shown)"
+
+
+def line_of(exc: BaseException) -> str:
+    """The class of an exception of the application's, and what it says."""
+    return f"{type(exc).__name__}: {message_of(exc)}"
 
 
 def behind(exc: BaseException) -> Iterator[BaseException]:

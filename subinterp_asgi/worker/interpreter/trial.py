@@ -15,7 +15,14 @@ from ...control.interpreters import Interpreter
 from ...errors import AppImportError, ExtensionRefusedError
 from ...types import TYPE_CHECKING
 from . import daemon_threads, lazy_imports
-from .importer import STDLIB, import_app, import_object, judge_extensions
+from .importer import (
+    STDLIB,
+    import_app,
+    import_object,
+    judge_extensions,
+    line_of,
+    message_of,
+)
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -69,13 +76,10 @@ def import_watched(text: str) -> None:
         try:
             module = create(self, spec)
         except ImportError as exc:
-            refused = isinstance(exc, ExtensionRefusedError)
-            note(
-                "refused" if refused else "broken",
-                spec.name,
-                path,
-                getattr(exc, "reason", str(exc)),
-            )
+            if isinstance(exc, ExtensionRefusedError):
+                note("refused", spec.name, path, exc.reason)
+            else:
+                note("broken", spec.name, path, message_of(exc))
             raise
         if isinstance(spec.loader, SourceFileLoader):
             note("pure twin", spec.name, path)
@@ -92,6 +96,6 @@ def import_watched(text: str) -> None:
     except AppImportError as exc:
         note("failed", app, "", str(exc).partition("; run `")[0])
     except BaseException as exc:
-        note("failed", app, "", f"{type(exc).__name__}: {exc}")
+        note("failed", app, "", line_of(exc))
     else:
         note("imported", app)

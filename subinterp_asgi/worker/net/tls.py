@@ -13,7 +13,7 @@ from pathlib import Path
 from ...config import Config
 from ...errors import ConfigError
 from ...types import Any
-from ..interpreter.importer import import_function
+from ..interpreter.importer import import_function, line_of
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 _VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
@@ -95,7 +95,7 @@ def _call_factory(path: str, config: Config) -> Any:
     except ConfigError:
         raise
     except (Exception, SystemExit) as exc:
-        problem = f"{path} raised {type(exc).__name__}: {exc}"
+        problem = f"{path} raised {line_of(exc)}"
         raise ConfigError("ssl_context_factory", problem) from exc
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from subinterp_asgi import errors
 from subinterp_asgi.supervisor.events import Event, WorkerChanged
+from subinterp_asgi.supervisor.policy import rollout
 from subinterp_asgi.supervisor.states import WorkerState
+from tests.support import get
 
 from .making import APPS, LIFESPAN, both, in_background, make
 
@@ -31,6 +33,8 @@ SOURCE = """
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
+    # A worker that is late says so itself, however busy the machine is.
+    monkeypatch.setattr(rollout, "START_MARGIN", 30.0)
     for name in [name for name in sys.modules if name.startswith("kinds_")]:
         monkeypatch.delitem(sys.modules, name)  # of the test before
     return tmp_path
@@ -138,7 +142,7 @@ def test_what_workers_reject_is_not_tried_again(isolation: str) -> None:
 @pytest.mark.parametrize("option", ["access_log_filter", "ssl_context_factory"])
 def test_it_is_known_before_the_lifespan_starts(isolation: str, option: str) -> None:
     options: dict[str, object] = {"access_log": True, option: "no_such_module:wanted"}
-    options |= {"lifespan": "on", "startup_timeout": 0.5, "state": {"startup.hang": True}}
+    options |= {"lifespan": "on", "startup_timeout": 30.0, "state": {"startup.hang": True}}
     exc = failure(LIFESPAN, isolation, **options)
     assert exc.kind == "config"
     assert f"ConfigError: {option}: no module named 'no_such_module'" in str(exc)
@@ -218,6 +222,59 @@ def test_a_reload_says_it_too(folder: Path, isolation: str) -> None:
             server.reload()
     assert caught.value.cause == "KeyError: 'NO_SUCH_VARIABLE'"
     assert caught.value.kind == "import"
+
+
+SPEECHLESS = """
+    class Speechless(ImportError):
+        def __str__(self): raise KeyError("no words")
+        __repr__ = __str__
+    def make_it(): raise Speechless
+    class Site:
+        async def __call__(self, scope, receive, send):
+            state = scope["state"]
+            if scope["type"] == "http":
+                raise Speechless
+            while (await receive())["type"] != state["raises"]:
+                await send({"type": "lifespan.startup.complete"})
+            raise Speechless
+    site = Site()
+"""
+
+
+@both
+@pytest.mark.parametrize(
+    ("app", "state", "kind"),
+    [
+        ("speechless_{}_raises:site", {}, "import"),
+        ("speechless_{}:make_it()", {}, "import"),
+        ("speechless_{}:site", {"raises": "lifespan.startup"}, "lifespan"),
+    ],
+)
+def test_an_exception_that_can_t_be_shown_has_its_kind_all_the_same(
+    folder: Path, isolation: str, app: str, state: dict[str, str], kind: str
+) -> None:
+    write(folder, f"speechless_{isolation}", SPEECHLESS)
+    write(folder, f"speechless_{isolation}_raises", SPEECHLESS + "\n    make_it()\n")
+    exc = failure(app.format(isolation), isolation, lifespan="on", state=state)
+    assert exc.kind == kind
+    assert exc.cause == "Speechless: (its message can't be shown)"
+    assert "raise Speechless" in str(exc)
+
+
+@both
+def test_an_exception_that_can_t_be_shown_in_a_request_and_in_the_shutdown(
+    folder: Path, isolation: str
+) -> None:
+    write(folder, f"speechless_{isolation}", SPEECHLESS)
+    state = {"raises": "lifespan.shutdown"}
+    server = make(f"speechless_{isolation}:site", isolation, lifespan="on", state=state)
+    server.start()
+    assert get(server.url).status == 500
+    assert get(server.url).status == 500  # of the same worker, which has not died
+    assert [worker.state for worker in server.workers] == [WorkerState.SERVING]
+    with pytest.raises(errors.ShutdownFailedError, match="Speechless") as caught:
+        server.stop()
+    assert "raise Speechless" in str(caught.value)
 
 
 def test_the_script_itself_is_not_to_be_found_in_an_interpreter() -> None:
