@@ -188,6 +188,19 @@ class WorkerDiedError(SubinterpASGIError, RuntimeError):
     """Workers ended although nobody had asked them to, more often than they may be replaced."""
 
 
+class DescriptorsClosedError(SubinterpASGIError, RuntimeError):
+    """The application has closed descriptors of the server's, as ``os.closerange()`` does.
+
+    All interpreters of a process share its descriptors: none may close what it has not opened.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the application has closed descriptors that it had not opened, as os.closerange() "
+            "does, and with them the server's: all that runs in a process shares them"
+        )
+
+
 class ShutdownIncompleteError(SubinterpASGIError, TimeoutError):
     """``stop()`` ran out of time: some workers still run and can't be closed safely.
 

@@ -3,16 +3,24 @@
 Queues between interpreters can only be polled, which costs a hundred wake-ups a second and answers
 after 10 ms. So each queue has a ``Wakeup`` beside it. A ``WatchdogLine`` reaches a worker whose
 loop is held up and reads no queue.
+
+All interpreters of a process share its descriptors. An application may close those that are not its
+own, as with ``os.closerange()``: what is here then neither fails nor touches who has got the number
+since, so that this can be told and all can end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import sys
 
-from ..types import Any
+from ..types import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 READ = 1  # POLLIN, EPOLLIN
 WRITE = 4  # POLLOUT, EPOLLOUT
@@ -31,6 +39,30 @@ def ready(fd: int, events: int, timeout: float | None = 0.0) -> int:
     return (READ if readable else 0) | (WRITE if writable else 0)
 
 
+def close(fd: int) -> None:
+    """Close a descriptor, unless an application has done so."""
+    with _unless_lost():
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _unless_lost() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno != errno.EBADF:
+            raise
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    """What a descriptor stands for, as far as the system tells; ``None``: it is closed."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class _Pair:
     """A reading and a writing descriptor, which may be one and the same.
 
@@ -42,18 +74,32 @@ class _Pair:
     def __init__(self, numbers: tuple[int, int] | None = None) -> None:
         self._closed = False
         self.numbers = self._open() if numbers is None else numbers
+        self._identities = [*map(_identity, self.numbers)]
 
     def _open(self) -> tuple[int, int]:
         numbers = os.pipe()
         os.set_blocking(numbers[1], False)
         return numbers
 
+    @property
+    def lost(self) -> bool:
+        """Whether an application has closed them, which are not its own."""
+        found = [*map(_identity, self.numbers)]
+        return None in found or found != self._identities
+
     def close(self) -> None:
         """Close the descriptors; once, since their numbers may be others' afterwards."""
         if not self._closed:
             self._closed = True
-            for fd in set(self.numbers):
-                os.close(fd)
+            if not self.lost:
+                for fd in set(self.numbers):
+                    os.close(fd)
+
+    def _write(self, data: bytes) -> None:
+        """Write all or nothing, which is the same to who reads."""
+        if not (self._closed or self.lost):
+            with _unless_lost(), contextlib.suppress(BlockingIOError):
+                os.write(self.numbers[1], data)
 
 
 class Wakeup(_Pair):
@@ -69,11 +115,8 @@ class Wakeup(_Pair):
 
     def set(self) -> None:
         """Make the reading descriptor readable. Safe in any thread and in signal handlers."""
-        if self._closed:
-            return
         # Eight octets are what an eventfd wants; a full pipe is readable anyway.
-        with contextlib.suppress(BlockingIOError):
-            os.write(self.numbers[1], b"\1\0\0\0\0\0\0\0")
+        self._write(b"\1\0\0\0\0\0\0\0")
 
     def clear(self) -> None:
         """Make it not readable; do this before looking for what it announces."""
@@ -138,12 +181,15 @@ class WatchdogLine(_Pair):
         self._send(self.QUIT, 0)
 
     def receive(self) -> tuple[bytes, int]:
-        """Block this thread until something is asked; return what, and of which heartbeat."""
-        data = os.read(self.numbers[0], 9)
+        """Block this thread until something is asked; return what, and of which heartbeat.
+
+        Nothing (``b""``): nobody will ask any more.
+        """
+        data = b""
+        with _unless_lost():
+            data = os.read(self.numbers[0], 9)
         return data[:1], int.from_bytes(data[1:], "little")
 
     def _send(self, request: bytes, busy_since: int) -> None:
-        if not self._closed:
-            # A pipe takes so few octets as a whole or not at all. A full one is not read by anyone.
-            with contextlib.suppress(BlockingIOError):
-                os.write(self.numbers[1], request + busy_since.to_bytes(8, "little"))
+        # A pipe takes so few octets as a whole or not at all. A full one is not read by anyone.
+        self._write(request + busy_since.to_bytes(8, "little"))

@@ -209,7 +209,8 @@ class Listeners:
             # A worker that could not be stopped has a duplicate; nobody shall wait for it.
             with contextlib.suppress(OSError):
                 listener.sock.shutdown(socket.SHUT_RDWR)
-            listener.sock.close()
+            with contextlib.suppress(OSError):  # an application has closed it, with all others
+                listener.sock.close()
             if listener.inode is not None:
                 _unlink_own(*listener.inode)
 
@@ -218,8 +219,10 @@ class Listeners:
         self.refuse()
         while self._listeners:
             listener = self._listeners.pop()
-            listener.sock.setblocking(listener.was_blocking)
-            listener.sock.close()
+            with contextlib.suppress(OSError):
+                listener.sock.setblocking(listener.was_blocking)
+            with contextlib.suppress(OSError):
+                listener.sock.close()
 
     # --- opening
 

@@ -15,7 +15,7 @@ import threading
 from enum import Enum
 
 from ..control import log_records
-from ..control.wakeup import Wakeup
+from ..control.wakeup import Wakeup, close
 from . import host_log
 
 _READ_SIZE = 64 * 1024  # what a pipe holds
@@ -83,9 +83,9 @@ class LogReceiver:
         with self._lock:
             pipe = self._pipes.pop(fd)
             pipe.ended = True
-            os.close(fd)  # behind what was written the thread will find the end
+            close(fd)  # behind what was written the thread will find the end
             if not pipe.watched:
-                os.close(pipe.read_fd)
+                close(pipe.read_fd)
 
     def flush(self, timeout: float) -> None:
         """Wait until what workers have written by now is with the host's loggers."""
@@ -179,7 +179,7 @@ class LogReceiver:
         with self._lock:
             pipe.watched = False
             if pipe.ended:
-                os.close(pipe.read_fd)
+                close(pipe.read_fd)
 
 
 class _Read(Enum):

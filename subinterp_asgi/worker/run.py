@@ -22,7 +22,7 @@ from ..config import Config
 from ..control import messages, output
 from ..control.counters import Counters
 from ..control.launch import Runtime
-from ..control.wakeup import WatchdogLine
+from ..control.wakeup import Channel, WatchdogLine
 from ..errors import SubinterpASGIError
 from ..types import TYPE_CHECKING, Any
 from . import access_log, commands
@@ -122,6 +122,7 @@ class WorkerRun:
         main: asyncio.Task[None] | None = None
         watchdog: Watchdog | None = None
         ended_as_told = False
+        of_the_loss: tuple[type[Exception], ...] = ()  # what may be raised for want of descriptors
         try:
             self.counters.flush(monotonic_ns())  # importing an application may hold up as well
             if (numbers := self.runtime.watchdog) is not None:
@@ -153,6 +154,9 @@ class WorkerRun:
         except _NotNeeded:
             ended_as_told = True
         except BaseException as exc:
+            if self._has_lost_descriptors():
+                exc = self._explain(exc, sockets, metrics_sockets)
+                of_the_loss = OSError, ValueError
             if worker is not None and worker.shutdown_failed:
                 self.status_queue.put((messages.STATUS_SHUTDOWN_FAILED,))
             if self._sources is not None:
@@ -175,21 +179,45 @@ class WorkerRun:
             if self.recorder is not None:
                 self.recorder.end()
             if loop is not None:
-                loop.close()
+                with contextlib.suppress(*of_the_loss):
+                    loop.close()
         if ended_as_told:
             self.status_queue.put((messages.STATUS_STOPPED,))
 
     def _load_app(self) -> Any:
         try:
-            return self.load_app()
+            app = self.load_app()
         except Exception as exc:
-            if not self.runtime.reused:
+            if not self.runtime.reused or self._has_lost_descriptors():
                 raise
             # The listeners stay open for another interpreter, where it may do.
             self.listeners.clear()
             self.metrics_listeners.clear()
             self.status_queue.put((messages.STATUS_REJECTED, text_of(exc)))
             raise _Rejected from None
+        if self._has_lost_descriptors():
+            raise errors.DescriptorsClosedError
+        return app
+
+    def _has_lost_descriptors(self) -> bool:
+        """Whether the application has closed those that are not its own."""
+        queues = (self.ctrl_queue, self.status_queue)
+        return any(isinstance(each, Channel) and each.wakeup.lost for each in queues)
+
+    def _explain(
+        self, exc: BaseException, *taken: list[socket.socket]
+    ) -> errors.DescriptorsClosedError:
+        """Say what has led to an exception: there are no descriptors any more."""
+        for sockets in taken:
+            for sock in sockets:
+                sock.detach()  # others may have the number
+        self.listeners.clear()
+        self.metrics_listeners.clear()
+        if isinstance(exc, errors.DescriptorsClosedError):
+            return exc
+        error = errors.DescriptorsClosedError()
+        error.__cause__ = exc
+        return error
 
     def _wait_for_turn(self) -> int:
         """Be a spare until a command says whose place to take; return the inbox.

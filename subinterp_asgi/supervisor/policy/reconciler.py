@@ -29,6 +29,9 @@ from .recycling import Recycling
 from .rollout import SHARED_APP, START_MARGIN, Rollout
 from .shutdown import longest_end
 
+_START_INTERVAL = 1.0
+"""Seconds between looks at a start: an application may close all descriptors as it is imported, and
+with them those by which a worker wakes the supervisor."""
 _CANT_START = (OSError, SubinterpASGIError, RuntimeError, MemoryError)
 
 
@@ -107,7 +110,8 @@ class Reconciler:
 
     def step_at_start(self, ready: Iterable[int] = ()) -> float:
         """Go on with the rollout; those that serve accept for the others; as ``step()``."""
-        return min(self._go_on(), self._failover.step(ready, monotonic()))
+        now = monotonic()
+        return min(self._go_on(), self._failover.step(ready, now), now + _START_INTERVAL)
 
     def _go_on(self) -> float:
         for handle in self._pool.handles:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue as stdlib_queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +11,7 @@ from time import monotonic, monotonic_ns
 from ...config.records import dataclass
 from ...control import messages
 from ...control.scoreboard import ACCEPTED, BUSY_SINCE, CONNECTIONS, REQUESTS, slot_of
+from ...control.wakeup import close
 from ...types import Any
 from ..events import WorkerEvent
 from ..states import WorkerState, may_follow
@@ -146,7 +146,7 @@ class WorkerHandle:
         finally:
             self.job.command_wakeup.set()
             for fd, _ in unsent:
-                os.close(fd)
+                close(fd)
         return sent
 
     def serve(self, worker_id: int, inbox: int, listeners: Sequence[messages.Listener]) -> None:
@@ -268,7 +268,7 @@ class WorkerHandle:
         with contextlib.suppress(stdlib_queue.Empty):
             while True:  # listeners in commands that it has not read are nobody's
                 for fd, _ in messages.listeners_of(self.job.ctrl_queue.get_nowait()):
-                    os.close(fd)
+                    close(fd)
         self.job.command_wakeup.close()
         if self.job.watchdog is not None:
             self.job.watchdog.close()

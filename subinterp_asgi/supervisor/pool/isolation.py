@@ -6,7 +6,6 @@ where it leaves only those listeners that the worker has not taken.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from ...control import interpreters
 from ...control.interpreters import Interpreter
 from ...control.launch import Runtime
 from ...control.scoreboard import Slot
-from ...control.wakeup import Wakeup, WatchdogLine
+from ...control.wakeup import Wakeup, WatchdogLine, close
 from ...types import TYPE_CHECKING, Any
 from .. import host_log
 from ..kept import Kept, keep
@@ -120,7 +119,7 @@ class Job:
         """Close the duplicates that no worker has taken."""
         for listeners in (self.listeners, self.metrics_listeners):
             while listeners:
-                os.close(listeners.pop()[0])
+                close(listeners.pop()[0])
 
 
 _ATTACH_SLOT = "from subinterp_asgi.control import scoreboard\nscoreboard.attach(board, slot)"

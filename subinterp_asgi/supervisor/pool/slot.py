@@ -6,9 +6,11 @@ changes by its verbs only, which are the reconciler's and the rollout's to use.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ...control import handoff
+from ...control.wakeup import close
 from .handle import WorkerHandle
 
 _POSIX = os.name == "posix"
@@ -99,9 +101,10 @@ class Slot:
     def close(self) -> None:
         """Release the inbox and what is left in it."""
         if self.inbox is not None:
-            while left := handoff.receive(self.inbox[0]):
-                for number in left:
-                    os.close(handoff.descriptor(number))
+            with contextlib.suppress(OSError):  # an application has closed it
+                while left := handoff.receive(self.inbox[0]):
+                    for number in left:
+                        close(handoff.descriptor(number))
             for fd in self.inbox:
-                os.close(fd)
+                close(fd)
             self.inbox = None

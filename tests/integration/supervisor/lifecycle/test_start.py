@@ -16,6 +16,7 @@ import pytest
 
 from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import BindError, StartupError, StateError, WorkerDiedError
+from subinterp_asgi.supervisor.policy import rollout
 from subinterp_asgi.supervisor.states import SupervisorState, WorkerState
 from tests.integration.apps import lifecycle
 from tests.support import get, run_script, wait_until
@@ -155,7 +156,8 @@ def test_a_start_whose_other_worker_hangs_fails_at_once(isolation: str, tmp_path
 
 
 @both
-def test_a_lifespan_that_takes_too_long(isolation: str) -> None:
+def test_a_lifespan_that_takes_too_long(isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "START_MARGIN", 30.0)  # however busy the machine is
     server = make(
         LIFESPAN, isolation, lifespan="on", state={"startup.hang": True}, startup_timeout=0.2
     )
@@ -327,3 +329,48 @@ def test_one_that_serves_accepts_for_those_that_still_import(
         (tmp_path / "go").touch()
         starting.join()
         server.stop()
+
+
+CLOSES_ALL = """
+    import os
+
+    def close_all(now):
+        if now == "{when}":
+            os.closerange(3, 1024)
+
+    close_all("import")
+    async def app(scope, receive, send):
+        assert scope["type"] == "lifespan"
+        await receive()
+        close_all("lifespan")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+"""
+
+
+@both
+@pytest.mark.parametrize("when", ["import", "lifespan"])
+@pytest.mark.parametrize("options", ["", "log_forwarding=True, metrics_bind='127.0.0.1:0'"])
+def test_an_application_that_closes_all_descriptors(
+    tmp_path: Path, isolation: str, when: str, options: str
+) -> None:
+    script = f"""
+        import sys
+        from subinterp_asgi import Supervisor
+        from subinterp_asgi.errors import StartupError
+
+        server = Supervisor(
+            "closes_all:app", port=0, workers=2, isolation="{isolation}", lifespan="on", {options}
+        )
+        try:
+            server.start()
+        except StartupError as exc:
+            print(exc, exc.cause, sep="\\n")
+        server.stop()
+        print(server.state.value)
+    """
+    app = CLOSES_ALL.replace("{when}", when)
+    done = run_script(tmp_path, script, files={"closes_all.py": app})
+    assert "Error: the application has closed descriptors that it had not opened" in done.stdout
+    assert done.stdout.endswith("failed\n"), done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
