@@ -205,12 +205,14 @@ def set_requests(value: int) -> None:
     requests = value
 
 
-def freeze(seconds: float) -> None:
-    time.sleep(seconds)
+def freeze(path: str) -> None:
+    """Return once there is such a file."""
+    while not os.path.exists(path):
+        time.sleep(0.005)
 
 
-async def freeze_loop(seconds: float) -> None:
-    time.sleep(seconds)
+async def freeze_loop(path: str) -> None:
+    freeze(path)
 
 
 async def die() -> None:

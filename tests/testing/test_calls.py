@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -79,14 +80,16 @@ def test_arguments_that_json_cant_carry_are_refused(server: LiveServer) -> None:
         server.call(f"{MODULE}:add", object())
 
 
-def test_a_call_that_does_not_return_is_given_up() -> None:
+def test_a_call_that_does_not_return_is_given_up(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     with serve(f"{MODULE}:app") as server:
         with pytest.raises(NoAnswerError, match=r"no answer of worker 0 within 0\.2 s"):
-            server.call(f"{MODULE}:freeze", 0.6, timeout=0.2)
+            server.call(f"{MODULE}:freeze", str(gate), timeout=0.2)
         assert server.call(f"{MODULE}:add", 1) == 1, "the loop is free"
         with pytest.raises(NoAnswerError) as caught:
-            server.call(f"{MODULE}:freeze_loop", 0.6, timeout=0.2)
+            server.call(f"{MODULE}:freeze_loop", str(gate), timeout=0.2)
         assert caught.value.workers == (0,)
+        gate.touch()
         assert server.call(f"{MODULE}:add", 1) == 1
 
 

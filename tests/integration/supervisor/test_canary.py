@@ -57,7 +57,13 @@ class Dying(App):
 
 class SlowToStart(App):
     async def startup(self, state: Any) -> None:
-        time.sleep(0.5)
+        time.sleep(1.0)
+
+
+@pytest.fixture(autouse=True)
+def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds any of them up by chance is not taken for what the tests do on purpose."""
+    monkeypatch.setattr(rollout, "CANARY_LAG", 0.9)
 
 
 class Then:
@@ -171,7 +177,7 @@ def test_a_bad_one_is_rolled_back(
 def test_what_holds_it_up_before_it_serves_is_not_held_against_it(servers: Servers) -> None:
     server = servers.start(Then(1, SlowToStart))
     assert server.reload(canary=0.2) == 2
-    assert server.stats().lag < 0.5
+    assert server.stats().lag < 1.0
 
 
 def test_one_that_freezes_for_good_is_rolled_back(servers: Servers, tmp_path: Path) -> None:
