@@ -59,8 +59,27 @@ _ELSEWHERE = {
     "--chdir": "--app-dir",
     "--graceful-timeout": "--timeout-graceful-shutdown",
     "--keep-alive": "--timeout-keep-alive",
+    "--max-requests": "--limit-max-requests",
+    "--max-requests-jitter": "--limit-max-requests-jitter",
+    "--timeout": "--timeout-worker-healthcheck",
     "--worker-connections": "--limit-connections",
 }  # what gunicorn calls other than uvicorn and this, and nobody would find by the name
+_NO_CHOICE = "there is nothing to choose, for loop, HTTP and WebSockets are this server's own"
+_ABSENT = {
+    "--daemon": "it stays in the foreground, as a service manager wants it",
+    "--env-file": "export the variables, or have a service manager read the file",
+    "--http": _NO_CHOICE,
+    "--interface": "applications are ASGI 3",
+    "--loop": _NO_CHOICE,
+    "--preload": "each worker imports the application in an interpreter of its own",
+    "--reload-delay": "a reload begins as soon as files no longer change",
+    "--threads": "a worker is one event loop; --workers uses more processors",
+    "--user": "start it as that user; a service manager may pass privileged ports on",
+    "--worker-class": _NO_CHOICE,
+    "--ws": _NO_CHOICE,
+    "-D": "it stays in the foreground, as a service manager wants it",
+    "-k": _NO_CHOICE,
+}  # what uvicorn or gunicorn have, and this has no need of
 
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _OCTETS = {"": 1, "b": 1} | {
@@ -81,6 +100,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_Formatter,
             argument_default=argparse.SUPPRESS,
             add_help=False,
+            allow_abbrev=False,  # what stands in scripts must not become ambiguous by a new option
             **settings,
         )
         # Groups by the names of its own. What it is given itself it tries with a formatter, which
@@ -154,8 +174,12 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             names = [name for action in self._actions for name in action.option_strings]
             name = unknown[0].partition("=")[0]
-            same = _ELSEWHERE.get(name)
-            close = f"; here it is {same}" if same else suggestion(name, names)
+            if same := _ELSEWHERE.get(name):
+                close = f"; here it is {same}"
+            elif name in _ABSENT:
+                close = f": {_ABSENT[name]}"
+            else:
+                close = suggestion(name, names)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{close}")
         return vars(found)
 
