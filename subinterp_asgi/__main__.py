@@ -67,6 +67,8 @@ from .types import Any, Self
 
 _START_MARGIN = 10.0
 """Seconds that a new process may need beyond ``startup_timeout``."""
+_CALLER_TIME = 0.1
+"""Seconds for a thread that has nothing left to do to be gone; some may still wait."""
 _SAME_SIGNAL = 0.3
 """Seconds in which a second signal is taken for the first one's echo: a process group and the
 process that leads it may both be sent one."""
@@ -239,7 +241,7 @@ class _Command:
         self._calls: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = (
             queue.SimpleQueue()
         )
-        self._callers = 0
+        self._callers: list[threading.Thread] = []
         self._ending = threading.Event()
         self._given_up: int | None = None  # the status, if it was told to end before it served
 
@@ -271,7 +273,7 @@ class _Command:
             thread.start()
         except RuntimeError as exc:
             raise _NoThread(str(exc)) from None
-        self._callers += 1
+        self._callers.append(thread)
 
     def _run_calls(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -300,8 +302,11 @@ class _Command:
             _say_error(exc)
             return EXIT_STARTUP
         finally:
-            for _ in range(self._callers):
+            for _ in self._callers:
                 self._calls.put(None)
+            # CPython 3.13 ends daemons that are left by what needs a descriptor to be loaded.
+            for thread in self._callers:
+                thread.join(_CALLER_TIME)
 
     # What follows on an event. Its outcome is a signal's name, or the exception that a call raised;
     # a status that is returned is the process'.
@@ -384,10 +389,13 @@ class _Command:
             _say_error(_NoThread(str(exc)))
 
     def _reopen_logs(self) -> None:
-        from .config import log_rotation
-
         _say("SIGUSR1: reopening log files")
-        log_rotation.reopen()
+        try:
+            from .config import log_rotation
+
+            log_rotation.reopen()
+        except (ImportError, OSError, MemoryError) as exc:  # an import takes a descriptor, too
+            _say(f"Error: the log files of this interpreter are not reopened: {exc}")
         self._server.reopen_logs()
 
     def _stop(self, name: str) -> None:

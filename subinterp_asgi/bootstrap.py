@@ -134,9 +134,10 @@ def bootstrap(
             log_forwarder.end()
         output.end_streams()
         if not reusable:  # else it is decided later whether the interpreter is closed
-            from .worker.interpreter import closing  # not before it is needed
+            with contextlib.suppress(ImportError, OSError):  # only its memory is given back by it
+                from .worker.interpreter import closing  # not before it is needed
 
-            closing.let_go()
+                closing.let_go()
 
 
 def _ignore_fork_callbacks() -> None:

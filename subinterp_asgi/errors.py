@@ -143,7 +143,8 @@ class StartupError(SubinterpASGIError, RuntimeError):
         kind: ``"not_found"`` (the application), ``"not_asgi"`` (it is something else),
             ``"import"`` (an exception left its module or factory), ``"refused_module"`` (an
             extension module does not support interpreters), ``"lifespan"``, ``"config"``,
-            ``"timeout"``, ``"stopped"`` (by ``stop()``), ``"canary"``, or ``"other"``.
+            ``"timeout"``, ``"stopped"`` (by ``stop()``), ``"canary"``, ``"resources"`` (the system
+            had no descriptor, memory or thread to give), or ``"other"``.
         cause: The exception behind it in one line, such as ``"KeyError: 'DATABASE_URL'"``, or
             ``None`` if there was none.
     """

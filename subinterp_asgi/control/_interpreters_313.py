@@ -17,6 +17,9 @@ _SHAREABLE_ONLY = 0
 _REMOVE_UNBOUND: Literal[1] = 1  # drop the items of an interpreter that is closed
 
 
+InterpreterError = _interpreters.InterpreterError
+
+
 class ExecutionFailed(Exception):
     """Code raised; ``excinfo`` says what."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import datetime  # noqa: F401  (see above)
 import sys
 from collections.abc import Mapping
+from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 
 from ..types import TYPE_CHECKING, Any
 
@@ -42,15 +43,33 @@ if sys.version_info < (3, 14):
     _ADOPT_PATH += "\nimport subinterp_asgi.control._interpreters_313"
 
 
+_DONE = "__subinterp_asgi_done__"
+_NO_MEMORY = "MemoryError: there is not enough for what an interpreter needs"
+_LACKING = tuple(f"[Errno {number}]" for number in (EMFILE, ENFILE, ENOMEM, ENOBUFS))
+
+
 class InterpreterFailed(Exception):
-    """Code executed in an interpreter raised; the message is its traceback, where there is one."""
+    """Code executed in an interpreter raised; the message is its traceback, where there is one.
+
+    ``lacking``: that was for want of a descriptor, or of memory.
+    """
+
+    def __init__(self, text: str, *, lacking: bool) -> None:
+        super().__init__(text)
+        self.lacking = lacking
 
 
 class Interpreter:
     """An isolated interpreter with its own GIL."""
 
     def __init__(self) -> None:
-        self._interpreter: Any = _backend.create()
+        try:
+            self._interpreter: Any = _backend.create()
+        except _backend.InterpreterError as exc:
+            raise InterpreterFailed(
+                f"{exc}, for want of memory or descriptors", lacking=True
+            ) from exc
+        self._done: memoryview | None = None  # where it can say that it came to its end
 
     def adopt_path(self, path: tuple[str, ...]) -> None:
         """Give the interpreter an import path, and load what it needs to receive objects.
@@ -59,6 +78,13 @@ class Interpreter:
         """
         self.prepare({"path": path})
         self.execute(_ADOPT_PATH)
+        if self._done is None:
+            done = memoryview(bytearray(1))
+            try:
+                self.prepare({_DONE: done})
+            except _backend.InterpreterError:
+                return  # it can't receive anything, as what is executed next will tell
+            self._done = done
 
     def expect_queues(self) -> None:
         """Load what it needs to receive a queue, which takes 2 ms, before one comes."""
@@ -72,12 +98,26 @@ class Interpreter:
     def execute(self, source: str) -> None:
         """Run source code of ours there, in this thread, until it ends.
 
-        ``InterpreterFailed``: it raised. (Out of memory may look like success on 3.14.)
+        ``InterpreterFailed``: it raised. (A ``MemoryError`` looks like success to CPython 3.14, and
+        what is executed next would miss a name: the source has to say that it came to its end. On
+        3.13 it has neither a name nor a text.)
         """
+        done = self._done
+        if done is not None:
+            done[0] = 0
+            source += f"\n{_DONE}[0] = 1"
         try:
             self._interpreter.exec(source)
         except _backend.ExecutionFailed as exc:
-            raise InterpreterFailed(getattr(exc.excinfo, "errdisplay", None) or str(exc)) from None
+            kind = getattr(getattr(exc.excinfo, "type", None), "__name__", "")
+            text = getattr(exc.excinfo, "errdisplay", None) or str(exc)
+            if kind:
+                lacking = kind == "MemoryError" or any(each in text for each in _LACKING)
+                raise InterpreterFailed(text, lacking=lacking) from None
+        else:
+            if done is None or done[0]:
+                return
+        raise InterpreterFailed(_NO_MEMORY, lacking=True)
 
     def has_threads(self) -> bool:
         """Whether threads are left that forbid closing."""

@@ -438,8 +438,8 @@ def _bar(sock: socket.socket) -> None:
         try:
             _attach(sock, _NO_HANDSHAKES)
             return
-        except OSError:
-            pass  # a sandbox, say
+        except (ImportError, OSError):
+            pass  # a sandbox, say, or no descriptor is left to load something by
     sock.listen(0)
 
 

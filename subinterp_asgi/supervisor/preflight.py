@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ..config import Config
 from ..errors import ConfigError
 from ..types import Any
+from . import host_log
 
 _ASYNC = 0x280
 """Flags of code that makes a coroutine, or an asynchronous generator, when it is called."""
@@ -157,13 +158,9 @@ def warn_if_tracing() -> None:
 
 def warn_of_shared_modules(config: Config) -> None:
     """Say what a reload of workers in threads does not do."""
-    import logging
-
-    logging.getLogger("subinterp_asgi.error").warning(
-        "workers in threads share the modules of this interpreter: a reload does not import "
-        "changed code%s",
-        ", but calls the application's factory anew" if config.factory else "",
-    )
+    text = "workers in threads share the modules of this interpreter: a reload does not import "
+    again = ", but calls the application's factory anew" if config.factory else ""
+    host_log.log("warning", f"{text}changed code{again}")
 
 
 def warn_of_memory(config: Config) -> None:
@@ -186,6 +183,4 @@ def warn_of_memory(config: Config) -> None:
     else:
         return
     _warned_of_memory = True
-    import logging
-
-    logging.getLogger("subinterp_asgi.error").warning(why)
+    host_log.log("warning", why)

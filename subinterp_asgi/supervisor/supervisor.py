@@ -309,7 +309,7 @@ class Supervisor:
             BindError: An address could not be bound.
             ConfigError: Files that options name can't be used.
             StartupError: A worker could not start; its own traceback is in the message. Or there
-                is no thread to be had.
+                is no thread, descriptor or memory to be had.
             StateError: The supervisor was started before.
         """
         if not self.in_threads:
@@ -317,7 +317,7 @@ class Supervisor:
         with self._changed:
             if self._state is not SupervisorState.NEW:
                 raise StateError(f"can't start: the supervisor is {self._state.value}")
-            with _threads_needed():
+            with _resources_needed():
                 self._hub.start()
             self._busy = threading.current_thread()
             self._enter(SupervisorState.STARTING)
@@ -333,7 +333,9 @@ class Supervisor:
                 options = {"bind": self.config.metrics_bind, "uds": None, "fd": None, "workers": 1}
                 config = self.config.with_options(**options)
                 self._listeners.append(Listeners(config, (), metrics_handed))
-            self._wait_for_start(self._start_workers())
+            with _resources_needed():
+                rollout = self._start_workers()
+            self._wait_for_start(rollout)
         except BaseException as exc:
             self._failure = str(exc)
             self._shutdown.limit(0)
@@ -386,11 +388,10 @@ class Supervisor:
             self._reconciler.begin(rollout)
             self._wakeup.set()
             monitor = threading.Thread(target=self._keep, name="asgi-supervisor", daemon=True)
-            with _threads_needed():
-                monitor.start()
-                self._monitor = monitor
-                self._watch(self.watcher, self._on_files_changed)
-                self._watch(self._tls_watcher, self._on_tls_files_changed)
+            monitor.start()
+            self._monitor = monitor
+            self._watch(self.watcher, self._on_files_changed)
+            self._watch(self._tls_watcher, self._on_tls_files_changed)
         return rollout
 
     def _watch(
@@ -698,7 +699,7 @@ class Supervisor:
             before = len(pool.slots)
             retired: list[WorkerHandle] = []
             if workers > before:
-                with self._changed:
+                with _resources_needed(), self._changed:
                     new = pool.grow(workers)
                 try:
                     self._roll_out(Rollout(self._all_at_once, pool, pool.generation, new))
@@ -1049,9 +1050,16 @@ def _loop_of_caller(shield: bool) -> tuple[Any, Callable[..., object], Any]:
 
 
 @contextlib.contextmanager
-def _threads_needed() -> Iterator[None]:
-    """Say what it means if there is no thread to be had."""
+def _resources_needed() -> Iterator[None]:
+    """Say what it means if there is no thread, descriptor or memory to be had."""
     try:
         yield
-    except RuntimeError as exc:
-        raise StartupError(f"the supervisor needs a thread that the system refuses: {exc}") from exc
+    except SubinterpASGIError:
+        raise
+    except (RuntimeError, OSError, ImportError, MemoryError) as exc:
+        if isinstance(exc, RuntimeError):
+            what = f"a thread that the system refuses: {exc}"
+        else:
+            what = f"more than the system grants: {type(exc).__name__}: {exc}"
+        text = f"the supervisor needs {what}"
+        raise StartupError(text, kind="resources") from exc

@@ -7,6 +7,7 @@ import logging
 import queue as stdlib_queue
 import socket
 import time
+from collections.abc import Callable
 
 from ..control import messages
 from ..control.wakeup import Channel
@@ -17,6 +18,8 @@ logger = logging.getLogger("subinterp_asgi.error")
 
 _POLL_INTERVAL = 0.05  # seconds between looks at a control queue without a wakeup
 _IDLE_POLL_INTERVAL = 0.01  # between looks at a draining worker
+_LACKING = (OSError, ImportError, MemoryError)
+"""Of what a command needs, and an import does. Another may be obeyed, or this one later."""
 
 
 async def run_with_bridge(worker: Any, ctrl_queue: Any, status_queue: Any) -> None:
@@ -60,7 +63,7 @@ class _Bridge:
                 if obey is None:
                     logger.error("unknown command %r on the control queue", command)
                 else:
-                    obey(command)
+                    self._obey(obey, command)
                 if self._over:
                     return
             if self._told and not self._idle_announced and self._worker.is_idle():
@@ -68,6 +71,14 @@ class _Bridge:
                 self._status_queue.put((messages.STATUS_IDLE,))
             watching = self._told and not self._idle_announced
             await self._waiter.wait(_IDLE_POLL_INTERVAL if watching else None)
+
+    def _obey(self, obey: Callable[[tuple[Any, ...]], None], command: tuple[Any, ...]) -> None:
+        try:
+            obey(command)
+        except _LACKING as exc:
+            if command[0] in (messages.CMD_DRAIN, messages.CMD_SHUTDOWN):
+                raise  # a worker must not go on as if it had not been told
+            _tell_of_lack(command, exc)
 
     def obey_shutdown(self, command: tuple[Any, ...]) -> None:
         if not self._draining:
@@ -174,7 +185,14 @@ def wait_for_command(ctrl_queue: Any) -> tuple[Any, ...]:
             if command[0] in (messages.CMD_SERVE, messages.CMD_DRAIN, messages.CMD_SHUTDOWN):
                 return command
             if command[0] == messages.CMD_REOPEN_LOGS:
-                _reopen_logs()
+                try:
+                    _reopen_logs()
+                except _LACKING as exc:
+                    _tell_of_lack(command, exc)
+
+
+def _tell_of_lack(command: tuple[Any, ...], exc: BaseException) -> None:
+    logger.error("%r could not be done, and the worker goes on: %r", command[0], exc)
 
 
 def _reopen_logs() -> None:

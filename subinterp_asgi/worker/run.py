@@ -27,7 +27,7 @@ from ..errors import SubinterpASGIError
 from ..types import TYPE_CHECKING, Any
 from . import access_log, commands
 from .interpreter import daemon_threads
-from .interpreter.importer import call_factory, import_app, line_of, refusal
+from .interpreter.importer import call_factory, import_app, is_lacking, line_of, refusal
 from .interpreter.marks import takes_interrupts
 from .net.loop import ServerLoop
 from .worker import Worker
@@ -297,6 +297,10 @@ class WorkerRun:
         if self._sources is not None:
             self._sources.keep_telling(asyncio.get_running_loop())
         self.status_queue.put((messages.STATUS_SERVING,))
+        if self.own_interpreter:
+            # Its start does not pay for it, and its end may find no descriptor to import it by.
+            with contextlib.suppress(ImportError, OSError):
+                from .interpreter import closing  # noqa: F401
 
     def _on_lifespan_failure(self, error: BaseException) -> None:
         self.status_queue.put((messages.STATUS_LIFESPAN_FAILED, text_of(error)))
@@ -349,16 +353,23 @@ class WorkerRun:
                     loop.run_until_complete(end_calls())
             return commands.told_to_hurry(self.ctrl_queue)
 
-        from .interpreter import closing  # not before it is needed
-
+        closing: Any = None
+        try:
+            from .interpreter import closing  # loaded since it serves, if it has ever served
+        except (ImportError, OSError) as exc:
+            text = "worker %d: no exit callbacks are called, which can't be loaded: %r"
+            logger.warning(text, self.worker_id, exc)
         daemon_threads.release_pools()
-        closing.call_before_threads(self.worker_id)
+        if closing is not None:
+            closing.call_before_threads(self.worker_id)
         left = daemon_threads.join_all(end_by - monotonic(), meanwhile, demoted=False)
-        closing.call_exit_callbacks(self.worker_id)
-        if loop is not None:
-            closing.tell_failures(loop)
+        if closing is not None:
+            closing.call_exit_callbacks(self.worker_id)
+            if loop is not None:
+                closing.tell_failures(loop)
         daemon_threads.join_all(_DAEMON_TIME / 2, meanwhile, demoted=True)
-        daemon_threads.end_demoted()
+        with contextlib.suppress(ImportError, OSError):  # they are left, and told below
+            daemon_threads.end_demoted()
         daemons = daemon_threads.join_all(_DAEMON_TIME / 2, meanwhile, demoted=True)
         number = daemon_threads.count(known=len(left + daemons))
         if not number:
@@ -469,6 +480,8 @@ def _kind(exc: BaseException) -> str:
     """What ``StartupError`` calls it."""
     if refusal(exc) is not None:
         return "refused_module"
+    if is_lacking(exc):
+        return "resources"
     return next((name for kind, name in _KINDS if isinstance(exc, kind)), "other")
 
 

@@ -28,6 +28,17 @@ def interpreter() -> Iterator[Interpreter]:
 # --- interpreters
 
 
+def test_out_of_memory_is_no_success(interpreter: Interpreter) -> None:
+    """CPython 3.14 returns as if nothing was; what is executed next would lack a name."""
+    with pytest.raises(InterpreterFailed, match="MemoryError") as caught:
+        interpreter.execute("raise MemoryError\nname = 1")
+    assert caught.value.lacking
+    assert not interpreter.confirms("raise MemoryError", "True")
+    with pytest.raises(InterpreterFailed) as caught:
+        interpreter.execute("raise OSError(2, 'no such file')")
+    assert not caught.value.lacking
+
+
 def test_they_are_counted_while_they_live() -> None:
     before = interpreters.alive()
     first, second = Interpreter(), Interpreter()

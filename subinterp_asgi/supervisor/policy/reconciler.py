@@ -219,8 +219,10 @@ class Reconciler:
         name = f"worker {handle.worker_id}" if handle.worker_id >= 0 else "a spare"
         text = f"{name} died: {error}"
         served = now - handle.since if handle.has_served else 0.0
+        refused = handle.error_kind == "resources" and not handle.has_served
+        budget = self._refusals if refused else self._budget
         self._spend_restart(
-            handle.worker_id, handle.generation, slot, error, text, now, served=served
+            handle.worker_id, handle.generation, slot, error, text, now, budget, served
         )
 
     def _spend_restart(
@@ -231,12 +233,12 @@ class Reconciler:
         error: str,
         text: str,
         now: float,
-        budget: RestartBudget | None = None,
+        budget: RestartBudget,
         served: float = 0.0,
     ) -> None:
         """Say that one has died and have another started later; fail if no restart is left."""
         number = worker_id if slot is None else slot.index
-        delay = (budget or self._budget).spend(now, number, served)
+        delay = budget.spend(now, number, served)
         died = WorkerDied(worker_id=worker_id, generation=generation, error=error, restart_in=delay)
         self._emit(died)
         self._log("error", text)

@@ -138,7 +138,7 @@ class Rollout:
                 handle = self._pool.start(slot, self._generation, reuse=True)
             except (OSError, RuntimeError, MemoryError) as exc:
                 text = f"worker {slot.index} could not be started: {exc}"
-                raise StartupError(text, slot.index) from exc
+                raise StartupError(text, slot.index, kind="resources") from exc
             self.candidates.add(handle)
             slot.prepare(handle)
         # (A canary too, which may have died since.)
@@ -148,7 +148,8 @@ class Rollout:
             failed = next((handle for handle in new if handle.state is WorkerState.FAILED), None)
             if failed is not None:
                 yield from self._await_verdict(new)
-                reason = f", but another could {SHARED_APP}" if self._only_once() else ""
+                once = failed.error_kind != "resources" and self._only_once()
+                reason = f", but another could {SHARED_APP}" if once else ""
                 text = f"worker {failed.worker_id} could not start{reason}: {failed.error}"
                 raise StartupError(
                     text, failed.worker_id, kind=failed.error_kind, cause=failed.error_cause

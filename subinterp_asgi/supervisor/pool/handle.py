@@ -278,6 +278,8 @@ class WorkerHandle:
             self._runner(self.job)
         except BaseException as exc:
             self.error = f"{type(exc).__name__}: {exc}"
+            if isinstance(exc, (OSError, MemoryError)) or getattr(exc, "lacking", False):
+                self.error_kind = "resources"
             self.become(WorkerState.FAILED)
         self.job.close_listeners()
         self.collect()

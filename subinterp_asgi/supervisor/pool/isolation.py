@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from ...config import Config
 from ...control import interpreters
-from ...control.interpreters import Interpreter
+from ...control.interpreters import Interpreter, InterpreterFailed
 from ...control.launch import Runtime
 from ...control.scoreboard import Slot
 from ...control.wakeup import Wakeup, WatchdogLine, close
@@ -182,7 +182,10 @@ def _put_by(interpreter: Interpreter, job: Job) -> bool:
     reserve = job.reserve
     if reserve is None or not (job.keep and job.ended_well):
         return False
-    interpreter.execute(_RETIRE)
+    try:
+        interpreter.execute(_RETIRE)
+    except InterpreterFailed as exc:  # no memory or descriptor is left for that
+        job.unfit = str(exc).rpartition("\n")[2]
     _wait_for_threads(interpreter, job)  # which objects may have started at their end
     if job.unfit:
         reserve.say_once(f"interpreters are not used again: {job.unfit}")

@@ -7,9 +7,10 @@ workers, which wait. All are called from the threads of workers.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
-from ...control.interpreters import Interpreter
+from ...control.interpreters import Interpreter, InterpreterFailed
 from .. import host_log
 
 _REUSE = "from subinterp_asgi.worker.interpreter import reuse"
@@ -82,4 +83,5 @@ def let_go(interpreter: Interpreter) -> None:
 
     (Its worker has done so if it could not know that it might be used again.)
     """
-    interpreter.execute(_LET_GO)
+    with contextlib.suppress(InterpreterFailed):  # for want of a descriptor: it is closed as it is
+        interpreter.execute(_LET_GO)

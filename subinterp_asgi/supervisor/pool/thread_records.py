@@ -6,10 +6,12 @@ Who logs is known by a context variable, which tasks and ``asyncio.to_thread()``
 from __future__ import annotations
 
 import logging
+import traceback
 from contextvars import ContextVar
 
 from ...control.log_records import REQUEST_ID
-from ...types import TYPE_CHECKING
+from ...types import TYPE_CHECKING, Any
+from .. import host_log
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 
 
 current: ContextVar[Worker] = ContextVar("subinterp_asgi records")
+
+
+def _can_format() -> bool:
+    """Whether a traceback can be formatted, for which CPython 3.15 loads something at first."""
+    module: Any = traceback
+    try:
+        return bool(module._colorize)
+    except (ImportError, OSError):  # no descriptor is left: else the record would be lost
+        return False
 
 
 class ThreadRecords:
@@ -46,6 +57,8 @@ class ThreadRecords:
         """Called by ``logging``."""
         worker = current.get(None)
         if worker is not None:
+            if record.exc_info and record.exc_info[1] and not (record.exc_text or _can_format()):
+                record.exc_text = host_log.plain_traceback(record.exc_info[1])
             record.worker_id = worker.worker_id
             record.generation = worker.generation
             if (request_id := REQUEST_ID.get()) != "-":

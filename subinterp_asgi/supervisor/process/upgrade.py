@@ -68,13 +68,16 @@ class Successor:
         environment: Mapping[str, str],
         directory: str,
     ) -> None:
-        import subprocess  # 2 ms of each start, where most processes never get here
-
         if os.getpid() == 1:
             raise UpgradeError("this is process 1, at whose end its container ends with all in it")
         if not sys.executable:
             raise UpgradeError("it is not known which program Python is")
-        self._reading, writing = os.pipe()
+        try:
+            import subprocess  # 2 ms of each start, where most processes never get here
+
+            self._reading, writing = os.pipe()
+        except (ImportError, OSError) as exc:
+            raise UpgradeError(f"no process can be started: {exc}") from None
         told = {VARIABLE: json.dumps([writing, inherited])}
         try:
             self._process = subprocess.Popen(
@@ -83,7 +86,7 @@ class Successor:
                 cwd=directory,
                 pass_fds=(*descriptors, writing),
             )
-        except OSError as exc:
+        except (ImportError, OSError) as exc:
             os.close(self._reading)
             raise UpgradeError(f"{sys.executable} could not be started: {exc}") from None
         finally:

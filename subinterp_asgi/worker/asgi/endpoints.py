@@ -46,7 +46,10 @@ class Endpoints:
             return self._otherwise
         if request.method not in _METHODS:
             return _text(405, b"Method Not Allowed\n", _ALLOW)
-        reply = make()
+        try:
+            reply = make()
+        except (ImportError, OSError) as exc:  # what makes it is loaded then, and can't be just now
+            return _text(503, f"Not available: {exc}\n".encode(), (b"retry-after", b"1"))
         if request.method == "OPTIONS":
             status, fields, body = reply
             return status, [*fields, _ALLOW], body

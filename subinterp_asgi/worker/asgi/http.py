@@ -293,11 +293,15 @@ class HTTPSession:
 
     def _upgrade(self, request: Request) -> None:
         """Hand the connection over to a WebSocket, if this is how one is opened."""
-        from ...websocket.errors import HandshakeError  # imported by those who need it
-        from ...websocket.handshake import read_handshake
-        from .websocket import WebSocketSession
-
         connection = self._connection
+        try:
+            from ...websocket.errors import HandshakeError  # imported by those who need it
+            from ...websocket.handshake import read_handshake
+            from .websocket import WebSocketSession
+        except (ImportError, OSError) as exc:  # an import opens files, and none may be left
+            logger.error("no WebSocket can be opened: %s", exc)
+            self._answer(503, fields=RETRY)
+            return
         try:
             handshake = read_handshake(request.method, request.http_version, request.headers)
         except HandshakeError as exc:

@@ -429,16 +429,21 @@ class WebSocketSession:
         deflate = None
         if config.ws_per_message_deflate:
             deflate = negotiate_deflate(handshake.extensions)
+        inflater = deflater = None
+        try:
+            if deflate is not None:
+                inflater, deflater = deflate.inflater(), deflate.deflater()
+        except (ImportError, OSError) as exc:  # an import opens files, and none may be left
+            logger.warning("a WebSocket goes without compression: %s", exc)
+            deflate = inflater = None
         response = handshake.response(
             subprotocol=message.get("subprotocol"),
             headers=message.get("headers") or (),
             deflate=deflate,
             defaults=self._server_state.defaults,
         )
-        self._parser = MessageParser(
-            max_size=config.ws_max_size, inflater=None if deflate is None else deflate.inflater()
-        )
-        self._writer = MessageWriter(None if deflate is None else deflate.deflater())
+        self._parser = MessageParser(max_size=config.ws_max_size, inflater=inflater)
+        self._writer = MessageWriter(deflater)
         self.connection.write(response)
         self._state = _State.OPEN
         self._accepted = True

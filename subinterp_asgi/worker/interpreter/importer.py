@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 CO_VARARGS = 4
 """A flag of code: it takes any number of arguments (``inspect`` has it too)."""
+
+_LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+_NO_DESCRIPTOR = os.strerror(errno.EMFILE)
+_NO_THREAD = "can't start new thread"
 
 # CPython's words when an extension module does not allow subinterpreters.
 _REFUSAL = "does not support loading in subinterpreters"
@@ -261,6 +266,17 @@ def message_of(exc: BaseException) -> str:
 def line_of(exc: BaseException) -> str:
     """The class of an exception of the application's, and what it says."""
     return f"{type(exc).__name__}: {message_of(exc)}"
+
+
+def is_lacking(exc: BaseException) -> bool:
+    """Whether the system had no descriptor, memory or thread to give, and that led to it."""
+    return any(
+        isinstance(each, MemoryError)
+        or (isinstance(each, OSError) and each.errno in _LACKING)
+        or (isinstance(each, ImportError) and _NO_DESCRIPTOR in message_of(each))  # as loaders say
+        or (isinstance(each, RuntimeError) and message_of(each) == _NO_THREAD)
+        for each in behind(exc)
+    )
 
 
 def behind(exc: BaseException) -> Iterator[BaseException]:

@@ -64,6 +64,16 @@ def _get_annotations(obj: Any, **options: Any) -> Any:
     return inspect.get_annotations(obj, **options)
 
 
+def _signature(obj: Any, **options: Any) -> Any:
+    # The dataclasses of colours need no docstrings, and an error that is shown while there is no
+    # descriptor left can't load this for them.
+    if getattr(obj, "__module__", "") == "_colorize":
+        raise ValueError("nobody asks for it")
+    inspect = sys.modules["inspect"]
+    inspect.isfunction  # noqa: B018
+    return inspect.signature(obj, **options)
+
+
 _GIVEN: dict[str, dict[str, Any]] = {
     "inspect": {"unwrap": _unwrap},  # each dataclass that has slots asks for it
     "subprocess": {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3},  # functions of asyncio default to them
@@ -71,6 +81,8 @@ _GIVEN: dict[str, dict[str, Any]] = {
 """What these modules have before they are executed."""
 if sys.version_info < (3, 14):  # where each dataclass asks for it
     _GIVEN["inspect"]["get_annotations"] = _get_annotations
+else:
+    _GIVEN["inspect"]["signature"] = _signature  # which each without a docstring asks for
 
 
 def set_mode(mode: str | None, excepted: tuple[str, ...]) -> None:

@@ -237,7 +237,10 @@ def _in_debugger(frames: Iterable[FrameType]) -> bool:
 def _format(walk: Iterable[tuple[FrameType, int]]) -> str:
     """Format a stack, the outermost frame first."""
     stack = traceback.StackSummary.extract(iter([*walk]), lookup_lines=False)
-    return "".join(stack.format())
+    try:
+        return "".join(stack.format())
+    except (ImportError, OSError):  # CPython 3.15 loads colours at first, and nothing may be left
+        return "".join(f'  File "{x.filename}", line {x.lineno}, in {x.name}\n' for x in stack)
 
 
 def _walk_task(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:

@@ -53,6 +53,7 @@ class ServerLoop(LeanLoop if LEAN else asyncio.SelectorEventLoop):  # type: igno
 
     def __init__(self, counters: Counters) -> None:
         selector: Any
+        self._closed = True  # until asyncio has made it: half of a loop can't be closed
         # (In debug mode all goes through asyncio, which tells what has taken long.)
         if sys.platform == "linux" and hasattr(select, "epoll") and not _DEBUG:
             selector = EpollSelector(counters)
@@ -60,7 +61,12 @@ class ServerLoop(LeanLoop if LEAN else asyncio.SelectorEventLoop):  # type: igno
         else:
             selector = HeartbeatSelector(counters)
             self.poller = LoopPoller(self)
-        super().__init__(selector)
+        try:
+            super().__init__(selector)
+        except BaseException:
+            self._closed = True
+            selector.close()
+            raise
         if sys.platform == "linux" and isinstance(selector, EpollSelector) and _HAS_GIL:
             loop: Any = self  # (type checkers are not told of asyncio's own parts)
             try:

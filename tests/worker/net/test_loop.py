@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import os
 import selectors
 import socket
@@ -36,6 +38,28 @@ def loop(
         loop = ServerLoop(counters)
     yield loop
     loop.close()
+
+
+@pytest.mark.parametrize("missing", ["socketpair", "eventfd"])
+def test_half_of_a_loop_leaves_nothing(
+    counters: Counters, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Nor does asyncio complain of what it lacks. (An unraisable exception fails a test.)"""
+    modules = {"socketpair": socket, "eventfd": os}
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    if not hasattr(modules[missing], missing):
+        pytest.skip("this system has none")
+    gc.collect()
+    before = set(os.listdir("/proc/self/fd")) if sys.platform == "linux" else set()
+    monkeypatch.setattr(modules[missing], missing, refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        ServerLoop(counters)
+    gc.collect()
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_it_beats_while_it_works_and_rests_while_it_sleeps(
