@@ -298,10 +298,18 @@ def test_nothing_to_load_an_answer_by(run: Callable[..., Process], isolation: st
 @BOTH
 def test_websocket_without_compression(run: Callable[..., Process], isolation: str) -> None:
     """Nothing is left to load that by, and the peer is not told that there will be some."""
-    server = run(128, workers=1, isolation=isolation, ws_per_message_deflate=False)
-    with RawClient(server.address) as client:
-        client.send(UPGRADE)  # which loads the rest
-        assert b"permessage-deflate" not in client.read_until(b"\r\n\r\n")
+    server = run(128, workers=1, isolation=isolation)
+    plain = b"".join(UPGRADE.partition(b"Sec-WebSocket-Extensions")[:1]) + b"\r\n"
+    with RawClient(server.address) as first, RawClient(server.address) as second:
+        second.assert_open()
+        first.send(plain)  # which loads the rest
+        first.read_until(b"\r\n\r\n")
+        server.tell("fill 0")
+        second.send(UPGRADE)
+        answer = second.read_until(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert b"permessage-deflate" not in answer
+        server.tell("free")
     server.stop()
 
 
