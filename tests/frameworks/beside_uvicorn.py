@@ -59,7 +59,9 @@ def new_client(url: str, *, keep_alive: bool = True) -> httpx.Client:
     return httpx.Client(
         base_url=url,
         headers={"host": "shop.test", "user-agent": "test"},
-        limits=httpx.Limits(max_connections=1, max_keepalive_connections=int(keep_alive)),
+        limits=httpx.Limits(
+            max_connections=1, max_keepalive_connections=int(keep_alive), keepalive_expiry=None
+        ),
         verify=False,
         trust_env=False,
         timeout=60,

@@ -44,7 +44,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
         supervisor = Supervisor(
-            APP, workers=2, port=0, access_log=False, extensions="private", restart_delay=0.01
+            APP,
+            workers=2,
+            port=0,
+            access_log=False,
+            extensions="private",
+            restart_delay=0.01,
+            timeout_keep_alive=600,  # a client waits while all is asked by another
         )
         with nothing_left(), supervisor as server:
             yield server

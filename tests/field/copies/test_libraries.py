@@ -33,7 +33,9 @@ def check(app: str, tmp_path: Path, exchanges: list[Exchange], *copied: str) -> 
     before = written()  # what the test has loaded for itself
     with (
         nothing_left(),
-        Supervisor(app, workers=2, port=0, access_log=False, extensions="private") as server,
+        Supervisor(
+            app, workers=2, port=0, access_log=False, extensions="private", timeout_keep_alive=600
+        ) as server,
     ):
         for _ in range(2):
             with client_of_each(server.url, exchanges[0][1]) as clients:
