@@ -160,7 +160,9 @@ def serving(
     thread = threading.Thread(target=run, name="worker-under-test", daemon=True)
     thread.start()
     try:
-        wait_until(lambda: ended or worker.state.value != "new")
+        # (A lifespan may be what the test has to do with.)
+        before = ("new", "starting") if config.lifespan == "off" else ("new",)
+        wait_until(lambda: ended or worker.state.value not in before)
         yield served
         loop.call_soon_threadsafe(force_shutdown)  # (of no effect if the worker has ended)
         thread.join(TIMEOUT)

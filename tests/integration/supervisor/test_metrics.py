@@ -230,8 +230,7 @@ def test_it_drains_with_the_worker() -> None:
     with serving(app, **options) as served:
         with connect_beside(served) as idle, connect_beside(served) as half:
             half.send(b"GET /health HT")
-            # (The worker may not have begun to serve.)
-            wait_until(lambda: [len(port.connections) for port in served.worker._ports] == [0, 2])
+            wait_until(lambda: len(served.worker._ports[1].connections) == 2)
             drain(served)
             idle.assert_closed()
             assert not served.idle

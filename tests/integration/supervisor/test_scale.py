@@ -182,8 +182,9 @@ def test_no_pipe_for_it(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(fleet_module, "Slot", fail)
-    with pytest.raises(OSError, match="Too many open files"):
+    with pytest.raises(StartupError, match="Too many open files") as caught:
         server.scale(3)
+    assert caught.value.kind == "resources"
     monkeypatch.undo()
     for _ in range(20):
         assert get(server.url, timeout=5).status == 200
