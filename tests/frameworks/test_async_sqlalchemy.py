@@ -146,7 +146,7 @@ def test_under_load_and_reloads(url: str, monkeypatch: pytest.MonkeyPatch) -> No
     options: dict[str, Any] = {"extensions": "private", "access_log": False}
     with nothing_left(), Supervisor(APP, workers=2, port=0, **options) as server:
         with Clients(server.url, 8) as clients:
-            for _ in range(4):
+            for _ in range(2):
                 before = sum(clients.right.values())
                 wait_until(lambda b=before: sum(clients.right.values()) > b + 150, timeout=60)
                 server.reload()

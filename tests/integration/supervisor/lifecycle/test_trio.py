@@ -16,6 +16,12 @@ from tests.support import get
 from .making import LIFESPAN, both, make
 
 
+@pytest.fixture(autouse=True)
+def impatient_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trio keeps a thread for ten seconds after its last job, for which each test would wait."""
+    monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.05)
+
+
 @both
 def test_async_with(isolation: str) -> None:
     async def main() -> None:
