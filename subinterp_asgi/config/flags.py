@@ -65,8 +65,9 @@ _ELSEWHERE = {
     "--worker-connections": "--limit-connections",
 }  # what gunicorn calls other than uvicorn and this, and nobody would find by the name
 _NO_CHOICE = "there is nothing to choose, for loop, HTTP and WebSockets are this server's own"
+_FOREGROUND = "it stays in the foreground, as a service manager wants it"
 _ABSENT = {
-    "--daemon": "it stays in the foreground, as a service manager wants it",
+    "--daemon": _FOREGROUND,
     "--env-file": "export the variables, or have a service manager read the file",
     "--http": _NO_CHOICE,
     "--interface": "applications are ASGI 3",
@@ -77,7 +78,7 @@ _ABSENT = {
     "--user": "start it as that user; a service manager may pass privileged ports on",
     "--worker-class": _NO_CHOICE,
     "--ws": _NO_CHOICE,
-    "-D": "it stays in the foreground, as a service manager wants it",
+    "-D": _FOREGROUND,
     "-k": _NO_CHOICE,
 }  # what uvicorn or gunicorn have, and this has no need of
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 import datetime  # noqa: F401  (see above)
 import sys
 from collections.abc import Mapping
-from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 
 from ..types import TYPE_CHECKING, Any
+from .wakeup import LACKING
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -45,7 +45,7 @@ if sys.version_info < (3, 14):
 
 _DONE = "__subinterp_asgi_done__"
 _NO_MEMORY = "MemoryError: there is not enough for what an interpreter needs"
-_LACKING = tuple(f"[Errno {number}]" for number in (EMFILE, ENFILE, ENOMEM, ENOBUFS))
+_LACKING = tuple(f"[Errno {number}]" for number in LACKING)
 
 
 class InterpreterFailed(Exception):

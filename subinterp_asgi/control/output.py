@@ -354,3 +354,14 @@ def flush(stream: Any) -> None:
             with contextlib.suppress(OSError):
                 stream.flush()
                 return
+
+
+def plain_traceback(exc: BaseException) -> str:
+    """Format an exception by what is there: nothing is imported or read for it."""
+    lines = ["Traceback (most recent call last):"]
+    step = exc.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {step.tb_lineno}, in {code.co_name}')
+        step = step.tb_next
+    return "\n".join((*lines, f"{type(exc).__name__}: {exc}"))

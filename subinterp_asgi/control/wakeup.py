@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 READ = 1  # POLLIN, EPOLLIN
 WRITE = 4  # POLLOUT, EPOLLOUT
+LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Errors of a system that has no descriptor, or memory, to give."""
 
 
 def ready(fd: int, events: int, timeout: float | None = 0.0) -> int:
@@ -74,7 +76,7 @@ class _Pair:
     def __init__(self, numbers: tuple[int, int] | None = None) -> None:
         self._closed = False
         self.numbers = self._open() if numbers is None else numbers
-        self._identities = [*map(_identity, self.numbers)]
+        self._identities = {fd: _identity(fd) for fd in self.numbers}
 
     def _open(self) -> tuple[int, int]:
         numbers = os.pipe()
@@ -84,15 +86,16 @@ class _Pair:
     @property
     def lost(self) -> bool:
         """Whether an application has closed them, which are not its own."""
-        found = [*map(_identity, self.numbers)]
-        return None in found or found != self._identities
+        return any(
+            before is None or _identity(fd) != before for fd, before in self._identities.items()
+        )
 
     def close(self) -> None:
         """Close the descriptors; once, since their numbers may be others' afterwards."""
         if not self._closed:
             self._closed = True
             if not self.lost:
-                for fd in set(self.numbers):
+                for fd in self._identities:
                     os.close(fd)
 
     def _write(self, data: bytes) -> None:

@@ -46,15 +46,4 @@ def _format(exc: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(exc))
     except (ImportError, OSError):  # it imports what reads source, for which nothing may be left
-        return f"{plain_traceback(exc)}\n"
-
-
-def plain_traceback(exc: BaseException) -> str:
-    """Format an exception by what is there: nothing is imported or read for it."""
-    lines = ["Traceback (most recent call last):"]
-    step = exc.__traceback__
-    while step is not None:
-        code = step.tb_frame.f_code
-        lines.append(f'  File "{code.co_filename}", line {step.tb_lineno}, in {code.co_name}')
-        step = step.tb_next
-    return "\n".join((*lines, f"{type(exc).__name__}: {exc}"))
+        return f"{output.plain_traceback(exc)}\n"

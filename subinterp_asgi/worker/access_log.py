@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import traceback
 from http import HTTPStatus
 
 from ..config import Config
@@ -61,14 +60,7 @@ class _Formatter(logging.Formatter):
         except (ImportError, OSError):
             # What reads source is imported when it is first needed, perhaps to tell that no
             # descriptors are left.
-            kind, error, trace = ei
-            places = (
-                f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}'
-                for frame, line in traceback.walk_tb(trace)
-            )
-            return "\n".join(
-                ("Traceback (most recent call last):", *places, f"{kind.__name__}: {error}")
-            )
+            return output.plain_traceback(ei[1])
 
 
 class _FormatterOfAccess(_Formatter):

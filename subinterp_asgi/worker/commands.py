@@ -63,7 +63,7 @@ class _Bridge:
                 if obey is None:
                     logger.error("unknown command %r on the control queue", command)
                 else:
-                    self._obey(obey, command)
+                    _obey(obey, command)
                 if self._over:
                     return
             if self._told and not self._idle_announced and self._worker.is_idle():
@@ -71,14 +71,6 @@ class _Bridge:
                 self._status_queue.put((messages.STATUS_IDLE,))
             watching = self._told and not self._idle_announced
             await self._waiter.wait(_IDLE_POLL_INTERVAL if watching else None)
-
-    def _obey(self, obey: Callable[[tuple[Any, ...]], None], command: tuple[Any, ...]) -> None:
-        try:
-            obey(command)
-        except _LACKING as exc:
-            if command[0] in (messages.CMD_DRAIN, messages.CMD_SHUTDOWN):
-                raise  # a worker must not go on as if it had not been told
-            _tell_of_lack(command, exc)
 
     def obey_shutdown(self, command: tuple[Any, ...]) -> None:
         if not self._draining:
@@ -105,7 +97,7 @@ class _Bridge:
         self._worker.reload_tls()
 
     def obey_reopen_logs(self, command: tuple[Any, ...]) -> None:
-        _reopen_logs()
+        _reopen_logs(command)
 
     def obey_adopt(self, command: tuple[Any, ...]) -> None:
         self._worker.adopt(command[1], take(messages.listeners_of(command)))
@@ -185,17 +177,19 @@ def wait_for_command(ctrl_queue: Any) -> tuple[Any, ...]:
             if command[0] in (messages.CMD_SERVE, messages.CMD_DRAIN, messages.CMD_SHUTDOWN):
                 return command
             if command[0] == messages.CMD_REOPEN_LOGS:
-                try:
-                    _reopen_logs()
-                except _LACKING as exc:
-                    _tell_of_lack(command, exc)
+                _obey(_reopen_logs, command)
 
 
-def _tell_of_lack(command: tuple[Any, ...], exc: BaseException) -> None:
-    logger.error("%r could not be done, and the worker goes on: %r", command[0], exc)
+def _obey(obey: Callable[[tuple[Any, ...]], None], command: tuple[Any, ...]) -> None:
+    try:
+        obey(command)
+    except _LACKING as exc:
+        if command[0] in (messages.CMD_DRAIN, messages.CMD_SHUTDOWN):
+            raise  # a worker must not go on as if it had not been told
+        logger.error("%r could not be done, and the worker goes on: %r", command[0], exc)
 
 
-def _reopen_logs() -> None:
+def _reopen_logs(command: tuple[Any, ...]) -> None:
     from ..config import log_rotation  # needed by those whose logs are rotated
 
     log_rotation.reopen()

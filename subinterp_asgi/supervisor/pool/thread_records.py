@@ -9,9 +9,9 @@ import logging
 import traceback
 from contextvars import ContextVar
 
+from ...control import output
 from ...control.log_records import REQUEST_ID
 from ...types import TYPE_CHECKING, Any
-from .. import host_log
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -58,7 +58,7 @@ class ThreadRecords:
         worker = current.get(None)
         if worker is not None:
             if record.exc_info and record.exc_info[1] and not (record.exc_text or _can_format()):
-                record.exc_text = host_log.plain_traceback(record.exc_info[1])
+                record.exc_text = output.plain_traceback(record.exc_info[1])
             record.worker_id = worker.worker_id
             record.generation = worker.generation
             if (request_id := REQUEST_ID.get()) != "-":

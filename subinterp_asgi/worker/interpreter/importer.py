@@ -11,6 +11,7 @@ from types import CodeType
 
 from ... import errors
 from ...config.checks import import_path
+from ...control.wakeup import LACKING
 from ...types import TYPE_CHECKING
 from .marks import takes_interrupts
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 CO_VARARGS = 4
 """A flag of code: it takes any number of arguments (``inspect`` has it too)."""
 
-_LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _NO_DESCRIPTOR = os.strerror(errno.EMFILE)
 _NO_THREAD = "can't start new thread"
 
@@ -272,7 +272,7 @@ def is_lacking(exc: BaseException) -> bool:
     """Whether the system had no descriptor, memory or thread to give, and that led to it."""
     return any(
         isinstance(each, MemoryError)
-        or (isinstance(each, OSError) and each.errno in _LACKING)
+        or (isinstance(each, OSError) and each.errno in LACKING)
         or (isinstance(each, ImportError) and _NO_DESCRIPTOR in message_of(each))  # as loaders say
         or (isinstance(each, RuntimeError) and message_of(each) == _NO_THREAD)
         for each in behind(exc)

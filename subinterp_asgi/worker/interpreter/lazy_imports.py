@@ -44,24 +44,26 @@ _WRAPPERS = 20  # one in another, that are no reason to execute inspect
 _RARE = ("inspect", "pickle", "signal", "subprocess", "tokenize")
 
 
+def _inspect() -> Any:
+    inspect = sys.modules["inspect"]
+    inspect.isfunction  # noqa: B018  (which loads it)
+    return inspect
+
+
 def _unwrap(function: Any, *, stop: Any = None) -> Any:
     innermost = function
     for _ in range(_WRAPPERS if stop is None else 0):
         if not hasattr(innermost, "__wrapped__"):
             return innermost
         innermost = innermost.__wrapped__
-    inspect = sys.modules["inspect"]
-    inspect.isfunction  # noqa: B018  (which loads it)
-    return inspect.unwrap(function, stop=stop)
+    return _inspect().unwrap(function, stop=stop)
 
 
 def _get_annotations(obj: Any, **options: Any) -> Any:
     found = vars(obj).get("__annotations__", {}) if isinstance(obj, type) else None
     if type(found) is dict and not options:
         return found.copy()
-    inspect = sys.modules["inspect"]
-    inspect.isfunction  # noqa: B018
-    return inspect.get_annotations(obj, **options)
+    return _inspect().get_annotations(obj, **options)
 
 
 def _signature(obj: Any, **options: Any) -> Any:
@@ -69,9 +71,7 @@ def _signature(obj: Any, **options: Any) -> Any:
     # descriptor left can't load this for them.
     if getattr(obj, "__module__", "") == "_colorize":
         raise ValueError("nobody asks for it")
-    inspect = sys.modules["inspect"]
-    inspect.isfunction  # noqa: B018
-    return inspect.signature(obj, **options)
+    return _inspect().signature(obj, **options)
 
 
 _GIVEN: dict[str, dict[str, Any]] = {

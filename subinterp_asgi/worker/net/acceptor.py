@@ -14,6 +14,7 @@ from functools import partial
 
 from ...config.trust import unix_path
 from ...control import handoff
+from ...control.wakeup import LACKING
 from ...types import TYPE_CHECKING
 from .connection import Connection
 from .poller import READ
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     from .connection import Session
     from .connections import Connections
     from .handshake import Handshake
-    from .proxy_handshake import ProxyHandshake
     from .tls import TLSContext
-    from .tls_socket import TLSConnection, TLSHandshake
 
     class FirstSession(Session, Protocol):
         """What is spoken on a connection that has just been accepted."""
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("subinterp_asgi.error")
 
-_OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _PAUSE = 0.5  # seconds to leave the listeners alone when descriptors have run out
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 # Linux hands the option down from the listener, which saves a system call for each connection.
@@ -79,13 +77,9 @@ class Acceptor:
         self._accepting = False
         self._draining = False
         self._pausing: asyncio.TimerHandle | None = None
-        self._tls_stages: tuple[type[TLSHandshake], type[TLSConnection]] | None = None
         self._tls = self._make_tls()
-        self._proxy_stage: type[ProxyHandshake] | None = None
         if self._config.proxy_protocol:
-            from .proxy_handshake import ProxyHandshake  # now, as with TLS
-
-            self._proxy_stage = ProxyHandshake
+            from . import proxy_handshake  # noqa: F401  (now, as with TLS)
         self._addresses: dict[int, Address | None] = {}
         for listener in listeners:
             self._prepare(listener)
@@ -180,10 +174,9 @@ class Acceptor:
             return None
         # ssl is imported only where it is needed; but now, for descriptors may run out later, and
         # an import needs some.
+        from . import tls_socket  # noqa: F401
         from .tls import TLSContext
-        from .tls_socket import TLSConnection, TLSHandshake
 
-        self._tls_stages = TLSHandshake, TLSConnection
         return TLSContext(self._config)
 
     # --- accepting
@@ -203,7 +196,7 @@ class Acceptor:
             if exc.errno == errno.EINVAL:  # its owner has shut it down, and will tell us to end
                 self._poller.remove(listener.fileno())
                 return False
-            if exc.errno not in _OUT_OF_RESOURCES:
+            if exc.errno not in LACKING:
                 raise
             logger.error("can't accept connections: %s; trying again soon", exc.strerror)
             self._connections.leave_answered()  # their descriptors are needed
@@ -254,8 +247,8 @@ class Acceptor:
         self, sock: socket.socket, client: Address | None, server: Address
     ) -> None:
         """First stage, by option: who the client is, said by the proxy that connected."""
-        assert self._proxy_stage is not None
-        make = self._proxy_stage
+        from .proxy_handshake import ProxyHandshake
+
         peer = "a peer on a Unix socket" if client is None else client[0]
         if not self._trusted.trusts(None if client is None else client[0]):
             self._tell_of_proxy(
@@ -266,7 +259,7 @@ class Acceptor:
             sock.close()
             return
         self._open(
-            lambda: make(
+            lambda: ProxyHandshake(
                 sock,
                 self._connections,
                 client,
@@ -293,14 +286,13 @@ class Acceptor:
         if tls is None:
             self._serve(Connection, sock, client, server)
             return
-        assert self._tls_stages is not None
-        make, kind = self._tls_stages
+        from .tls_socket import TLSConnection, TLSHandshake
 
         def on_open(wrapped: SSLSocket) -> None:
             description = tls.describe(wrapped)  # while it is surely open
-            self._serve(kind, wrapped, client, server).tls = description
+            self._serve(TLSConnection, wrapped, client, server).tls = description
 
-        self._open(lambda: make(sock, self._connections, tls.context, on_open), sock)
+        self._open(lambda: TLSHandshake(sock, self._connections, tls.context, on_open), sock)
 
     def _open(self, make: Callable[[], Handshake], sock: socket.socket) -> None:
         try:
