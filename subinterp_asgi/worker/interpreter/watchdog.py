@@ -47,6 +47,7 @@ _LIBRARY = {"asyncio", "contextlib"}
 _DEBUGGERS = {"bdb", "code", "pydevd", "IPython"}
 """Packages whose code is on the stack of a thread that somebody looks at. (Of bdb are pdb and most
 others.)"""
+_OF_A_FUNCTION = 0x1  # inspect.CO_OPTIMIZED, which the code of a module or a class has not
 
 # Before 3.13.18, sys._current_frames() touches frames of other interpreters, which crashes.
 _FRAMES_ARE_SAFE = sys.version_info >= (3, 13, 18)
@@ -226,9 +227,12 @@ def _would_hit_application(frames: list[FrameType]) -> bool:
 
 
 def _in_debugger(frames: Iterable[FrameType]) -> bool:
-    """Whether somebody looks at one of these threads with a debugger."""
+    """Whether somebody looks at one of these threads with a debugger.
+
+    Who only imports one does not.
+    """
     return any(
-        _module_of(frame).partition(".")[0] in _DEBUGGERS
+        frame.f_code.co_flags & _OF_A_FUNCTION and _module_of(frame).partition(".")[0] in _DEBUGGERS
         for innermost in frames
         for frame, _ in traceback.walk_stack(innermost)
     )

@@ -162,6 +162,11 @@ def spinning_factory() -> Any:
     spin()
 
 
+def factory_that_imports_a_debugger() -> Any:
+    """Never returns from executing a module of that name."""
+    exec("spin()", {"__name__": "bdb", "spin": spin})
+
+
 async def busy(scope: Any, receive: Any, send: Any) -> None:
     """Computes, sends, waits and leaves callbacks and tasks behind, for some milliseconds each."""
     if scope["type"] != "http":

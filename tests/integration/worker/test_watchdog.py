@@ -467,9 +467,10 @@ def test_a_lifespan_that_fails(threads: bool) -> None:
     assert worker.finish() == ["started", "failure", "error"]
 
 
+@pytest.mark.parametrize("factory", ["spinning_factory", "factory_that_imports_a_debugger"])
 @pytest.mark.parametrize("threads", [False, True])
-def test_a_factory_that_never_returns(threads: bool) -> None:
-    worker = Watched(f"{APPS}:spinning_factory()", threads=threads)
+def test_a_factory_that_never_returns(threads: bool, factory: str) -> None:
+    worker = Watched(f"{APPS}:{factory}()", threads=threads)
     wait_until(lambda: "in spin\n" in worker.report(), "the factory to be called")
     worker.interrupt()
     assert worker.finish()[-1] == "error"
