@@ -240,3 +240,15 @@ def behind(proxy: Proxy, folder: Path, target: int | str, more: str = "") -> Ite
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def haproxy_statistics(folder: Path) -> str:
+    """Return what HAProxy says of itself and of the server, as CSV; nothing before it listens."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(folder / "stats"))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return ""
+        client.sendall(b"show stat\n")
+        with client.makefile("r") as answer:
+            return answer.read().removeprefix("# ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tests.support import wait_until
 from ..rawclient import TIMEOUT
 from ..serving import read_body, respond, serving
 from ..wsclient import WSClient, handshake
-from .proxies import DOCUMENTED, behind
+from .proxies import DOCUMENTED, behind, haproxy_statistics
 
 CLIENT = "127.0.0.2"  # another one than the proxy, which is believed
 
@@ -109,15 +108,8 @@ def test_refused_uploads(front: int, request: pytest.FixtureRequest) -> None:
 
 
 def test_haproxy_finds_it_healthy(tmp_path: Path) -> None:
-    def healthy() -> bool:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(tmp_path / "stats"))
-            client.sendall(b"show stat\n")
-            with client.makefile("rb") as answer:
-                return b"L7OK" in answer.read()
-
     with (
         serving(app, health_path="/health") as served,
         behind(DOCUMENTED["haproxy"], tmp_path, served.address[1]),
     ):
-        wait_until(healthy, "the check has passed")
+        wait_until(lambda: "L7OK" in haproxy_statistics(tmp_path), "the check has passed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from tests.support import wait_until
 
 from ..serving import respond, serving
-from .proxies import HAPROXY, behind
+from .proxies import HAPROXY, behind, haproxy_statistics
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -21,14 +20,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 def told(folder: Path) -> tuple[str, str] | None:
     """What HAProxy says of the server: its status, and that of the last probe, if it answers."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        try:
-            client.connect(str(folder / "stats"))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None  # it has just been started, or does not listen there yet
-        client.sendall(b"show stat\n")
-        lines = b"".join(iter(lambda: client.recv(65536), b"")).decode().removeprefix("# ")
-    (server,) = (row for row in csv.DictReader(lines.splitlines()) if row["svname"] == "server")
+    if not (statistics := haproxy_statistics(folder)):
+        return None
+    (server,) = (
+        row for row in csv.DictReader(statistics.splitlines()) if row["svname"] == "server"
+    )
     return server["status"], server["check_status"]
 
 
