@@ -461,6 +461,8 @@ class Supervisor:
                 host_log.log("error", "internal error of the supervisor, which goes on", exc)
                 next_look = monotonic() + _AFTER_DEFECT
             reconciler.write_log()  # not locked: handlers are the host's, and may want the lock
+            if self._state is SupervisorState.SERVING and self._pool is not None:
+                self._pool.give_back_memory()
 
     @property
     def _is_ending(self) -> bool:
