@@ -254,6 +254,8 @@ class _Command:
             if _IS_COMMAND:  # nothing is left to be broken off but what Python does at its end
                 for number in (signal.SIGINT, signal.SIGTERM):
                     previous[number] = lambda number, frame: os._exit(status)
+                if self._server.in_threads:
+                    exit_guard.end_within(self._server.config.shutdown_timeout, status)
             return status
         finally:
             output.end_streams()  # here, since who presses Ctrl+C still means what goes on

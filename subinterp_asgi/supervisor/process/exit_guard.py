@@ -11,6 +11,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
+import threading
+import time
 import warnings
 
 from ...control import output
@@ -34,6 +37,7 @@ EXIT_STATUS = 70
 """Exit status of a process whose workers could not be stopped (``EX_SOFTWARE``)."""
 EXIT_GRACE = 2.0
 """Seconds that requests in flight have when the host ends without having called ``stop()``."""
+_OWN_TIME = 0.5  # seconds that CPython may take itself for what has nothing left to do
 
 
 _watched: set[Watched] = set()
@@ -78,6 +82,40 @@ def end_process(status: int) -> NoReturn:
     """End the process at once, without the finalization that running interpreters don't survive."""
     output.end_streams()
     os._exit(status)
+
+
+def end_within(seconds: float, status: int) -> None:
+    """Bound what CPython waits for at the end of the process, which is about to begin.
+
+    That is for who owns the process, and served from threads: there threads of the application,
+    jobs of its executors and its exit callbacks are those of the process, and nobody else bounds
+    them.
+
+    Args:
+        seconds: For all of them together, from now on.
+        status: What the process ends with after that too, unless it is 0: then ``EXIT_STATUS``.
+    """
+
+    def end() -> None:
+        time.sleep(seconds + _OWN_TIME)
+        names = ", ".join(thread.name for thread in _waited_for()) or "an exit callback"
+        output.say(f"Error: still running after shutdown_timeout={seconds:g} s: {names}\n")
+        end_process(status or EXIT_STATUS)
+
+    # (If there is no thread to be had, what is left can take as long as it likes.)
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=end, name="asgi-end", daemon=True).start()
+
+
+def _waited_for() -> list[threading.Thread]:
+    """Threads that CPython waits for, some of them daemons: those of executors."""
+    executors = sys.modules.get("concurrent.futures.thread")
+    workers = getattr(executors, "_threads_queues", ())
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and (not thread.daemon or thread in workers)
+    ]
 
 
 def _warn_of_fork() -> None:
