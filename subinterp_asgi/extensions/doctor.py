@@ -22,6 +22,9 @@ from .findings import OUTCOMES, Finding, Outcome, Report
 from .imports import Need, imports_of, offered_lazily
 from .remedies import DAEMON_THREADS, cures, normalised
 
+_REFUSED: tuple[Outcome, ...] = ("refused", "refused when used", "speed-up lost")  # by the need
+_MAIN_ONLY = "of the standard library, CPython has it in its main interpreter only"
+_WITHOUT = "a `try` around the import, which goes on after an ImportError"
 _LAZY_SIGNS = (b"__getattr__", b"lazy", b"Lazy", b"LAZY")
 
 type Extensions = Literal["pure", "private", "refuse"]
@@ -87,6 +90,7 @@ class _Walk:
         self._from: dict[str, str | None] = {}
         self._need: dict[str, Need] = {}
         self._unread: dict[str, str] = {}
+        self._main_only: dict[str, Need] = {}
         self._waiting: tuple[deque[tuple[str, str | None]], ...] = tuple(deque() for _ in Need)
         self._conditional: list[tuple[str, str, Need]] = []
         self._offers: dict[str, dict[str, str]] = {}
@@ -122,10 +126,15 @@ class _Walk:
         waiting = self._waiting[need]
         while waiting:
             name, origin = waiting.popleft()
-            if name not in self._need and (module := self._environment.find(name)):
+            if name in self._from:
+                continue
+            if module := self._environment.find(name):
                 self._need[name] = need
                 self._from[name] = origin
                 self._follow(module, need)
+            elif self._environment.is_main_only(name):
+                self._main_only[name] = need
+                self._from[name] = origin
 
     def _is_optional(self, name: str, origin: str) -> bool:
         """Whether a package imports under a condition what it can do without elsewhere.
@@ -229,6 +238,12 @@ class _Walk:
                     path=module.path,
                 )
 
+        for name, need in self._main_only.items():
+            if need != Need.OPTIONAL:  # (those are no speed-ups, and many look for one)
+                would_do = cures((), private=None, first=_WITHOUT)
+                chain = self._chain(name)
+                yield Finding(name, None, None, _REFUSED[need], _MAIN_ONLY, chain, would_do)
+
     def _judge(self, module: Module, need: Need) -> Finding:
         chain = self._chain(module.name)
         outcome: Outcome = "unknown"
@@ -247,7 +262,7 @@ class _Walk:
                 elif stands_in(module.name) and self._extensions == "private":
                     outcome, reason = "private copy", f"{reason}; threads stand in for it"
                 else:
-                    outcome = ("refused", "refused when used", "speed-up lost")[need]
+                    outcome = _REFUSED[need]
                     if self._extensions == "private":
                         reason += f"; nor can it be loaded from a copy: {against}"
         except ExtensionFileError as exc:

@@ -17,6 +17,24 @@ from pathlib import Path
 _LARGEST_SOURCE = 16 << 20
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__))
 
+MAIN_ONLY = frozenset(
+    {
+        "_curses",
+        "_curses_panel",
+        "_suggestions",
+        "_tkinter",
+        "_tracemalloc",
+        "curses",
+        "faulthandler",
+        "readline",
+        "tkinter",
+        "tracemalloc",
+        "turtle",
+    }
+)
+"""What CPython 3.13 to 3.15 have in their main interpreter only, of the standard library: its
+extension modules, some of which are no files, and modules that can't be imported without them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Module:
@@ -68,6 +86,10 @@ class Environment:
             absent = parts[0] in sys.stdlib_module_names and not self._is_replaced(parts[0])
             self._found[name] = None if absent or above & self._hidden else self._search(name)
         return self._found[name]
+
+    def is_main_only(self, name: str) -> bool:
+        """Whether this is the standard library's, and can't be imported in a worker."""
+        return name in MAIN_ONLY and name not in self._hidden and self.find(name) is None
 
     def _is_replaced(self, name: str) -> bool:
         """Whether the application has a module in the place of one of the standard library."""
