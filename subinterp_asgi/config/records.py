@@ -59,7 +59,11 @@ class _Methods:
                 raise TypeError(f"{cls.__name__}() missing required argument: {field.name!r}")
             object.__setattr__(self, field.name, value)
         for name in values:
-            raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {name!r}")
+            from difflib import get_close_matches  # needed for a mistake only
+
+            close = get_close_matches(name, [field.name for field in fields(cls)])
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {name!r}{hint}")
         if hasattr(cls, "__post_init__"):
             cls.__post_init__(self)
 

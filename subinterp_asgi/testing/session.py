@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ..config.options import suggestion
 from ..errors import AppRaisedError, NoAnswerError, StateError
 from . import handed_over, in_worker
 from .forks import no_forks
@@ -23,6 +24,7 @@ _EXPLAINING_TIME = 1.0  # seconds for what a failure is to be explained by
 _DEBUGGING_TIME = 1e6
 _FORGET = f"{in_worker.__name__}:forget"
 _POST_MORTEM = f"{in_worker.__name__}:post_mortem"
+_MARKED = {"env", "state", "options", "isolation", "allow_errors"}
 _STAY_HERE = {"monkeypatch", "mocker", "settings"}
 _INSTEAD = 'env=, state= and call() do, and with isolation="thread" it is one interpreter'
 _FRAMES_ARE_SAFE = sys.version_info >= (3, 13, 18)  # those of other interpreters: see watchdog
@@ -137,9 +139,10 @@ class Session:
     def _options(self, item: pytest.Item | None) -> dict[str, Any]:
         values = {} if item is None else _marked(item)
         ini = self._config.getini
+        workers = ini("asgi_workers")
         return {
             "isolation": ini("asgi_isolation"),
-            "workers": int(ini("asgi_workers")),
+            "workers": int(workers) if workers.isdecimal() else workers,  # which the server checks
             **values.pop("options", {}),
             **values,
         }
@@ -245,10 +248,11 @@ def _marked(item: pytest.Item) -> dict[str, Any]:
     """What the marks of a test say, the closest last."""
     values: dict[str, Any] = {}
     for mark in reversed([*item.iter_markers("asgi")]):
-        unknown = mark.kwargs.keys() - {"env", "state", "options", "isolation", "allow_errors"}
+        unknown = sorted(mark.kwargs.keys() - _MARKED)
         if unknown or mark.args:
-            wrong = ", ".join([*map(repr, mark.args), *(f"{name}=" for name in sorted(unknown))])
-            raise pytest.UsageError(f"{item.nodeid}: the mark asgi takes no {wrong}")
+            wrong = ", ".join([*map(repr, mark.args), *(f"{name}=" for name in unknown)])
+            hint = suggestion(unknown[0], _MARKED) if unknown else ""
+            raise pytest.UsageError(f"{item.nodeid}: the mark asgi takes no {wrong}{hint}")
         for name, value in mark.kwargs.items():
             both = isinstance(value, Mapping) and name in values
             values[name] = {**values[name], **value} if both else value

@@ -83,5 +83,7 @@ def test_it_can_be_pickled() -> None:
 def test_its_errors_name_the_class_and_the_argument() -> None:
     with pytest.raises(TypeError, match=r"Record\(\) missing required argument: 'name'"):
         Record()
-    with pytest.raises(TypeError, match=r"Record\(\) got an unexpected keyword argument 'colour'"):
+    with pytest.raises(TypeError, match=r"Record\(\) got an unexpected keyword argument 'colour'$"):
         Record(name="a", colour="red")
+    with pytest.raises(TypeError, match=r"keyword argument 'nmae'; did you mean name\?$"):
+        Record(nmae="a", name="a")

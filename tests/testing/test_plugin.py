@@ -261,11 +261,26 @@ def test_wrong_use(tmp_path: Path) -> None:
     )
     text = suite.run(status=1)
     assert "env= of the mark asgi can't be for this one; use fresh_asgi_server" in text
-    assert "the mark asgi takes no envs=" in text
+    assert "the mark asgi takes no envs=; did you mean env?" in text
     assert "the mark asgi takes no 'app:app'" in text
     text = suite.run("-o", "asgi_app=", "-k", "misspelled", status=1)
     (tmp_path / "test_it.py").write_text("def test_it(asgi_server): pass")
     assert "no application to serve" in suite.run("-o", "asgi_app=", status=1)
+    wrong = suite.run("-o", "asgi_workers=two", status=1)
+    assert "workers: must be an integer from 1 to 1024 or 'auto', not 'two'" in wrong
+
+
+def test_workers_by_the_ini_file(tmp_path: Path) -> None:
+    suite = make(
+        tmp_path,
+        """
+        def test_it(asgi_server, pytestconfig):
+            count = len(asgi_server.supervisor.workers)
+            assert count == 3 or (count and pytestconfig.getini("asgi_workers") == "auto")
+        """,
+    )
+    for workers in ("3", "auto"):
+        assert "1 passed" in suite.run("-o", f"asgi_workers={workers}")
 
 
 def test_nothing_is_imported_before_a_fixture_is_used(tmp_path: Path) -> None:

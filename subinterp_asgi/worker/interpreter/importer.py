@@ -29,6 +29,8 @@ _NO_DESCRIPTOR = os.strerror(errno.EMFILE)
 _NO_THREAD = "can't start new thread"
 
 # CPython's words when an extension module does not allow subinterpreters.
+_USUAL = ("app", "application", "asgi", "api")
+"""What applications are called, as a rule."""
 _REFUSAL = "does not support loading in subinterpreters"
 
 STDLIB = (
@@ -300,6 +302,8 @@ def _get_attribute(owner: Any, name: str, app_path: str) -> Any:
 
         where = getattr(owner, "__name__", type(owner).__name__)
         close = get_close_matches(name, dir(owner), n=3)
+        if not close and name in _USUAL:
+            close = [each for each in _USUAL if each in dir(owner)]
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         if where == "__main__":
             hint = "; __main__ is another one in each interpreter: name the module by its file"

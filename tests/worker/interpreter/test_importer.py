@@ -374,6 +374,12 @@ def test_no_such_attribute_names_close_matches(module: MakeModule) -> None:
     assert caught.value.name == "ap"
 
 
+def test_no_such_attribute_names_what_applications_are_called(module: MakeModule) -> None:
+    name = module(GOOD)
+    with pytest.raises(AppAttributeError, match=r"; did you mean app\?"):
+        import_app(f"{name}:application")
+
+
 def test_no_such_attribute_like_no_other(module: MakeModule) -> None:
     name = module(GOOD)
     with pytest.raises(AppAttributeError) as caught:
