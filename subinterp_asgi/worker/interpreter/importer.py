@@ -28,9 +28,10 @@ CO_VARARGS = 4
 _NO_DESCRIPTOR = os.strerror(errno.EMFILE)
 _NO_THREAD = "can't start new thread"
 
-# CPython's words when an extension module does not allow subinterpreters.
 _USUAL = ("app", "application", "asgi", "api")
 """What applications are called, as a rule."""
+
+# CPython's words when an extension module does not allow subinterpreters.
 _REFUSAL = "does not support loading in subinterpreters"
 
 STDLIB = (
