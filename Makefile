@@ -29,8 +29,10 @@ help: ## this list
 serve: ## serve examples/ on http://127.0.0.1:8000 (APP=pkg.mod:app WORKERS=4 PORT=9000 HOST=...)
 	$(with_examples) -m subinterp_asgi $(APP) --host $(HOST) --port $(PORT) --workers $(WORKERS) $(ARGS)
 
+# In the order of the folders, where little files are last; by default those with few tests would be,
+# among them the longest.
 test: ## run every test (N=0: one process; ARGS='-k name')
-	$(with_tools) -m pytest -n $(N) --dist loadfile $(ARGS)
+	$(with_tools) -m pytest -n $(N) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 field: ## run the tests with real libraries that take long (tests/field)
 	$(with_field) -m pytest -n $(N) tests/field $(ARGS)

@@ -14,7 +14,7 @@ from .hosts import Namespaces, cluster
 LONG = bool(os.environ.get("CLUSTER"))
 CLIENTS = {"keep_alive": 4, "fresh": 2, "upload": 2, "slow": 1, "stream": 1}
 programs = pytest.mark.parametrize("program", ["haproxy", "nginx"])
-pytestmark = pytest.mark.timeout(900 if LONG else 240)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(900 if LONG else 240)]
 
 
 def load(namespaces: Namespaces) -> Load:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import trustme
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,7 @@ def test_plain(tmp_path: Path) -> None:
     assert outcomes["pass"] > 850
 
 
+@pytest.mark.once
 def test_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")

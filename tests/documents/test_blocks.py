@@ -77,6 +77,7 @@ def test_steps(tmp_path: Path) -> None:
     assert pattern("printed 12 ms (3.15)") == r"printed\ \d+(?:\.\d+)*\ ms\ \(\d+(?:\.\d+)*\)"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "text",
     [

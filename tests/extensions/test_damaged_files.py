@@ -18,6 +18,8 @@ from subinterp_asgi.extensions import elf, reader
 
 from .elf_files import CODE, Library, Pointer, multi_phase
 
+pytestmark = pytest.mark.once
+
 SEED = Library(slots=multi_phase((3, 2)), needed=("libc.so.6",), runpath="$ORIGIN").build()
 SHORT = Library(slots=multi_phase((3, 2)), short_relocations=True, old_hash=True).build()
 MOST_MEMORY = 80 << 20

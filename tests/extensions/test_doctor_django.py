@@ -14,7 +14,10 @@ from subinterp_asgi.extensions import django as settings_of
 from .test_doctor import SHARED, SUFFIX, Site
 
 pytest.importorskip("django")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no file is judged")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no file is judged"),
+]
 
 ASGI = """
 import os

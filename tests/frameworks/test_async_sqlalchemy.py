@@ -69,7 +69,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 all_drivers = pytest.mark.parametrize(
-    "url", ["aiosqlite", "asyncpg", "psycopg", "aiomysql"], indirect=True
+    "url",
+    [
+        "aiosqlite",
+        "psycopg",
+        pytest.param("asyncpg", marks=pytest.mark.once),
+        pytest.param("aiomysql", marks=pytest.mark.once),
+    ],
+    indirect=True,
 )
 
 

@@ -77,6 +77,7 @@ DEFECTS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("target", "defect"), DEFECTS.values(), ids=DEFECTS)
 def test_defects_are_found(target: str, defect: str) -> None:
     result = run(

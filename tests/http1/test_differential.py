@@ -376,6 +376,7 @@ thorough = settings(
 )
 
 
+@pytest.mark.once
 @thorough
 @given(gen.streams())
 def test_valid_requests(requests: list[gen.Generated]) -> None:
@@ -388,6 +389,7 @@ def test_valid_requests(requests: list[gen.Generated]) -> None:
         assert "illegal chunk header" in reason, (reason, stream)
 
 
+@pytest.mark.once
 @thorough
 @given(gen.damaged())
 def test_damaged_requests(stream: bytes) -> None:

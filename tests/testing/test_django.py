@@ -149,6 +149,7 @@ def test_in_files_and_across_processes(tmp_path: Path) -> None:
     assert developers_own(suite) == ["the developer's own"]
 
 
+@pytest.mark.once
 def test_postgresql(tmp_path: Path) -> None:
     """Which refuses to remove a test database to which a worker is still connected."""
     psycopg = pytest.importorskip("psycopg")

@@ -8,7 +8,10 @@ from tests.support import ROOT
 
 from .suites import Suite
 
-pytestmark = pytest.mark.timeout(300)  # for several runs of pytest, on a loaded machine
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.timeout(300),  # for several runs of pytest, on a loaded machine
+]
 
 NEEDED = {
     "starlette": ("starlette", "anyio", "httpx", "websockets", "trustme", "playwright"),

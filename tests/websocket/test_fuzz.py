@@ -52,6 +52,7 @@ DEFECTS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("defect", DEFECTS.values(), ids=DEFECTS)
 def test_defects_are_found(defect: str, tmp_path: Path) -> None:
     code, output = run(tmp_path, "--seconds", "30", "--seed", "1", defect=defect)

@@ -387,7 +387,7 @@ def test_client_that_reads_slowly(tmp_path: Path, way: str, then: str) -> None:
         options |= {"family": socket.AF_UNIX, "path": str(tmp_path / "socket")}
     with serving(app, **options) as served, served.connect(receive_buffer=16384) as client:
         client.send(request(b"GET", b"/"))
-        have = read_slowly(client, 3.0)
+        have = read_slowly(client, 2.0)
         assert served.connections == 1
         if then == "stops":
             served.wait_for_connections(0)
@@ -407,9 +407,10 @@ def test_client_that_reads_slowly(tmp_path: Path, way: str, then: str) -> None:
 @pytest.mark.parametrize("number", [1, 300])  # (more than are taken from a poller at once)
 @pytest.mark.parametrize("what", ["request", "head", "body", "reading"])
 def test_what_came_while_the_worker_was_held_up_is_in_time(
-    what: str, number: int, own_loop: bool
+    what: str, number: int, own_loop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deadlines are judged by what is in the sockets, not by what was taken out of them."""
+    monkeypatch.setattr("subinterp_asgi.worker.net.connections._tick_interval", lambda config: 0.1)
     if number > 1:
         resource = pytest.importorskip("resource")
         if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 3 * number:

@@ -18,6 +18,8 @@ from ..rawclient import TIMEOUT
 from ..serving import Gate, read_body, respond, serving
 from .proxies import APACHE, DOCUMENTED, HAPROXY, NGINX, VARNISH, Proxy, behind
 
+pytestmark = pytest.mark.once
+
 UPLOADS = 25
 
 every_proxy = pytest.mark.parametrize(

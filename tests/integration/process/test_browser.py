@@ -21,7 +21,10 @@ APP = "tests.integration.apps.chat:app"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DEADLINE = 30_000.0  # milliseconds
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="apt-get install chromium")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(CHROMIUM is None, reason="apt-get install chromium"),
+]
 
 
 @pytest.fixture(scope="module")

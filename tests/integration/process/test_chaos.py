@@ -74,6 +74,7 @@ DEFECTS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_it_finds(defect: str) -> None:
     source, words = DEFECTS[defect]

@@ -18,6 +18,8 @@ from ..serving import read_body, respond, serving
 from ..wsclient import WSClient, handshake
 from .proxies import DOCUMENTED, behind, haproxy_statistics
 
+pytestmark = pytest.mark.once
+
 CLIENT = "127.0.0.2"  # another one than the proxy, which is believed
 
 

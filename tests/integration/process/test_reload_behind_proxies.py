@@ -15,6 +15,8 @@ from ..load import Load
 from ..wsclient import WSClient, handshake
 from .proxies import DOCUMENTED, behind
 
+pytestmark = pytest.mark.once
+
 APP = "tests.integration.apps.pool:App"
 RELOADS = 8
 

@@ -46,6 +46,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "defect",
     [

@@ -176,6 +176,7 @@ def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
             process.wait()
 
 
+@pytest.mark.once
 def test_prometheus_sees_no_reset_and_the_documented_rules_have_values(
     servers: Servers, tmp_path: Path
 ) -> None:
@@ -216,6 +217,7 @@ def test_prometheus_sees_no_reset_and_the_documented_rules_have_values(
             assert count <= len(WORKERS), name
 
 
+@pytest.mark.once
 def test_promtool_accepts_the_documented_files() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:

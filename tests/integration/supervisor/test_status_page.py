@@ -104,6 +104,7 @@ def test_nowhere_to_be() -> None:
         Supervisor("shop:app", status_page=True)
 
 
+@pytest.mark.once
 @pytest.mark.skipif(CHROMIUM is None, reason="apt-get install chromium")
 def test_in_a_browser() -> None:
     """Nothing is fetched from elsewhere, nothing is complained of, and figures move."""

@@ -17,6 +17,7 @@ import trustme
 
 from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import ConfigError
+from subinterp_asgi.supervisor import watch
 from subinterp_asgi.supervisor.events import TLSReloaded, TLSReloadFailed
 from subinterp_asgi.supervisor.watch import FilesWatcher
 
@@ -79,6 +80,12 @@ class Volume:
     @property
     def serial(self) -> int:
         return serial_in(str(self.files[0]))
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are looked at more often than each second; they must come to rest as ever."""
+    monkeypatch.setattr(watch, "_FILES_INTERVAL", 0.1)
 
 
 @pytest.fixture

@@ -297,6 +297,7 @@ def test_a_file_that_shrinks(tmp_path: Path, version: bytes, swallow: bool, kind
                 received = client.read_to_end()
                 assert len(received) < LARGE
                 assert not received.endswith(b"0\r\n\r\n")
+            client.close()
             server.wait_for_connections(0)
         errors = [text for text in server.records.messages if "broken off" in text]
         assert errors == ["the response is broken off: the file ended 5000000 octets early"]
@@ -334,6 +335,7 @@ def test_sending_a_file_is_cancelled(large: Path) -> None:
         gate.open()
         outcomes.wait(2)
         assert len(client.read_to_end()) < LARGE
+        client.close()
         server.wait_for_connections(0)
 
 

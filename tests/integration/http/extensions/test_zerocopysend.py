@@ -141,6 +141,7 @@ def test_a_file_that_ends_early(file: Path, more: bool, swallow: bool) -> None:
         app = script if swallow else failing(start(), message)
         with asking(app) as (server, client):
             assert_broken(client)
+            client.close()
             server.wait_for_connections(0)
         assert server.records.messages[0].endswith("the file ended 10 octets early")
         if swallow:

@@ -358,7 +358,9 @@ def test_an_application_that_closes_all_descriptors(
         import sys
         from subinterp_asgi import Supervisor
         from subinterp_asgi.errors import StartupError
+        from subinterp_asgi.supervisor.log_receiver import LogReceiver
 
+        LogReceiver.close.__defaults__ = (0.1,)  # for a thread whose descriptors are gone, too
         server = Supervisor(
             "closes_all:app", port=0, workers=2, isolation="{isolation}", lifespan="on", {options}
         )

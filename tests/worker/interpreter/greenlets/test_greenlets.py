@@ -159,10 +159,10 @@ def test_nothing_holds_up_the_end(tmp_path: Path, kept: bool) -> None:
 def test_greenlets_of_a_thread_end_with_it(tmp_path: Path) -> None:
     source = """
     kept = []
+    g._IDLE_TIME = 0.0
     thread = threading.Thread(target=lambda: kept.append(suspended()))
     thread.start()
     thread.join()
-    g._IDLE_TIME = 0.0
     for other in threading.enumerate():
         if "greenlet" in other.name:
             other.join(20)
