@@ -155,10 +155,10 @@ def test_under_load_and_reloads(url: str, monkeypatch: pytest.MonkeyPatch) -> No
         with Clients(server.url, 8) as clients:
             for _ in range(2):
                 before = sum(clients.right.values())
-                wait_until(lambda b=before: sum(clients.right.values()) > b + 150, timeout=60)
+                wait_until(lambda b=before: sum(clients.right.values()) > b + 50, timeout=60)
                 server.reload()
             before = sum(clients.right.values())
-            wait_until(lambda b=before: sum(clients.right.values()) > b + 150, timeout=60)
+            wait_until(lambda b=before: sum(clients.right.values()) > b + 50, timeout=60)
         assert clients.wrong == []
         assert len(clients.right) == 9, clients.right
         assert json.loads(get(server.url, "/total").body) == TOTAL

@@ -51,8 +51,9 @@ class Lagging(App):
 
 
 class Dying(App):
-    async def startup(self, state: Any) -> None:
-        asyncio.get_running_loop().call_later(0.05, sys.exit, "the canary falls off its perch")
+    async def http(self, scope: Any, receive: Any, send: Any) -> None:
+        asyncio.get_running_loop().call_soon(sys.exit, "the canary falls off its perch")
+        await super().http(scope, receive, send)
 
 
 class SlowToStart(App):
@@ -95,12 +96,29 @@ def connect_to_canary(server: Supervisor) -> RawClient:
     return found[-1]
 
 
+def ask_while(reloading: Background, server: Supervisor) -> None:
+    """Send requests until a reload has ended."""
+    while reloading.running:
+        with contextlib.suppress(OSError):  # the one that dies may take a request with it
+            get(server.url)
+
+
 class Clock:
     """The time of rollouts, which ends all waiting for it at a word."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = 0.0
-        monkeypatch.setattr(rollout, "monotonic", lambda: time.monotonic() + self.ahead)
+        self.looks = 0
+        monkeypatch.setattr(rollout, "monotonic", self.now)
+
+    def now(self) -> float:
+        self.looks += 1
+        return time.monotonic() + self.ahead
+
+    def wait_for_looks(self) -> None:
+        """Wait until what there was to be seen has been seen."""
+        goal = self.looks + 4
+        wait_until(lambda: self.looks >= goal, "a look at the canary")
 
     def advance(self) -> None:
         self.ahead = 7200.0
@@ -134,8 +152,11 @@ def test_rolling_goes_on_after_it(servers: Servers) -> None:
 
 def test_the_option_is_the_default(servers: Servers) -> None:
     server = servers.start(Then(2, Dying), workers=2, reload_canary=20.0)
-    with pytest.raises(ReloadError, match="the canary is failed"):
-        server.reload()
+    reloading = Background(server.reload)
+    ask_while(reloading, server)
+    failure = reloading.outcome()
+    assert isinstance(failure, ReloadError)
+    assert "the canary is failed" in str(failure)
     assert server.reload(canary=0) == 3
 
 
@@ -156,9 +177,7 @@ def test_a_bad_one_is_rolled_back(
     old = all_names(server, workers)
     reloading = Background(lambda: server.reload(canary=30.0))
     heard.wait_for(WorkerChanged, generation=2, state=WorkerState.SERVING)
-    while reloading.running:
-        with contextlib.suppress(OSError):  # the one that dies may take a request with it
-            get(server.url)
+    ask_while(reloading, server)
     failure = reloading.outcome()
     assert isinstance(failure, ReloadError)
     assert failure.generation == 2
@@ -199,13 +218,24 @@ def test_one_that_freezes_for_good_is_rolled_back(servers: Servers, tmp_path: Pa
     wait_until(lambda: len(server.workers) == 2, "the canary to be gone")
 
 
-def test_errors_that_the_old_ones_have_too_are_not_held_against_it(servers: Servers) -> None:
-    """What fails anyway, fails with both."""
-    server = servers.start()
-    reloading = Background(lambda: server.reload(canary=1.0))
-    while reloading.running:
-        get(server.url, "/fail")
-        time.sleep(0.01)
+def test_errors_that_the_old_ones_have_too_are_not_held_against_it(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails anyway, fails with both, and with the old one first."""
+    clock, heard = Clock(monkeypatch), Heard()
+    server = servers.start(Then(1, App), on_event=heard)
+    with contextlib.ExitStack() as stack:
+        # (More than the requests that the old one answers until the canary is found.)
+        clients = [stack.enter_context(RawClient(server.addresses[0])) for _ in range(16)]
+        assert {client.get(b"/who").status for client in clients} == {200}
+        reloading = Background(lambda: server.reload(canary=3600.0))
+        heard.wait_for(WorkerChanged, generation=2, state=WorkerState.SERVING)
+        clock.wait_for_looks()
+        assert {client.get(b"/fail").status for client in clients} == {500}
+    with connect_to_canary(server) as canary:
+        assert canary.get(b"/fail").status == 500
+    clock.wait_for_looks()
+    clock.advance()
     assert reloading.outcome() == 2
 
 
