@@ -113,6 +113,8 @@ def test_the_package_is_the_real_one(serve: Serve, caplog: pytest.LogCaptureFixt
 
 
 SPINNING = """
+    import greenlet  # before it serves: that may hold up a slow machine, too
+
     def spin():
         while True:
             sum(range(100))
