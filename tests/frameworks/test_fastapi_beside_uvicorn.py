@@ -21,8 +21,6 @@ from ..support import nothing_left, wait_until
 from .apps.fastapi_shop.exchanges import exchanges
 from .beside_uvicorn import ask, client_of_each, new_client, uvicorn
 
-pytestmark = pytest.mark.once
-
 for _name in ("fastapi", "pydantic_settings", "sqlmodel", "orjson", "jwt", "cryptography"):
     pytest.importorskip(_name)
 
