@@ -60,7 +60,7 @@ from .errors import (
     UpgradeError,
 )
 from .supervisor import events, kept
-from .supervisor.process import exit_guard, systemd, upgrade
+from .supervisor.process import exit_guard, limits, systemd, upgrade
 from .supervisor.states import GenerationState
 from .supervisor.supervisor import Supervisor
 from .types import Any, Self
@@ -273,8 +273,8 @@ class _Command:
         thread = threading.Thread(target=self._run_calls, name="asgi-call", daemon=True)
         try:
             thread.start()
-        except RuntimeError as exc:
-            raise _NoThread(str(exc)) from None
+        except (RuntimeError, MemoryError) as exc:
+            raise _NoThread(limits.with_cure(exc)) from None
         self._callers.append(thread)
 
     def _run_calls(self) -> None:
@@ -379,16 +379,23 @@ class _Command:
     def _on_forced(self, failure: BaseException | None) -> None:
         """The first call of ``stop()`` returns too, and tells."""
 
+    def _on_dumped(self, failure: BaseException | None) -> None:
+        """It was said, or is not."""
+        if failure is not None:
+            _say_error(failure)
+
     def _dump(self) -> None:
         """Say what all workers are doing; in a thread of its own, whatever else goes on."""
         server = self._server
-        thread = threading.Thread(
-            target=lambda: _say(server.dump() or "No worker runs"), name="asgi-dump", daemon=True
-        )
+
+        def dump() -> None:
+            _say(server.dump() or "No worker runs")
+
+        thread = threading.Thread(target=dump, name="asgi-dump", daemon=True)
         try:
             thread.start()
-        except RuntimeError as exc:
-            _say_error(_NoThread(str(exc)))
+        except (RuntimeError, MemoryError):
+            self._call("dumped", dump)  # by one of those that there are, once it is free
 
     def _reopen_logs(self) -> None:
         _say("SIGUSR1: reopening log files")

@@ -58,6 +58,7 @@ from .preflight import (
     warn_of_shared_modules,
 )
 from .process import exit_guard
+from .process.limits import with_cure
 from .states import GenerationState, SupervisorState, WorkerState, follow
 
 if TYPE_CHECKING:
@@ -1060,8 +1061,8 @@ def _resources_needed() -> Iterator[None]:
         raise
     except (RuntimeError, OSError, ImportError, MemoryError) as exc:
         if isinstance(exc, RuntimeError):
-            what = f"a thread that the system refuses: {exc}"
+            what = f"a thread that the system refuses: {with_cure(exc)}"
         else:
-            what = f"more than the system grants: {type(exc).__name__}: {exc}"
+            what = f"more than the system grants: {type(exc).__name__}: {with_cure(exc)}"
         text = f"the supervisor needs {what}"
         raise StartupError(text, kind="resources") from exc

@@ -134,6 +134,7 @@ class Watcher(FilesWatcher):
             folders = {name: stamp[-1] for name in names if (stamp := _stamp(name))}
             try:
                 if folders != self._watched or self._changes is None:
+                    _expect_thread()
                     self._unwatch()
                     self._watched = folders
                     self._changes = self._watch(
@@ -232,6 +233,16 @@ class WatchThread:
                 self._on_change(files)
             except Exception as exc:  # it must not be the last change that is seen
                 host_log.log("error", f"{', '.join(files)}: nothing was done", exc)
+
+
+def _expect_thread() -> None:
+    """Start a thread, as watchfiles does, which ends the process if there is none.
+
+    ``RuntimeError``: there is none.
+    """
+    thread = threading.Thread(target=int, name="asgi-watch-probe", daemon=True)
+    thread.start()
+    thread.join()
 
 
 def _stamp(file: str) -> Stamp:

@@ -133,8 +133,9 @@ class WorkerRun:
                 try:
                     watchdog = Watchdog(line, self.counters, self.status_queue, daemon=daemon)
                 except RuntimeError as exc:
-                    text = "worker %d has no watchdog, and can't be interrupted: %s"
-                    logger.warning(text, self.worker_id, exc)
+                    text = "%s has no watchdog, and can't be interrupted: %s"
+                    name = "a spare" if self.runtime.spare else f"worker {self.worker_id}"
+                    logger.warning(text, name, exc)
             app = self._load_app()
             if self.runtime.tell_loaded:
                 self.status_queue.put((messages.STATUS_LOADED,))

@@ -21,6 +21,7 @@ from ..pool.handle import WorkerHandle
 from ..pool.pool import Pool
 from ..pool.selector import NEVER, Selector
 from ..pool.slot import Slot
+from ..process.limits import with_cure
 from ..states import WorkerState
 from .budget import RestartBudget
 from .failover import Failover
@@ -217,10 +218,10 @@ class Reconciler:
             return
         error = handle.error or "it ended without being told to"
         name = f"worker {handle.worker_id}" if handle.worker_id >= 0 else "a spare"
-        text = f"{name} died: {error}"
         served = now - handle.since if handle.has_served else 0.0
         refused = handle.error_kind == "resources" and not handle.has_served
         budget = self._refusals if refused else self._budget
+        text = f"{name} died: {with_cure(error) if refused else error}"
         self._spend_restart(
             handle.worker_id, handle.generation, slot, error, text, now, budget, served
         )
@@ -299,7 +300,7 @@ class Reconciler:
             slot.fill(self._pool.start(slot, self._pool.generation))
         except _CANT_START as exc:
             error = f"{type(exc).__name__}: {exc}"
-            text = f"worker {slot.index} could not be started: {exc}"
+            text = f"worker {slot.index} could not be started: {with_cure(exc)}"
             budget = self._budget if isinstance(exc, SubinterpASGIError) else self._refusals
             self._spend_restart(slot.index, self._pool.generation, slot, error, text, now, budget)
 
@@ -324,7 +325,7 @@ class Reconciler:
             for _ in range(missing):
                 next_look = min(next_look, self._start_deadline(self._pool.start_spare()))
         except _CANT_START as exc:
-            self._log("warning", f"a spare could not be started: {exc}")
+            self._log("warning", f"a spare could not be started: {with_cure(exc)}")
             self._spare_at = now + RestartBudget.LONGEST_DELAY
         return next_look
 

@@ -17,6 +17,7 @@ from ..pool.handle import WorkerHandle
 from ..pool.pool import Pool
 from ..pool.selector import NEVER
 from ..pool.slot import Slot
+from ..process.limits import with_cure
 from ..states import WorkerState
 
 type Course = Generator[float]
@@ -137,7 +138,7 @@ class Rollout:
             try:
                 handle = self._pool.start(slot, self._generation, reuse=True)
             except (OSError, RuntimeError, MemoryError) as exc:
-                text = f"worker {slot.index} could not be started: {exc}"
+                text = f"worker {slot.index} could not be started: {with_cure(exc)}"
                 raise StartupError(text, slot.index, kind="resources") from exc
             self.candidates.add(handle)
             slot.prepare(handle)
@@ -148,9 +149,11 @@ class Rollout:
             failed = next((handle for handle in new if handle.state is WorkerState.FAILED), None)
             if failed is not None:
                 yield from self._await_verdict(new)
-                once = failed.error_kind != "resources" and self._only_once()
+                lacking = failed.error_kind == "resources"
+                once = not lacking and self._only_once()
                 reason = f", but another could {SHARED_APP}" if once else ""
-                text = f"worker {failed.worker_id} could not start{reason}: {failed.error}"
+                error = with_cure(failed.error) if lacking else failed.error
+                text = f"worker {failed.worker_id} could not start{reason}: {error}"
                 raise StartupError(
                     text, failed.worker_id, kind=failed.error_kind, cause=failed.error_cause
                 )

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 
 from ...errors import UpgradeError
+from .limits import with_cure
 
 VARIABLE = "SUBINTERP_ASGI_INHERITED"
 """In the environment of the new process: the pipe's descriptor and what it inherits, as JSON."""
@@ -77,7 +78,7 @@ class Successor:
 
             self._reading, writing = os.pipe()
         except (ImportError, OSError) as exc:
-            raise UpgradeError(f"no process can be started: {exc}") from None
+            raise UpgradeError(f"no process can be started: {with_cure(exc)}") from None
         told = {VARIABLE: json.dumps([writing, inherited])}
         try:
             self._process = subprocess.Popen(
@@ -88,7 +89,7 @@ class Successor:
             )
         except (ImportError, OSError) as exc:
             os.close(self._reading)
-            raise UpgradeError(f"{sys.executable} could not be started: {exc}") from None
+            raise UpgradeError(f"{sys.executable} could not be started: {with_cure(exc)}") from None
         finally:
             os.close(writing)
 

@@ -150,6 +150,10 @@ class LeanLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Future[Any]:
         if executor is None and not self._executor_shutdown_called:
             executor = self._default_executor
+            if executor is None:
+                from .thread_pool import ThreadPool  # by those who need one
+
+                executor = self._default_executor = ThreadPool(thread_name_prefix="asyncio")
         if executor is None or self._debug or self._closed:
             return super().run_in_executor(executor, func, *args)
         job = executor.submit(func, *args)

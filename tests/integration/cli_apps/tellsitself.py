@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sys
 import threading
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +25,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         print("from the application")
     elif scope["path"] == "/thread":
         await asyncio.to_thread(str)
+    elif scope["path"] == "/slow-thread":
+        await asyncio.to_thread(time.sleep, 0.1)
     elif scope["path"] == "/new-thread":
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=str).start()

@@ -83,10 +83,30 @@ def test_signals() -> None:
         assert get(url, "/thread").status == 200
         server.allow_threads(False)
         assert get(url, "/new-thread").status == 200
+        server.send(signal.SIGUSR2)
+        server.wait_for(
+            r"Error: .* could not be started: \[Errno 11\] .*; what bounds processes and"
+        )
+        server.send(signal.SIGQUIT)
+        server.wait_for(r"--- asgi-worker-0 \(serving, generation 3\)")
         server.send(signal.SIGTERM)
         assert server.wait(20) == 0
     assert "Traceback" not in server.stderr
     assert "did not end" not in server.stderr
+
+
+def test_jobs_wait_for_the_threads_that_there_are() -> None:
+    with Limited() as server:
+        url = server.url
+        assert get(url, "/thread").status == 200
+        server.allow_threads(False)
+        pending = [Pending(url, "/slow-thread") for _ in range(4)]
+        for each in pending:
+            answer = each.result()
+            assert not isinstance(answer, Exception)
+            assert answer.status == 200
+        server.send(signal.SIGTERM)
+        assert server.wait(20) == 0
 
 
 def test_a_second_signal(tmp_path: Path) -> None:
@@ -127,7 +147,8 @@ def test_too_many_deaths() -> None:
 def test_the_start() -> None:
     with Limited(prefix=(sys.executable, "-c", _LIMIT, "0", "yes")) as server:
         assert server.wait(20) == 3
-    assert server.lines == [f"Error: {REFUSED}"]
+    cure = "what bounds threads is ulimit -u, TasksMax= of systemd, or a container's limit of pids"
+    assert server.lines == [f"Error: {REFUSED}; {cure}"]
 
 
 # --- in a host's process; there the threads are refused by name

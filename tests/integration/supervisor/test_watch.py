@@ -343,6 +343,32 @@ def test_watchfiles_that_fails(
     assert caplog.text.count("so files are polled: OS file watch limit reached") == 1
 
 
+def test_no_thread_for_watchfiles(
+    project: Project,
+    start: Callable[..., Supervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It would panic, and the second time end the process."""
+
+    def refuse(*folders: str, **options: object) -> Iterator[object]:
+        pytest.fail("it was called")
+        yield
+
+    def begin(thread: threading.Thread) -> None:
+        if thread.name == "asgi-watch-probe":
+            raise RuntimeError("can't start new thread")
+        original(thread)
+
+    original = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", begin)
+    monkeypatch.setattr(watch, "_watchfiles", lambda: refuse)
+    server = start()
+    project.say("polled")
+    wait_for(server, "polled")
+    assert caplog.text.count("so files are polled: can't start new thread") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

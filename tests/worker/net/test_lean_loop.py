@@ -292,3 +292,57 @@ def test_timeouts_and_tasks_are_as_ever(loop: LeanLoop, pool: ThreadPoolExecutor
         assert [job.result() for job in jobs] == list(range(20))
 
     loop.run_until_complete(ask())
+
+
+# --- threads that can't be had
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the system refuses threads."""
+    refused = [False]
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if refused[0]:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return refused
+
+
+def test_a_job_waits_for_the_threads_that_there_are(loop: LeanLoop, refused: list[bool]) -> None:
+    gate = threading.Event()
+
+    async def run() -> list[str]:
+        first = loop.run_in_executor(None, lambda: str(gate.wait(30)))
+        refused[0] = True
+        second = loop.run_in_executor(None, str, "second")
+        gate.set()
+        refused[0] = False
+        return [await first, await second]
+
+    assert loop.run_until_complete(run()) == ["True", "second"]
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_job_that_was_refused_is_never_done(
+    loop: LeanLoop, refused: list[bool], debug: bool
+) -> None:
+    """Or else who asks again has it done twice."""
+    done: list[str] = []
+    loop.set_debug(debug)
+
+    async def run() -> None:
+        refused[0] = True
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await loop.run_in_executor(None, done.append, "refused")
+        refused[0] = False
+        await loop.run_in_executor(None, done.append, "done")
+
+    loop.run_until_complete(run())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    assert done == ["done"]
