@@ -59,7 +59,7 @@ from .errors import (
     SubinterpASGIError,
     UpgradeError,
 )
-from .supervisor import events, kept
+from .supervisor import events, host_log, kept
 from .supervisor.process import exit_guard, limits, systemd, upgrade
 from .supervisor.states import GenerationState
 from .supervisor.supervisor import Supervisor
@@ -430,7 +430,7 @@ class _Command:
 
     def _exit(self, status: int) -> int:
         """Return the status, or end with it at once if something is left that does not end."""
-        if self._server.has_running_workers or kept.any_left():
+        if self._server.has_running_workers or kept.any_left() or host_log.held_up():
             exit_guard.end_process(status)
         return status
 

@@ -262,6 +262,15 @@ def say(text: str) -> None:
         stream.flush()
 
 
+def say_unlogged(exc: Exception) -> None:
+    """Say what has kept something from being logged, in the words that ``logging`` has for it."""
+    with contextlib.suppress(MemoryError):
+        if isinstance(exc, MemoryError):
+            say("ERROR: there is not enough memory to log what has happened\n")
+        else:
+            say(f"--- Logging error ---\n{plain_traceback(exc)}\n")
+
+
 # --- for who owns the interpreter, or the process
 
 

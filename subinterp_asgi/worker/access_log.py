@@ -28,6 +28,28 @@ if TYPE_CHECKING:
 package_logger = logging.getLogger("subinterp_asgi")
 access_logger = logging.getLogger("subinterp_asgi.access")
 
+
+def _guard(logger: logging.Logger) -> None:
+    """Have what logs by a logger of ours go on, whatever filters and handlers raise.
+
+    They are the application's. ``logging`` sees to what handlers raise as they write, unless there
+    is no memory to show it; not to what filters raise, such as one that wants a request's context.
+    """
+    handle = logger.handle
+
+    def guarded(record: logging.LogRecord) -> None:
+        try:
+            handle(record)
+        except Exception as exc:
+            if logging.raiseExceptions:
+                output.say_unlogged(exc)
+
+    logger.handle = guarded  # type: ignore[method-assign]
+
+
+for _logger in (package_logger, logging.getLogger("subinterp_asgi.error"), access_logger):
+    _guard(_logger)
+
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _FORMAT = "%(levelname)s: %(message)s"
 _NO_ID = {"request_id": "-"}
@@ -47,6 +69,9 @@ class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             write_line(self.format(record))
+        except MemoryError:
+            # What shows errors shows tracebacks, which take more than the line itself.
+            write_line(f"{record.levelname}: {record.getMessage()} (there is no memory for more)")
         except Exception:
             self.handleError(record)
 
@@ -57,9 +82,9 @@ class _Formatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:
         try:
             return super().formatException(ei)
-        except (ImportError, OSError):
+        except (ImportError, OSError, MemoryError):
             # What reads source is imported when it is first needed, perhaps to tell that no
-            # descriptors are left.
+            # descriptors are left; and a source takes memory.
             return output.plain_traceback(ei[1])
 
 

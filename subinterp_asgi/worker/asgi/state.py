@@ -14,6 +14,7 @@ from time import perf_counter
 
 from ...config import Config
 from ...config.trust import TrustedProxies
+from ...control import output
 from ...control.counters import Counters
 from ...errors import WorkerInterrupted
 from ...http1.heads import HeadParser, Limits, Request
@@ -190,7 +191,10 @@ class ServerState:
         counters.in_flight -= 1
         counters.statuses[status // 100] += 1
         if self.timed:
-            self.log_request(served, status)
+            try:
+                self.log_request(served, status)
+            except Exception as exc:  # for want of memory; the connection is to go on
+                output.say_unlogged(exc)
 
     def websocket_ended(self) -> None:
         """As ``request_ended()``, of a WebSocket, whose handshake was logged."""

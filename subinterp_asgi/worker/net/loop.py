@@ -19,7 +19,7 @@ import sys
 from math import ceil
 from time import monotonic_ns
 
-from ...control import scoreboard
+from ...control import output, scoreboard
 from ...types import TYPE_CHECKING
 from .lean_loop import LEAN, LeanLoop
 from .poller import LoopPoller
@@ -75,6 +75,13 @@ class ServerLoop(LeanLoop if LEAN else asyncio.SelectorEventLoop):  # type: igno
                 self.close()
                 raise
             loop._write_to_self = selector.wake  # asyncio: a write and two reads of sockets
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """As asyncio's; but if that can't be logged, whatever the reason, the loop goes on."""
+        try:
+            super().call_exception_handler(context)
+        except Exception as exc:
+            output.say_unlogged(exc)
 
 
 def make_poller(loop: asyncio.AbstractEventLoop) -> Poller:
