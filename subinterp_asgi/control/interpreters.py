@@ -15,6 +15,7 @@ from __future__ import annotations
 import datetime  # noqa: F401  (see above)
 import sys
 from collections.abc import Mapping
+from mmap import mmap
 
 from ..types import TYPE_CHECKING, Any
 from .wakeup import LACKING
@@ -48,6 +49,11 @@ _NO_MEMORY = "MemoryError: there is not enough for what an interpreter needs"
 _LACKING = tuple(f"[Errno {number}]" for number in LACKING)
 
 
+_LEAST_MEMORY = 16 << 20
+"""Octets that there must be for one more: what CPython takes, and what its allocators reserve."""
+_beginning: list[None] = []  # one for each that is being created now
+
+
 class InterpreterFailed(Exception):
     """Code executed in an interpreter raised; the message is its traceback, where there is one.
 
@@ -59,16 +65,31 @@ class InterpreterFailed(Exception):
         self.lacking = lacking
 
 
+def _expect_memory(size: int) -> None:
+    """Look whether the system would give as much, where it bounds that (``ulimit -v``).
+
+    CPython crashes if it gives out just while an interpreter is made.
+    """
+    try:
+        mmap(-1, size).close()
+    except (OSError, MemoryError):
+        raise InterpreterFailed(_NO_MEMORY, lacking=True) from None
+
+
 class Interpreter:
     """An isolated interpreter with its own GIL."""
 
     def __init__(self) -> None:
+        _beginning.append(None)
         try:
+            _expect_memory(len(_beginning) * _LEAST_MEMORY)
             self._interpreter: Any = _backend.create()
         except _backend.InterpreterError as exc:
             raise InterpreterFailed(
                 f"{exc}, for want of memory or descriptors", lacking=True
             ) from exc
+        finally:
+            _beginning.pop()
         self._done: memoryview | None = None  # where it can say that it came to its end
 
     def adopt_path(self, path: tuple[str, ...]) -> None:

@@ -39,6 +39,22 @@ def test_out_of_memory_is_no_success(interpreter: Interpreter) -> None:
     assert not caught.value.lacking
 
 
+def test_none_is_made_where_there_is_no_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython crashes if it gives out just then."""
+
+    def refuse(number: int, size: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    before = interpreters.alive()
+    monkeypatch.setattr(interpreters, "mmap", refuse)
+    for _ in range(2):
+        with pytest.raises(InterpreterFailed, match="MemoryError") as caught:
+            Interpreter()
+        assert caught.value.lacking
+    assert interpreters.alive() == before
+    assert not interpreters._beginning
+
+
 def test_they_are_counted_while_they_live() -> None:
     before = interpreters.alive()
     first, second = Interpreter(), Interpreter()

@@ -254,10 +254,8 @@ class Connection(Accepted):
                     self.read_available()
                 elif not events & (READ | WRITE):
                     self.abort()  # an error or hang-up: nothing can be sent any more
-        except (Exception, WorkerInterrupted):
-            # A defect of this package, never the application's. It must cost this connection only.
-            logger.exception("internal error; the connection is dropped")
-            self.abort()
+        except (Exception, WorkerInterrupted) as exc:
+            self._drop(exc)
 
     def read_available(self) -> bool:
         """Read once, if something is there; return whether there was."""
@@ -302,9 +300,19 @@ class Connection(Accepted):
         if not self.closed:
             try:
                 callback()
-            except (Exception, WorkerInterrupted):
-                logger.exception("internal error; the connection is dropped")
-                self.abort()
+            except (Exception, WorkerInterrupted) as exc:
+                self._drop(exc)
+
+    def _drop(self, exc: BaseException) -> None:
+        """Give the connection up: this is a defect of this package's, or there is no memory.
+
+        It must cost this connection only, which is closed first: perhaps it has what is lacking.
+        """
+        self.abort()
+        if isinstance(exc, MemoryError):
+            logger.error("there is not enough memory; the connection is dropped")
+        else:
+            logger.error("internal error; the connection is dropped", exc_info=exc)
 
     # --- writing
 
