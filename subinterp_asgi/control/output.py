@@ -64,6 +64,7 @@ class Output:
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._lost = 0  # lines behind those that wait
+        self._torn = False  # the last of what was written is the beginning of a line
         self._flushing = False
         self._thread: threading.Thread | None = None
 
@@ -74,6 +75,7 @@ class Output:
                 if (written := self._write(data)) == len(data):
                     return
                 data = data[written:]
+                self._torn = True
             except BlockingIOError:
                 pass
             except OSError:
@@ -188,8 +190,10 @@ class Output:
                 while self._waiting:
                     self._sent(self._write(self._waiting[0]))
                 if self._lost:
-                    self._write(f"WARNING: {self._lost} line(s) are missing here\n".encode())
-                    self._lost = 0
+                    begin = "\n" if self._torn else ""  # what is left of its line will not come
+                    text = f"{begin}WARNING: {self._lost} line(s) are missing here\n"
+                    self._write(text.encode())
+                    self._lost, self._torn = 0, False
                 self._in_turn = bool(self._waiting)
             except BlockingIOError:
                 pass
@@ -204,7 +208,8 @@ class Output:
 
     def _sent(self, count: int) -> None:
         self._size -= count
-        if count == len(self._waiting[0]):
+        self._torn = count != len(self._waiting[0])
+        if not self._torn:
             self._waiting.popleft()
         else:
             self._waiting[0] = self._waiting[0][count:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,3 +75,22 @@ def test_a_file_that_can_not_be_opened(
     (message,) = (r.getMessage() for r in caplog.records if r.name == "subinterp_asgi.error")
     assert message.startswith("a log can't be opened anew, and the file that was open is written")
     assert str(tmp_path / "log") in message
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk at hand")
+def test_a_file_on_a_full_disk_is_let_go(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it could not take is lost; open it would go on to fill the disk, though removed."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    (tmp_path / "log").symlink_to("/dev/full")
+    logger = log()
+    (handler,) = (each for each in logger.handlers if type(each) is logging.FileHandler)
+    old = handler.stream
+    logger.warning("one")
+    (tmp_path / "log").unlink()
+    log_rotation.reopen()
+    logger.warning("two")
+    assert old.closed
+    assert (tmp_path / "log").read_text() == "two\n"
+    assert "what was last logged is lost" in caplog.text

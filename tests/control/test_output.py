@@ -8,6 +8,7 @@ import select
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from subinterp_asgi.control import output
 from subinterp_asgi.control.output import MAX_WAITING, Output
 
-from ..support import wait_until
+from ..support import run_script, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="all is written as it is there")
 
@@ -214,3 +215,27 @@ def test_polling_knows_a_full_pipe() -> None:
         pipe.fill()
         assert not output.has_room(pipe.writer)
         assert select.select([pipe.reader], [], [], 0)[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs a bound on the size of files")
+def test_the_line_that_a_full_disk_has_cut_off_ends_there(tmp_path: Path) -> None:
+    """What comes next, once there is room, is a line of its own."""
+    script = """
+    import os, resource, signal, sys
+    from subinterp_asgi.control.output import Output
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    path = sys.argv[1]
+    output = Output(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+    output.write(b"first\\n")
+    output.write(b"second\\n")  # of which the disk takes four octets
+    output.write(b"third\\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    output.write(b"fourth\\n")
+    output.write(b"fifth\\n")
+    print(open(path).read())
+    """
+    text = run_script(tmp_path, script, str(tmp_path / "file")).stdout
+    assert text.splitlines()[:2] == ["first", "seco"]
+    assert "WARNING: 2 line(s) are missing here" in text.splitlines()
+    assert [line for line in text.splitlines() if line][-1] == "fifth"
