@@ -5,12 +5,12 @@ A crash there costs nothing, and is a finding.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -54,25 +54,28 @@ def rehearse(
     # (The package itself and the standard library need not be on the path that is looked through.)
     paths = list(dict.fromkeys([*map(os.path.abspath, path), *sys.path]))
     given = {"app": app, "extensions": extensions, "hide_modules": [*hide_modules]}
-    with tempfile.TemporaryDirectory() as folder:
-        journal = os.path.join(folder, "journal")
-        with open(journal, "xb"):
-            pass
-        texts = (json.dumps(paths), json.dumps({**given, "journal": journal}))
-        try:
-            done = subprocess.run(
-                [sys.executable, "-X", "faulthandler", "-c", _PROGRAM, *texts],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # what an application prints is none of the report's
-                timeout=MOST_SECONDS,
-                check=False,
-            )
-            status = done.returncode
-        except subprocess.TimeoutExpired:
-            status = None
-        with open(journal, "rb") as file:
-            events = [json.loads(line) for line in file if line.endswith(b"\n")]
-    return _judge(events, status)
+    texts = json.dumps(paths), json.dumps(given)
+    status: int | None = None
+    try:
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", _PROGRAM, *texts],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # the journal, which survives a crash, and needs no disk
+            timeout=MOST_SECONDS,
+            check=False,
+        )
+        journal, status = done.stdout, done.returncode
+    except subprocess.TimeoutExpired as exc:
+        journal = exc.stdout or b""
+    return _judge([*_events(journal)], status)
+
+
+def _events(journal: bytes) -> Iterator[list[str]]:
+    for line in journal.splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            with contextlib.suppress(ValueError):  # of something that Python imports when it starts
+                if isinstance(event := json.loads(line), list):
+                    yield event
 
 
 def _judge(events: list[list[str]], status: int | None) -> Rehearsal:

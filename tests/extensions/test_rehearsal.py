@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -191,3 +192,12 @@ def test_the_command(folder: Path) -> None:
     assert "import failed:" in done.stdout
     assert "--extensions private loads it from a copy" in done.stdout
     assert "extensions='private'" not in done.stdout
+
+
+def test_it_needs_no_disk(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", refuse)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert run("print('not of the journal')" + APP).run == "imported"

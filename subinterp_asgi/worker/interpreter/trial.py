@@ -28,21 +28,26 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-_IN_INTERPRETER = f"from {__name__} import import_watched\nimport_watched(given)"
+_IN_INTERPRETER = f"from {__name__} import import_watched\nimport_watched(given, journal)"
 
 
 def main(given: str) -> None:
     """Import in a new interpreter, and end the process, whatever threads there are.
 
     Args:
-        given: JSON object: ``app``, ``extensions``, ``hide_modules``, and the file ``journal``.
+        given: JSON object: ``app``, ``extensions`` and ``hide_modules``.
+
+    Standard output becomes the journal; what is printed goes to standard error, for it is none of
+    the report's.
     """
+    journal = os.dup(1)
+    os.dup2(2, 1)
 
     def run() -> None:
         try:
             interpreter = Interpreter()  # here, as a worker's: this thread is its main one
             interpreter.adopt_path(tuple(sys.path))
-            interpreter.prepare({"given": given})
+            interpreter.prepare({"given": given, "journal": journal})
             interpreter.execute(_IN_INTERPRETER)
             os._exit(0)  # closing it would wait for threads
         except BaseException:
@@ -52,13 +57,13 @@ def main(given: str) -> None:
     threading.Thread(target=run).start()
 
 
-def import_watched(text: str) -> None:
-    """Import, and add lines of JSON to the journal; the last one says how it has ended.
+def import_watched(text: str, journal: int) -> None:
+    """Import, and write lines of JSON to the journal; the last one says how it has ended.
 
     A line has the event, the module, its file, and a reason where there is one.
     """
     given = json.loads(text)
-    app, journal = given["app"], os.open(given["journal"], os.O_WRONLY | os.O_APPEND)
+    app = given["app"]
 
     def note(*event: str) -> None:
         os.write(journal, json.dumps(event).encode() + b"\n")
