@@ -440,30 +440,35 @@ class Supervisor:
         assert reconciler is not None
         next_look = NEVER
         while not self._monitor_done:
-            timeout = None if next_look == NEVER else max(0.0, next_look - monotonic())
-            ready = selector.wait(timeout)
             try:
-                with self._changed:
-                    if self._is_ending:
-                        next_look = reconciler.step_at_end(ready)
-                    elif self._state is SupervisorState.STARTING:
-                        next_look = reconciler.step_at_start(ready)
-                    else:
-                        next_look = reconciler.step(ready)
-                        self._generations.end_all_but({h.generation for h in self._handles()})
-                    if self._nobody_ends:
-                        self._end_apart()
-                        next_look = min(next_look, monotonic() + _AFTER_DEFECT)
-                    if self._admin is not None:
-                        next_look = min(next_look, self._admin.step(ready, monotonic()))
-                    self._changed.notify_all()
+                timeout = None if next_look == NEVER else max(0.0, next_look - monotonic())
+                next_look = self._look(selector.wait(timeout), reconciler)
+                reconciler.write_log()  # not locked: handlers are the host's, and may want the lock
+                if self._state is SupervisorState.SERVING and self._pool is not None:
+                    self._pool.give_back_memory()
             except Exception as exc:
                 # A defect of this package. It must not cost the workers their supervisor.
                 host_log.log("error", "internal error of the supervisor, which goes on", exc)
-                next_look = monotonic() + _AFTER_DEFECT
-            reconciler.write_log()  # not locked: handlers are the host's, and may want the lock
-            if self._state is SupervisorState.SERVING and self._pool is not None:
-                self._pool.give_back_memory()
+                time.sleep(_AFTER_DEFECT)  # whatever it is that would fail again at once
+                next_look = 0.0
+
+    def _look(self, ready: Sequence[int], reconciler: Reconciler) -> float:
+        """Look at everything, and act; return when to look again (``time.monotonic()``)."""
+        with self._changed:
+            if self._is_ending:
+                next_look = reconciler.step_at_end(ready)
+            elif self._state is SupervisorState.STARTING:
+                next_look = reconciler.step_at_start(ready)
+            else:
+                next_look = reconciler.step(ready)
+                self._generations.end_all_but({h.generation for h in self._handles()})
+            if self._nobody_ends:
+                self._end_apart()
+                next_look = min(next_look, monotonic() + _AFTER_DEFECT)
+            if self._admin is not None:
+                next_look = min(next_look, self._admin.step(ready, monotonic()))
+            self._changed.notify_all()
+        return next_look
 
     @property
     def _is_ending(self) -> bool:

@@ -8,6 +8,8 @@ import pytest
 
 from subinterp_asgi.supervisor.events import WorkerChanged, WorkerDied
 from subinterp_asgi.supervisor.policy.budget import RestartBudget
+from subinterp_asgi.supervisor.policy.reconciler import Reconciler
+from subinterp_asgi.supervisor.pool.selector import Selector
 from subinterp_asgi.supervisor.states import SupervisorState, WorkerState
 from tests.support import get, wait_until
 
@@ -159,3 +161,32 @@ def test_requests_in_the_dead_ones_queue(servers: Servers, tmp_path: Path) -> No
     for client in clients:
         assert client.response().status == 200
         client.close()
+
+
+# --- the supervisor's own defects
+
+
+@pytest.mark.parametrize(
+    "where", [(Selector, "wait"), (Reconciler, "step"), (Reconciler, "write_log")]
+)
+def test_an_error_of_the_supervisor_does_not_end_it(
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: tuple[type, str],
+) -> None:
+    heard = Heard()
+    server = servers.start(on_event=heard, **SOON)
+    original = getattr(*where)
+    failures = [RuntimeError("for once")]
+
+    def fail_once(*arguments: object) -> object:
+        if failures:
+            raise failures.pop()
+        return original(*arguments)
+
+    monkeypatch.setattr(*where, fail_once)
+    kill(server)
+    heard.wait_for(WorkerChanged, state=WorkerState.SERVING, count=2)
+    assert caplog.text.count("internal error of the supervisor, which goes on") == 1
+    assert "RuntimeError: for once" in caplog.text
