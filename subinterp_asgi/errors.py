@@ -186,7 +186,11 @@ class UpgradeError(SubinterpASGIError, RuntimeError):
 
 
 class WorkerDiedError(SubinterpASGIError, RuntimeError):
-    """Workers ended although nobody had asked them to, more often than they may be replaced."""
+    """Workers ended although nobody had asked them to, more often than they may be replaced.
+
+    Or they can't be replaced, nor even be told to end, since the application has closed the
+    server's descriptors; see ``DescriptorsClosedError``.
+    """
 
 
 class DescriptorsClosedError(SubinterpASGIError, RuntimeError):

@@ -86,15 +86,15 @@ class _Pair:
     @property
     def lost(self) -> bool:
         """Whether an application has closed them, which are not its own."""
-        return any(
+        return not self._closed and any(
             before is None or _identity(fd) != before for fd, before in self._identities.items()
         )
 
     def close(self) -> None:
         """Close the descriptors; once, since their numbers may be others' afterwards."""
         if not self._closed:
-            self._closed = True
-            if not self.lost:
+            lost, self._closed = self.lost, True
+            if not lost:
                 for fd in self._identities:
                     os.close(fd)
 

@@ -118,7 +118,8 @@ class LogReceiver:
         if thread is None:
             return True
         if thread is not threading.current_thread():
-            thread.join(timeout)
+            # (If an application has closed what wakes it, that would be in vain.)
+            thread.join(0 if self._wakeup.lost else timeout)
         return not thread.is_alive()
 
     # --- the thread

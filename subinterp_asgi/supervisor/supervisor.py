@@ -23,6 +23,7 @@ from ..control.stats import Stats
 from ..control.wakeup import Wakeup
 from ..errors import (
     ConfigError,
+    DescriptorsClosedError,
     ReloadError,
     ShutdownFailedError,
     ShutdownIncompleteError,
@@ -73,6 +74,8 @@ if TYPE_CHECKING:
 
 _AFTER_DEFECT = 0.5
 """Seconds to wait after an exception that nobody has thought of."""
+_LONGEST_SLEEP = 5.0
+"""Seconds after which the monitor looks unasked: an application may have closed what wakes it."""
 _OLD_REQUESTS = 1.0
 """Seconds that requests have once a file has changed: streams are not to keep old code."""
 _DUMP_INTERVAL = 0.005
@@ -441,7 +444,7 @@ class Supervisor:
         next_look = NEVER
         while not self._monitor_done:
             try:
-                timeout = None if next_look == NEVER else max(0.0, next_look - monotonic())
+                timeout = max(0.0, min(next_look - monotonic(), _LONGEST_SLEEP))
                 next_look = self._look(selector.wait(timeout), reconciler)
                 reconciler.write_log()  # not locked: handlers are the host's, and may want the lock
                 if self._state is SupervisorState.SERVING and self._pool is not None:
@@ -455,6 +458,10 @@ class Supervisor:
     def _look(self, ready: Sequence[int], reconciler: Reconciler) -> float:
         """Look at everything, and act; return when to look again (``time.monotonic()``)."""
         with self._changed:
+            if self._monitor_done and self._is_lost:
+                return NEVER  # all has ended, and nobody has waited for it
+            if self._state is SupervisorState.SERVING and not self._is_ending and self._is_lost:
+                reconciler.fail(str(DescriptorsClosedError()))
             if self._is_ending:
                 next_look = reconciler.step_at_end(ready)
             elif self._state is SupervisorState.STARTING:
@@ -485,6 +492,11 @@ class Supervisor:
         if self._failing is None and not self._stop_requested:
             self._shutdown.limit(None)
             self._end_apart()
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether an application has closed what workers are heard by: nobody can serve then."""
+        return self._wakeup is not None and self._wakeup.lost
 
     def _end_apart(self) -> None:
         """End in a thread of its own, since the monitor is needed; without one, try again later."""
@@ -522,7 +534,7 @@ class Supervisor:
 
         Raises:
             WorkerDiedError: Workers died more often than ``restart_limit`` allows; the message
-                has the last one's traceback.
+                has the last one's traceback. Or the application has closed all descriptors.
             StateError: The supervisor was not started.
         """
         check_timeout(timeout)
@@ -882,10 +894,11 @@ class Supervisor:
             with self._changed:
                 self._release()
         if self._incomplete:
+            why = "a thread of the application, or the application itself, does not end"
+            if self._is_lost:
+                why = str(DescriptorsClosedError())
             raise ShutdownIncompleteError(
-                f"still running: {', '.join(self._incomplete)}; a thread of the application, or "
-                "the application itself, does not end",
-                self._incomplete,
+                f"still running: {', '.join(self._incomplete)}; {why}", self._incomplete
             )
         if self._failed_ends and self._failure is None:  # which says more
             names = tuple(name for name, _ in self._failed_ends)
@@ -919,7 +932,8 @@ class Supervisor:
             self._monitor_done = True
             self._wake()
             if self._monitor is not None:
-                self._monitor.join()
+                # (If it can't be woken it ends when it next looks.)
+                self._monitor.join(_AFTER_DEFECT if self._is_lost else None)
             for each in self._watch_threads:
                 each.close()
             if self._pool is not None:

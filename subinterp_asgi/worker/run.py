@@ -164,7 +164,8 @@ class WorkerRun:
                 self._sources.tell(exc)
             report_error(self.status_queue, exc)  # at once: what follows may take its time
             if loop and worker and main and not main.done():
-                _end_left_loop(loop, worker, main)
+                with contextlib.suppress(*of_the_loss):
+                    _end_left_loop(loop, worker, main)
         finally:
             for sock in (*sockets, *metrics_sockets):
                 sock.close()

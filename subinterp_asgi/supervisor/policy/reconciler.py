@@ -242,14 +242,20 @@ class Reconciler:
         delay = budget.spend(now, number, served)
         died = WorkerDied(worker_id=worker_id, generation=generation, error=error, restart_in=delay)
         self._emit(died)
-        self._log("error", text)
         if delay is None:
-            self._failed = True
-            self._on_failure(text)
-        elif slot is None:
+            self.fail(text)
+            return
+        self._log("error", text)
+        if slot is None:
             self._spare_at = died.at + delay  # as the event says, however late it is
         else:
             slot.restart_later(died.at + delay)
+
+    def fail(self, reason: str) -> None:
+        """Begin and replace no worker any more, and have all end."""
+        self._failed = True
+        self._log("error", reason)
+        self._on_failure(reason)
 
     # --- slots
 

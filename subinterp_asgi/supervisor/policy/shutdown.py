@@ -26,8 +26,12 @@ HANDSHAKE = 0.25
 _BREAKING_OFF = 2.0
 """Seconds that it takes itself to break off requests, and to leave daemon threads to their fate."""
 
+_DEAF_INTERVAL = 0.05
+"""Seconds between looks at workers if an application has closed what they wake others by."""
+
 _MUTE = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.STUCK)
 """Of workers that have not answered that they are to end."""
+_ENDING = (WorkerState.STOPPED, WorkerState.FAILED)
 _IDLE = (WorkerState.IDLE, WorkerState.SPARE)
 _NOT_ACCEPTING = set(WorkerState) - {WorkerState.STARTING, WorkerState.SERVING}
 
@@ -56,6 +60,7 @@ class Shutdown:
         self._hurry = False  # what is going on is to be shortened, whatever it is
         self._running = False
         self._told = False  # the workers were told to end, not only to drain
+        self._lost_since = NEVER  # all that have not ended
         self.handing_over = False  # another process serves, as another worker does in a reload
 
     def limit(self, timeout: float | None) -> None:
@@ -123,9 +128,9 @@ class Shutdown:
         with self._changed:
             while any(h.state in ACCEPTING and not h.exited for h in self._handles()):
                 left = min(ends, self._grace_ends) - monotonic()
-                if left <= 0:
+                if left <= 0 or self._is_in_vain():
                     return
-                self._changed.wait(left)
+                self._wait(left)
 
     def _wait_for_ends(self) -> None:
         """Wait for what comes after requests, as long as that may take.
@@ -140,9 +145,9 @@ class Shutdown:
                 if self._tell_to_hurry():
                     ends = min(ends, monotonic() + _BREAKING_OFF + STOP_MARGIN)
                 left = min(ends, self._stuck_from(began)) - monotonic()
-                if left <= 0:
+                if left <= 0 or self._is_in_vain():
                     return
-                self._changed.wait(min(left, STOP_MARGIN))  # heartbeats are not announced
+                self._wait(min(left, STOP_MARGIN))  # heartbeats are not announced
 
     def _stuck_from(self, began: float) -> float:
         """When all that have not ended will count as stuck; never, if one may still answer.
@@ -152,7 +157,7 @@ class Shutdown:
         """
         since = began
         for handle in self._handles():
-            if not handle.exited:
+            if not (handle.exited or _is_lost(handle)):
                 busy_since = handle.busy_since
                 if handle.state not in _MUTE or not busy_since:
                     return NEVER
@@ -170,8 +175,26 @@ class Shutdown:
         with self._changed:
             # Another call of limit() may shorten the time meanwhile.
             while not self._all_in(states) and (left := self._grace_ends - monotonic()) > 0:
-                self._changed.wait(left)
+                if self._is_in_vain():
+                    break
+                self._wait(left)
             self._tell_to_hurry()
+
+    def _wait(self, seconds: float) -> None:
+        """Wait so long, or until something has changed."""
+        deaf = [handle for handle in self._handles() if handle.deaf]
+        self._changed.wait(min(seconds, _DEAF_INTERVAL) if deaf else seconds)
+        for handle in deaf:
+            handle.collect()  # who does so otherwise can't be woken either
+
+    def _is_in_vain(self) -> bool:
+        """Whether none that is left will end, since nothing wakes it any more."""
+        left = [handle for handle in self._handles() if not handle.exited]
+        if not left or not all(map(_is_lost, left)):
+            self._lost_since = NEVER
+            return False
+        self._lost_since = min(self._lost_since, monotonic())
+        return monotonic() >= self._lost_since + STOP_MARGIN  # its own timer may wake it yet
 
     def _send(self, *command: str, again: bool = False) -> None:
         """Send a command to all that have not ended; to those that retire only ``again``."""
@@ -182,3 +205,11 @@ class Shutdown:
     def _all_in(self, states: Collection[WorkerState] = ()) -> bool:
         """Whether all workers have ended, or are in one of some states."""
         return all(handle.exited or handle.state in states for handle in self._handles())
+
+
+def _is_lost(handle: WorkerHandle) -> bool:
+    """Whether it sleeps, and an application has closed what would wake it.
+
+    (One that does something finds that out as soon as its loop comes round, and ends.)
+    """
+    return handle.deaf and not handle.busy_since and handle.state not in _ENDING

@@ -239,6 +239,11 @@ class WorkerHandle:
         """Make an event about it."""
         return kind(worker_id=self.worker_id, generation=self.generation, **more)
 
+    @property
+    def deaf(self) -> bool:
+        """Whether an application has closed what wakes it; it ends if it comes round by itself."""
+        return not self.exited and self.job.command_wakeup.lost
+
     # --- what it has counted
 
     @property

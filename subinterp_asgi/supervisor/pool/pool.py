@@ -363,9 +363,10 @@ class Pool:
             and other.current in self.serving()
         ]
         if others:
-            for turn, number in enumerate(handoff.receive(slot.inbox[0])):
-                if not handoff.send(others[turn % len(others)], number):
-                    os.close(handoff.descriptor(number))
+            with contextlib.suppress(OSError):  # an application has closed it
+                for turn, number in enumerate(handoff.receive(slot.inbox[0])):
+                    if not handoff.send(others[turn % len(others)], number):
+                        os.close(handoff.descriptor(number))
 
     def serving(self) -> list[WorkerHandle]:
         """The workers that serve and are to go on."""

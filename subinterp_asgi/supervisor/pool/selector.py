@@ -49,7 +49,8 @@ class Selector:
         try:
             if not self._broken:
                 return self._select(timeout)
-        except OSError:  # an application has closed it; nobody can wake who waits any more
+        except (OSError, ValueError):
+            # An application has closed it, and nobody can wake who waits any more.
             self._broken = True
         time.sleep(_POLL_INTERVAL)
         return []

@@ -20,6 +20,7 @@ class Handle:
     retiring = False
     exited = False
     busy_since = 0
+    deaf = False
 
     def __init__(self, state: WorkerState) -> None:
         self.state = state
@@ -27,6 +28,9 @@ class Handle:
 
     def command(self, *command: str) -> None:
         self.commands.append(command)
+
+    def collect(self) -> None:
+        pass
 
 
 class Leaving(Handle):
@@ -125,6 +129,34 @@ def test_one_that_hangs_beside_one_that_ends(monkeypatch: pytest.MonkeyPatch) ->
         ending.exited = seconds > 1.5
 
     assert Ending(monkeypatch, hanging, ending).run(end) == pytest.approx(2.0)
+
+
+def test_one_that_sleeps_and_can_not_be_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may wake by a timer of its own, and ends then; for that it has a moment."""
+    handle = Handle(WorkerState.SERVING)
+    handle.deaf = True
+    assert Ending(monkeypatch, handle).run() == pytest.approx(1.0, abs=0.1)
+
+
+def test_one_that_can_not_be_woken_but_is_at_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = Handle(WorkerState.DRAINING)
+    handle.deaf, handle.busy_since = True, int(999.0 * 1e9)
+
+    def end(seconds: float) -> None:
+        handle.exited = seconds > 3.5
+
+    assert 3.5 < Ending(monkeypatch, handle).run(end) < 4.0
+
+
+def test_one_that_has_failed_since_it_can_not_be_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has only to be closed."""
+    handle = Handle(WorkerState.FAILED)
+    handle.deaf = True
+
+    def end(seconds: float) -> None:
+        handle.exited = seconds > 3.5
+
+    assert 3.5 < Ending(monkeypatch, handle).run(end) < 4.0
 
 
 # --- drain_delay

@@ -122,3 +122,82 @@ def test_what_no_process_waits_for_does_not_keep_a_worker_from_ending(tmp_path: 
     # Its interpreter is kept, and the process can't be finalized under it.
     assert done.returncode == exit_guard.EXIT_STATUS
     assert "thread of _thread still runs" in done.stderr
+
+
+# --- what applications take away
+
+CLOSES_ALL = """
+    import os
+
+    async def app(scope, receive, send):
+        os.closerange(3, 1024)
+"""
+
+CLOSES_ALL_HOST = """
+    import http.client, sys, urllib.request
+    from subinterp_asgi import Supervisor, errors
+
+    workers, how, isolation = sys.argv[1:4]
+    options = eval(sys.argv[4])
+    server = Supervisor(
+        "closes_all:app", port=0, workers=int(workers), isolation=isolation, lifespan="off",
+        timeout_graceful_shutdown=1000, shutdown_timeout=1000, **options,
+    )
+    server.start()
+    try:
+        urllib.request.urlopen(server.url)
+    except (OSError, http.client.HTTPException):
+        print("no answer")
+    if how == "wait":
+        try:
+            server.wait()
+        except errors.WorkerDiedError as exc:
+            print("died:", exc)
+    try:
+        server.stop()
+    except errors.ShutdownIncompleteError as exc:
+        print(len(exc.workers), exc)
+    print(server.state.value)
+"""
+LOST = "the application has closed descriptors that it had not opened"
+
+
+LOOKS_NEVER = {"timeout_worker_healthcheck": 0}
+WITH_MORE = {"log_forwarding": True, "metrics_bind": "127.0.0.1:0", "drain_delay": 1000.0}
+
+
+@both
+@pytest.mark.parametrize(
+    ("workers", "how", "options"),
+    [
+        (1, "stop", LOOKS_NEVER),
+        (1, "wait", LOOKS_NEVER),
+        (3, "stop", LOOKS_NEVER),
+        (3, "stop", WITH_MORE),
+        (3, "wait", WITH_MORE),
+    ],
+)
+def test_an_application_that_closes_all_descriptors(
+    tmp_path: Path, isolation: str, workers: int, how: str, options: dict[str, object]
+) -> None:
+    """Workers that sleep can't be told to end. Nobody waits for them, and why is said."""
+    done = run_script(
+        tmp_path,
+        CLOSES_ALL_HOST,
+        str(workers),
+        how,
+        isolation,
+        repr(options),
+        files={"closes_all.py": CLOSES_ALL},
+    )
+    said = done.stdout.splitlines()
+    assert said[0] == "no answer", done.stderr
+    if how == "wait":
+        assert LOST in said[1]
+        assert said[-1] == "failed"
+    if workers == 3:
+        assert " still running: asgi-worker-" in f" {said[-2]}", (done.stdout, done.stderr)
+        assert LOST in said[-2]
+    assert "DescriptorsClosedError" in done.stderr
+    assert "internal error" not in done.stderr
+    assert done.returncode == (0 if workers == 1 else exit_guard.EXIT_STATUS)
