@@ -12,14 +12,16 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from ..errors import AppModuleNotFoundError, AppPathError, ExtensionFileError
 from ..types import Literal
 from . import django, reader
+from .attributes import taken_by_attribute
 from .copying import cure_by_private, objection, stands_in
 from .environment import Environment, Module
 from .findings import OUTCOMES, Finding, Outcome, Report
-from .imports import Need, imports_of, offered_lazily
+from .imports import Import, Need, imports_of, offered_lazily
 from .remedies import DAEMON_THREADS, cures, normalised
 
 _REFUSED: tuple[Outcome, ...] = ("refused", "refused when used", "speed-up lost")  # by the need
@@ -79,6 +81,11 @@ def doctor(
 
 def _top(name: str) -> str:
     return name.partition(".")[0]
+
+
+def _with_those_above(name: str) -> Iterator[str]:
+    """Yield the packages that a module is in, from the top, and the module."""
+    return accumulate(name.split("."), "{}.{}".format)
 
 
 class _Walk:
@@ -148,14 +155,14 @@ class _Walk:
 
     def _want(self, name: str, origin: str | None, need: Need) -> None:
         """Note an import: of the packages above a module too."""
-        parts = name.split(".")
-        for count in range(1, len(parts) + 1):
-            self._waiting[need].append((".".join(parts[:count]), origin))
+        for each in _with_those_above(name):
+            self._waiting[need].append((each, origin))
 
     def _follow(self, module: Module, need: Need) -> None:
         try:
             source = module.source()
             imports = imports_of(source, module.name, module.is_package)
+            imports += self._taken_lazily(module, source, imports)
             if self._settings is None and not module.installed:
                 self._settings = django.settings_named_in(source, module.name)
                 self._settings_named_by = module.name
@@ -182,8 +189,32 @@ class _Walk:
                 else:
                     self._want(name, module.name, whole)
 
+    def _taken_lazily(
+        self, module: Module, source: bytes, imports: Sequence[Import]
+    ) -> Iterator[Import]:
+        """Find what packages import when a module asks them for an attribute; errors likewise."""
+        named: set[str] = set()
+        for found in imports:
+            origin = self._environment.find(found.module)
+            if origin is not None and origin.is_package:
+                named.update(f"{found.module}.{name}" for name in found.names)
+            named.update(_with_those_above(found.module))
+        if any(map(self._offers_of, named)):
+            for taken in taken_by_attribute(source, module.name, module.is_package):
+                if place := self._offers_of(taken.module).get(taken.names[0]):
+                    yield replace(taken, module=place, names=())
+
+    def _offers_of(self, name: str) -> dict[str, str]:
+        """Say which modules a module imports when it is asked for names, if it is a package."""
+        package = self._environment.find(name)
+        return {} if package is None or not package.is_package else self._read_offers(package)
+
     def _offered(self, package: Module, names: tuple[str, ...]) -> Iterator[str]:
         """Name the modules that a package imports when it is asked for names."""
+        offers = self._read_offers(package)
+        return (offers[name] for name in names if name in offers)
+
+    def _read_offers(self, package: Module) -> dict[str, str]:
         if package.name not in self._offers:
             try:
                 source = package.source()
@@ -193,8 +224,7 @@ class _Walk:
             except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
                 offers = {}  # which is told where it is followed
             self._offers[package.name] = offers
-        offers = self._offers[package.name]
-        return (offers[name] for name in names if name in offers)
+        return self._offers[package.name]
 
     def _chain(self, name: str) -> tuple[str, ...]:
         chain: list[str] = []

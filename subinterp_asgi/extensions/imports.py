@@ -106,28 +106,26 @@ def _in_statement(node: ast.stmt, package: str, need: Need) -> Iterator[Import]:
             for alias in node.names:
                 yield Import(alias.name, (), need)
         case ast.ImportFrom():
-            if (origin := _origin(node, package)) is not None:
+            if (origin := origin_of(node, package)) is not None:
                 yield Import(origin, tuple(alias.name for alias in node.names), need)
         case ast.Try() | ast.TryStar():
-            caught = max(need, Need.OPTIONAL) if _catches(node.handlers) else need
+            caught = max(need, Need.OPTIONAL) if catches(node.handlers) else need
             yield from _in_body(node.body, package, caught)
             for handler in node.handlers:  # the way out
                 yield from _in_body(handler.body, package, max(need, Need.OPTIONAL))
             yield from _in_body(node.orelse, package, caught)  # only if nothing was raised
             yield from _in_body(node.finalbody, package, need)
         case ast.If():
-            holds = _holds(node.test)
+            known = holds(node.test)
             for body, value in ((node.body, True), (node.orelse, False)):
                 for found in _in_body(body, package, need):
-                    if holds is None:
+                    if known is None:
                         yield replace(found, conditional=True)
-                    elif holds is value:
+                    elif known is value:
                         yield found
         case ast.With() | ast.AsyncWith():
-            suppressed = any("suppress" in ast.unparse(item.context_expr) for item in node.items)
-            yield from _in_body(
-                node.body, package, max(need, Need.OPTIONAL) if suppressed else need
-            )
+            caught = max(need, Need.OPTIONAL) if suppresses(node) else need
+            yield from _in_body(node.body, package, caught)
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             yield from _in_body(node.body, package, max(need, Need.LATER))
         case ast.Match():
@@ -142,7 +140,7 @@ def _in_statement(node: ast.stmt, package: str, need: Need) -> Iterator[Import]:
                     yield Import(name, (), need)
 
 
-def _origin(node: ast.ImportFrom, package: str) -> str | None:
+def origin_of(node: ast.ImportFrom, package: str) -> str | None:
     """Return the absolute name of what is imported from."""
     if not node.level:
         return node.module
@@ -165,7 +163,7 @@ def _named_in(node: ast.AST) -> str | None:
     return name
 
 
-def _catches(handlers: list[ast.ExceptHandler]) -> bool:
+def catches(handlers: list[ast.ExceptHandler]) -> bool:
     """Whether one of them catches an ImportError and goes on."""
     for handler in handlers:
         kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
@@ -176,6 +174,11 @@ def _catches(handlers: list[ast.ExceptHandler]) -> bool:
     return False
 
 
+def suppresses(node: ast.With | ast.AsyncWith) -> bool:
+    """Whether it goes on after an ImportError."""
+    return any("suppress" in ast.unparse(item.context_expr) for item in node.items)
+
+
 def _raises(node: ast.stmt) -> bool:
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         called = node.value.func
@@ -184,14 +187,14 @@ def _raises(node: ast.stmt) -> bool:
     return isinstance(node, ast.Raise)
 
 
-def _holds(test: ast.expr) -> bool | None:
+def holds(test: ast.expr) -> bool | None:
     """Whether a condition holds here, as far as that is certain."""
     match test:
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            inner = _holds(operand)
+            inner = holds(operand)
             return None if inner is None else not inner
         case ast.BoolOp(op=op, values=values):
-            known = [_holds(value) for value in values]
+            known = [holds(value) for value in values]
             decisive = isinstance(op, ast.Or)
             if decisive in known:
                 return decisive

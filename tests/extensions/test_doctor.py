@@ -96,6 +96,56 @@ def test_names_that_packages_import_when_asked_are_followed(site: Site, table: s
     assert site.outcomes() == {"core": "refused"}
 
 
+@pytest.mark.parametrize(
+    ("source", "outcome"),
+    [
+        ("import framework; app = framework.App()", "refused"),
+        ("import framework as f; app = f.App", "refused"),
+        ("import framework.unlike, framework\nclass A(framework.App): pass", "refused"),
+        ("import over.framework; app = over.framework.App()", "refused"),
+        ("from over import framework as f\napp = f.App()", "refused"),
+        ("from over import framework\ndef make(): return framework.App()", "refused when used"),
+        ("import framework\ndef make(x: framework.App): pass", "refused when used"),
+        ("import framework\nx: framework.App", "refused when used"),
+        ("import framework\n@framework.App\ndef make(): pass", "refused"),
+        ("import framework\nmake = lambda: framework.App()", "refused when used"),
+        ("import framework\nwith x: framework.App", "refused"),
+        ("import framework\ntry: framework.App\nexcept ImportError: pass", "speed-up lost"),
+        (
+            "import framework\nwith contextlib.suppress(ImportError): framework.App",
+            "speed-up lost",
+        ),
+        ("import framework\nif framework.App.x: pass", "refused"),
+        ("import framework\nif x: framework.App", "refused"),
+        ("import framework\nif not TYPE_CHECKING: framework.App", "refused"),
+        ("import framework\nif TYPE_CHECKING: framework.App", None),
+        ("import framework\nx = '' " + "+ 'x'" * 1500 + " + framework.App", "refused"),
+        ("import framework; app = framework.Other; framework = App", None),
+        ("import framework; app = x.framework.App", None),
+        ("import framework; app = framework().App", None),
+        ("import framework.unlike as f; app = f.App", None),
+    ],
+)
+def test_attributes_for_which_packages_import_are_followed(
+    site: Site, source: str, outcome: str | None
+) -> None:
+    site.compile("core", SHARED)
+    table = 'lazy_imports={"App": ".applications.App", "__version__": ".unused.version"}'
+    files = {
+        "__init__.py": table,
+        "applications.py": "import core",
+        "unlike.py": "",
+        "unused.py": "import never",
+    }
+    site.write({f"{folder}/{file}": files[file] for folder in FOLDERS for file in files})
+    site.write({"shop.py": source, "over/__init__.py": ""})
+    site.compile("never", SHARED)
+    assert site.outcomes() == ({"core": outcome} if outcome else {})
+
+
+FOLDERS = ("framework", "over/framework")
+
+
 def test_a_refusal_says_what_how_and_what_would_do(site: Site) -> None:
     site.write(
         {
