@@ -7,11 +7,9 @@ reconciler and wait. It goes on by ``step()``, in the supervisor's thread and wi
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from time import monotonic, monotonic_ns
+from time import monotonic
 
 from ...config import Config
-from ...control.scoreboard import BUSY_SINCE, ERRORS, LAG, REQUESTS, slot_of
-from ...control.scoreboard import Slot as Words
 from ...errors import ReloadError, StartupError
 from ..pool.handle import WorkerHandle
 from ..pool.pool import Pool
@@ -19,16 +17,13 @@ from ..pool.selector import NEVER
 from ..pool.slot import Slot
 from ..process.limits import with_cure
 from ..states import WorkerState
+from .canary import Trial
 
 type Course = Generator[float]
 """What a rollout does, as far as it can at once; it yields when to look again."""
 
 START_MARGIN = 2.0
 """Seconds for a worker to report its own timeout before it is reported for it."""
-CANARY_ERRORS = 0.01
-"""Errors for each request that a canary may have beyond twice those of the others."""
-CANARY_LAG = 0.25
-"""Seconds by which its loop may be held up, unless the others' are held up a third as long."""
 _CANARY_INTERVAL = 0.1  # seconds between looks at a canary
 _VERDICT_TIME = 1.0  # seconds to see whether others can start, once one could not
 
@@ -191,27 +186,18 @@ class Rollout:
         canary = slot.incoming
         assert canary is not None
         others = [other.current for other in self._pool.slots if other.current is not None]
-        before = {other: _totals([other]) for other in others}
+        trial = Trial(canary, others)
         ends = monotonic() + seconds
         while (now := monotonic()) < ends:
             if canary.state is not WorkerState.SERVING:
                 raise StartupError(
                     f"the canary is {canary.state.value}: {canary.error}", kind="canary"
                 )
-            yield min(ends, now + _CANARY_INTERVAL)
-            errors, requests, lag = _totals([canary])
-            # (Of one that has ended nothing is left to read.)
-            others = [other for other in others if other in self._pool.handles]
-            other_errors, other_requests, other_lag = _totals(others)
-            other_errors -= sum(before[other][0] for other in others)
-            other_requests -= sum(before[other][1] for other in others)
-            usual = other_errors / max(1, other_requests)
-            if errors / max(1, requests) > 2 * usual + CANARY_ERRORS:
-                raise StartupError(
-                    f"the canary failed {errors} of {requests} requests", kind="canary"
-                )
-            if lag > max(CANARY_LAG, 3 * other_lag):
-                raise StartupError(f"the canary's loop was held up for {lag:.2f} s", kind="canary")
+            due = min(ends, now + _CANARY_INTERVAL)
+            yield due
+            objection = trial.look(self._pool.handles, max(0.0, monotonic() - due))
+            if objection:
+                raise StartupError(objection, kind="canary")
 
     def _promote(self, slots: Sequence[Slot]) -> None:
         """Let the new workers take the places of the old ones, which retire."""
@@ -229,19 +215,3 @@ class Rollout:
         self.retired.append(handle)
         if self._timeout is not None:
             handle.break_off_at = monotonic() + self._timeout
-
-
-def _totals(handles: Sequence[WorkerHandle]) -> tuple[int, int, float]:
-    """Errors and requests of some workers, and the longest time that one was held up lately."""
-    slots = [slot_of(handle.job.board, handle.job.slot) for handle in handles]
-    return (
-        sum(slot[ERRORS] for slot in slots),
-        sum(slot[REQUESTS] for slot in slots),
-        max(map(_held_up, slots), default=0) / 1e9,
-    )
-
-
-def _held_up(slot: Words) -> int:
-    """Nanoseconds for which a loop was held up lately, or has been up to now."""
-    busy_since: int = slot[BUSY_SINCE]
-    return max(slot[LAG], monotonic_ns() - busy_since if busy_since else 0)

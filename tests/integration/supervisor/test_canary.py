@@ -16,6 +16,7 @@ import pytest
 from subinterp_asgi import Supervisor
 from subinterp_asgi.errors import ReloadError, StateError
 from subinterp_asgi.supervisor.events import GenerationChanged, ReloadFailed, WorkerChanged
+from subinterp_asgi.supervisor.policy import canary as trials
 from subinterp_asgi.supervisor.policy import rollout
 from subinterp_asgi.supervisor.pool.handle import WorkerHandle
 from subinterp_asgi.supervisor.states import GenerationState, SupervisorState, WorkerState
@@ -64,7 +65,7 @@ class SlowToStart(App):
 @pytest.fixture(autouse=True)
 def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds any of them up by chance is not taken for what the tests do on purpose."""
-    monkeypatch.setattr(rollout, "CANARY_LAG", 0.9)
+    monkeypatch.setattr(trials, "CANARY_LAG", 0.9)
 
 
 class Then:
