@@ -19,6 +19,7 @@ from .config import Config
 from .control import output, scoreboard
 from .control.counters import Counters
 from .control.launch import Runtime
+from .control.messages import STATUS_SAID, sendable
 from .control.wakeup import Channel, Wakeup
 from .types import TYPE_CHECKING, Any
 from .worker import access_log, commands
@@ -111,7 +112,15 @@ def bootstrap(
         judge_extensions(config.extensions, config.hide_modules)
         lazy_imports.set_mode(config.lazy_imports, config.lazy_imports_except)
         WorkerRun(
-            load_app=partial(_load_app, app_import_path, config, log_forwarder, worker_id, runtime),
+            load_app=partial(
+                _load_app,
+                app_import_path,
+                config,
+                log_forwarder,
+                worker_id,
+                runtime,
+                status_queue,
+            ),
             config=config,
             listeners=listeners,
             ctrl_queue=ctrl_queue,
@@ -169,6 +178,7 @@ def _load_app(
     log_forwarder: LogForwarder | None,
     worker_id: int,
     runtime: Runtime,
+    status_queue: Any,
 ) -> Any:
     if config.log_config is not None:
         from .config import log_file
@@ -182,7 +192,9 @@ def _load_app(
     if log_forwarder is not None:
         log_forwarder.attach()  # which the application may have taken off
     access_log.configure_interpreter(config)
-    report_extensions(worker_id, config.extensions)
+    said = report_extensions(worker_id, config.extensions, runtime.said)
+    if runtime.tell_loaded and said != runtime.said:
+        status_queue.put((STATUS_SAID, sendable(said)))
     if runtime.reusable:
         from .worker.interpreter import reuse
 

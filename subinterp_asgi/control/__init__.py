@@ -37,6 +37,9 @@ From a worker come **statuses**, in this order:
 
 ``("started",)``
     Its code runs; the application is not imported yet.
+``("said", text)``
+    Only with ``Runtime.tell_loaded``: what it has logged of the application's extension modules,
+    unless that is what ``Runtime.said`` has.
 ``("loaded",)``
     Only with ``Runtime.tell_loaded``: the application is imported.
 ``("spare",)``

@@ -49,6 +49,8 @@ class Runtime:
         environment: To be its environment variables, or ``None`` for those of the process.
         coverage: What coverage measures in the host, to be measured in the worker too, or ``None``.
         tell_loaded: Say when the application is imported.
+        said: What another worker has logged of the application's extension modules; nobody needs
+            to say it once more.
         brief: Leave unsaid what another worker has said of the application itself.
     """
 
@@ -72,6 +74,7 @@ class Runtime:
     coverage: dict[str, Any] | None = None
     tell_loaded: bool = False
     brief: bool = False
+    said: str = ""
 
     def join(self, config: Config) -> str:
         """Make the ``config_json`` that ``bootstrap`` is given."""

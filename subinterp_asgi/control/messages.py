@@ -42,6 +42,7 @@ FAULT_FREEZE = "freeze"
 FAULT_FREEZE_IN_C = "freeze_in_c"
 
 STATUS_STARTED = "started"
+STATUS_SAID = "said"
 STATUS_LOADED = "loaded"
 STATUS_SPARE = "spare"
 STATUS_SERVING = "serving"

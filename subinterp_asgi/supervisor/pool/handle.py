@@ -203,6 +203,8 @@ class WorkerHandle:
             self.debugged_at = monotonic_ns()
         elif status[0] == messages.STATUS_DUMP:
             self.dump = status[1]
+        elif status[0] == messages.STATUS_SAID and self.job.on_said is not None:
+            self.job.on_said(status[1])
         elif status[0] == messages.STATUS_LOADED:
             self.job.turn.end()
         elif status[0] == messages.STATUS_LEFT:

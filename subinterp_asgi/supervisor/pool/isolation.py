@@ -74,6 +74,7 @@ class Job:
         before_close: Called before the interpreter is closed, which empties its queues.
         on_files: Called with the files that it has imported, one in each line, if it tells them,
             and with the time from which on it has read them.
+        on_said: Called with what it has logged of extension modules.
         left: What the worker has told of threads that are left: whether all are daemons, names.
         kept: Its interpreter, if that could not be closed.
         reserve: Where its interpreter may come from and go to, if it is to be used again.
@@ -104,6 +105,7 @@ class Job:
     runtime: Runtime = field(default_factory=Runtime)
     before_close: Callable[[], None] = field(default=lambda: None)
     on_files: Callable[[str, int], None] | None = None
+    on_said: Callable[[str], None] | None = None
     left: tuple[int, *tuple[str, ...]] | None = None
     kept: Kept | None = None
     reserve: Reserve | None = None

@@ -81,6 +81,7 @@ class Pool:
         self._observer = observer
         self._has_begun = False  # a worker was made, which says more than the others
         self._has_closed = False  # an interpreter, whose memory was not given back
+        self._said = ""  # by workers, of extension modules
         self.board = scoreboard.reserve_board(_PLACES)
         self._free: list[int] = []  # of the board's slots that were used
         self._path = ahead.search_path()
@@ -247,6 +248,7 @@ class Pool:
             request_limit=limit,
             spare=worker_id == SPARE,
             brief=has_begun,
+            said=self._said,
             watchdog=None if watchdog is None else watchdog.numbers,
             missing=output.missing(),
             log_fd=log_fd,
@@ -273,9 +275,13 @@ class Pool:
             status_wakeup=self._wakeup,
             watchdog=watchdog,
             on_files=self._on_files,
+            on_said=self._note_said,
             runtime=runtime,
             observer=self._observer,
         )
+
+    def _note_said(self, text: str) -> None:
+        self._said = text
 
     def _mark(self, handle: WorkerHandle, slot: Slot) -> None:
         """Write on the board whose words these are."""

@@ -70,13 +70,16 @@ def judge_extensions(mode: str, hidden: tuple[str, ...]) -> None:
     ExtensionFileLoader.create_module = create_module  # type: ignore[assignment, method-assign]
 
 
-def report_extensions(worker_id: int, mode: str) -> None:
-    """Log what ``native`` has done, if there was anything to do."""
+def report_extensions(worker_id: int, mode: str, said: str) -> str:
+    """Log what ``native`` has done, if there was anything to do, unless it was ``said`` before.
+
+    Returns what there is to say.
+    """
     global _imported
     _imported = True
     native = sys.modules.get(f"{__package__}.native")
-    if native is not None:
-        native.report(worker_id, mode)
+    text: str = "" if native is None else native.report(worker_id, mode, said)
+    return text
 
 
 def import_app(app_path: str, *, factory: bool = False) -> Any:

@@ -23,6 +23,7 @@ from ...extensions.copying import cure_by_private, objection, stands_in
 from ...types import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from importlib.machinery import ExtensionFileLoader, ModuleSpec
     from types import ModuleType
     from typing import Any
@@ -106,32 +107,45 @@ def forget() -> None:
     _mapped_libraries.cache_clear()
 
 
-def report(worker_id: int, mode: str) -> None:
-    """Log what became of modules while the application was imported.
+def report(worker_id: int, mode: str, said: str) -> str:
+    """Log what became of modules while the application was imported, and return it.
 
     Packages may go on without a module that is refused, or fail in ways that do not tell. All
-    workers would say the same, so that only the first one does.
+    workers would say the same, so that only the first one does, and after a reload only if it is
+    not what was ``said`` before.
     """
     if worker_id > 0:
-        return
+        return said
+    found = [*_found(mode)]
+    text = "\n".join(line for _, line in found)
+    if text != said:
+        for level, line in found:
+            logger.log(level, "%s", line)
+    return text
+
+
+def _found(mode: str) -> Iterator[tuple[int, str]]:
     if _twins:
-        logger.info("Python source taken instead of extension modules: %s", ", ".join(_twins))
+        yield (
+            logging.INFO,
+            f"Python source taken instead of extension modules: {', '.join(_twins)}",
+        )
     if _replaced:
-        logger.info(_REPLACED)
+        yield logging.INFO, _REPLACED
     if _outdated:
-        logger.warning(
-            "extension modules that were upgraded are still those of before, since a process "
-            "loads a file by the same path only once: %s; start a new process%s",
-            ", ".join(_outdated),
-            "" if mode == "private" else ", or use extensions='private'",
+        instead = "" if mode == "private" else ", or use extensions='private'"
+        yield (
+            logging.WARNING,
+            "extension modules that were upgraded are still those of before, since a process loads "
+            f"a file by the same path only once: {', '.join(_outdated)}; start a new process"
+            f"{instead}",
         )
     if _refusals:
         cures = next(iter(_refusals.values())).cures
-        logger.warning(
+        yield (
+            logging.WARNING,
             "extension modules that do not support subinterpreters, without which the application "
-            "goes on: %s; %s",
-            ", ".join(_refusals),
-            "; or ".join(cures),
+            f"goes on: {', '.join(_refusals)}; {'; or '.join(cures)}",
         )
 
 

@@ -292,6 +292,38 @@ def test_a_refusal_that_is_handled_is_told_once(
     assert "extensions='private'" in said
 
 
+def test_a_refusal_that_is_handled_is_told_once_for_all_generations(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless there is something else to say."""
+    source = """
+        names = {names}
+        for name in names:
+            try:
+                __import__(name)
+            except ImportError:
+                pass
+        def answer(scope):
+            return names
+    """
+
+    def told() -> int:
+        return caplog.text.count("without which the application goes on")
+
+    with caplog.at_level(logging.WARNING):
+        server = serve(source.format(names=[SINGLE]), workers=2, log_forwarding=True)
+        for _ in range(2):
+            server.reload()
+        assert ask(server) == [SINGLE]
+        assert told() == 1
+        (path,) = folder.glob("*.py")
+        path.write_text(path.read_text().replace(f"['{SINGLE}']", f"['{SINGLE}', '{MULTI[0]}']"))
+        server.reload()
+        assert ask(server) == [SINGLE, MULTI[0]]
+        server.stop()
+    assert told() == 2
+
+
 def test_a_refusal_that_comes_late_is_told(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     source = f"""
         def answer(scope):
