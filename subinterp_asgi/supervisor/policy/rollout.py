@@ -195,7 +195,8 @@ class Rollout:
                 )
             due = min(ends, now + _CANARY_INTERVAL)
             yield due
-            objection = trial.look(self._pool.handles, max(0.0, monotonic() - due))
+            late = max(0.0, monotonic() - due)
+            objection = trial.look(self._pool.handles, late, last=due == ends)
             if objection:
                 raise StartupError(objection, kind="canary")
 
