@@ -121,20 +121,24 @@ class Listeners:
     def grow(self, slots: int) -> None:
         """Open sockets for more slots; ``BindError``: that is not possible."""
         new: list[tuple[int, socket.socket]] = []
+        where = ""
         # (One of a process before this one that had more slots is there already.)
         there = {x.slot for x in self._listeners}
-        for slot in {*range(self.slots, slots)} - there:
-            for first in [x for x in self._listeners if x.slot == 0]:
-                try:
+        try:
+            for slot in {*range(self.slots, slots)} - there:
+                for first in [x for x in self._listeners if x.slot == 0]:
+                    where = "{}:{}".format(*_address(first.sock))
                     new.append((slot, _another(first.sock)))
-                except OSError as exc:
-                    for _, sock in new:
-                        sock.close()
-                    host, port = _address(first.sock)
-                    where = f"{host}:{port}"
-                    raise BindError(where, exc.strerror or str(exc), exc.errno) from None
-        # Not before all are bound: one that listens is given connections, which somebody must want.
-        self._listeners += [self._listen(sock, slot) for slot, sock in new]
+            # Not before all are bound: one that listens is given connections, which somebody must
+            # want.
+            listening = [self._listen(sock, slot) for slot, sock in new]
+        except BaseException as exc:
+            for _, sock in new:
+                sock.close()
+            if not isinstance(exc, OSError):
+                raise
+            raise BindError(where, exc.strerror or str(exc), exc.errno) from None
+        self._listeners += listening
         self.slots = max(self.slots, slots)
 
     def of_slot(self, slot: int) -> list[int]:

@@ -45,7 +45,9 @@ class Pool:
 
     Attributes:
         slots: The slots that are to be filled, by number.
-        removed: Slots that need no worker of their own any more; their listeners are still open.
+        removed: Slots that need no worker of their own any more, to be used by the next ones. Their
+            listeners are still open, where the kernel queues connections, and so are their inboxes:
+            a worker may be about to write there, and the number would be another's.
         spares: Workers that wait to be needed.
         handles: All workers that were not released, retiring ones too.
         kept: Interpreters of workers that have ended, which could not be closed at that time.
@@ -119,7 +121,7 @@ class Pool:
             for index in range(before + len(self.removed), count):
                 made.append(Slot(index))
             self._listeners.grow(count)
-        except OSError:  # all or none: what listens must be served
+        except BaseException:  # all or none: what listens must be served
             for slot in made:
                 slot.close()
             raise

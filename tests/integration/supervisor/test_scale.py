@@ -171,6 +171,29 @@ def test_no_socket_for_it(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(all_names(server, 3)) == 3
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files")])
+@pytest.mark.parametrize("where", [(listeners, "_another"), (listeners.Listeners, "_listen")])
+def test_nothing_is_left_of_what_can_not_be(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, error: Exception, where: tuple[Any, str]
+) -> None:
+    server = servers.start(workers=1)
+    results = iter([getattr(*where)])
+
+    def fail(*arguments: Any) -> Any:
+        for function in results:
+            return function(*arguments)
+        raise error
+
+    before = open_descriptors()
+    monkeypatch.setattr(*where, fail)
+    with pytest.raises((StartupError, BindError)):
+        server.scale(3)
+    monkeypatch.undo()
+    assert open_descriptors() == before
+    server.scale(2)
+    assert len(all_names(server, 2)) == 2
+
+
 def test_no_pipe_for_it(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     server = servers.start(workers=1)
     make = fleet_module.Slot
