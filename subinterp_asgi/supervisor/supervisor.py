@@ -447,8 +447,6 @@ class Supervisor:
                 timeout = max(0.0, min(next_look - monotonic(), _LONGEST_SLEEP))
                 next_look = self._look(selector.wait(timeout), reconciler)
                 reconciler.write_log()  # not locked: handlers are the host's, and may want the lock
-                if self._state is SupervisorState.SERVING and self._pool is not None:
-                    self._pool.give_back_memory()
             except Exception as exc:
                 # A defect of this package. It must not cost the workers their supervisor.
                 host_log.log("error", "internal error of the supervisor, which goes on", exc)

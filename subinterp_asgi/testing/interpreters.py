@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from collections import deque
 
 from ..control.interpreters import Interpreter
-from ..supervisor.pool import ahead, memory
+from ..supervisor.pool import ahead
 from ..supervisor.pool.reserve import Reserve, end
 
 _SIZE = 2
@@ -112,8 +113,7 @@ class Stock:
         with self._changed:
             self._changed.wait_for(lambda: not self._threads)
         if self._ended:
-            self._ended = 0
-            memory.give_back()
+            self._give_back_memory()
 
     def _watch(self) -> None:
         if not self._watching:
@@ -154,12 +154,24 @@ class Stock:
                     end(old)
                     self._ended += 1  # (It is no matter if one gets lost.)
                     if self._ended >= _ENDS:
-                        self._ended = 0
-                        memory.give_back()
+                        self._give_back_memory()
         finally:
             with self._changed:
                 self._threads -= 1
                 self._changed.notify_all()
+
+    def _give_back_memory(self) -> None:
+        """Have glibc return to the system what is free; else it may keep 40 MB, in pieces.
+
+        What an interpreter allocates comes from the arenas of all threads that work on it.
+        """
+        self._ended = 0
+        if sys.platform == "linux":
+            import ctypes
+
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack it
+            if trim is not None:
+                trim(0)
 
     def _make(self) -> Interpreter:
         interpreter, path = Interpreter(), ahead.search_path()

@@ -22,7 +22,7 @@ from ...types import TYPE_CHECKING, Any
 from ..kept import Kept
 from ..listeners import Listeners
 from ..states import WorkerState
-from . import ahead, isolation, memory
+from . import ahead, isolation
 from .handle import WorkerHandle
 from .reserve import Reserve
 from .slot import Slot
@@ -82,7 +82,6 @@ class Pool:
         self._on_files = on_files
         self._observer = observer
         self._has_begun = False  # a worker was made, which says more than the others
-        self._has_closed = False  # an interpreter, whose memory was not given back
         self._said = ""  # by workers, of extension modules
         self.board = scoreboard.reserve_board(_PLACES)
         self._free: list[int] = []  # of the board's slots that were used
@@ -316,17 +315,6 @@ class Pool:
             self.kept.append(handle.job.kept)
         scoreboard.fold(self.board, handle.job.slot)
         self._free.append(handle.job.slot)
-        # (Of servers under test those who make the interpreters see to it.)
-        self._has_closed = not self._in_threads and self._observer is None
-
-    def give_back_memory(self) -> None:
-        """Return to the system what interpreters have left, once no more are about to be closed.
-
-        Not locked, since it takes some milliseconds.
-        """
-        if self._has_closed and not any(handle.retiring for handle in tuple(self.handles)):
-            self._has_closed = False
-            memory.give_back()
 
     # --- slots that nobody serves
 

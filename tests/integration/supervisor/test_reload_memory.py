@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from pathlib import Path
 
@@ -65,33 +64,3 @@ def test_nothing_is_said_that_would_not_be_said_otherwise(tmp_path: Path) -> Non
     source = APP + "    import sqlite3\n    left_open = sqlite3.connect(':memory:')\n"
     done = run_script(tmp_path, HOST, files={"served.py": source})
     assert (done.returncode, done.stdout, done.stderr) == (0, "flat\n", "")
-
-
-HOST_THAT_WAITS = """
-    from subinterp_asgi import Supervisor
-    from subinterp_asgi.supervisor.policy.recycling import resident_memory
-    from tests.support import wait_until
-
-    with Supervisor("served:app", port=0, access_log=False, lifespan="off") as server:
-        before = resident_memory()
-        server.reload()
-        grown = lambda: (resident_memory() - before) // 2**20
-        wait_until(lambda: grown() < 20, "the memory of the old worker to be given back")
-"""
-APP_IN_PIECES = """
-    import ctypes
-
-    ballast = [bytearray(3000) for _ in range(15_000)]
-    ctypes.CDLL(None).malloc(100_000)  # before which it lies, as it does before others' objects
-
-    async def app(scope, receive, send):
-        raise NotImplementedError
-"""
-
-
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="of other C libraries nothing is known"
-)
-def test_what_the_c_library_holds_is_given_back(tmp_path: Path) -> None:
-    done = run_script(tmp_path, HOST_THAT_WAITS, files={"served.py": APP_IN_PIECES})
-    assert (done.returncode, done.stderr) == (0, "")
