@@ -178,12 +178,6 @@ class WorkerRun:
             if self.own_interpreter:
                 output.stderr.end()  # whose thread would be waited for
                 self._end_interpreter(loop, end_by)
-            elif loop is not None:
-                # (Who keeps them may do so as long as the host lives, and they refer to the loop.)
-                with contextlib.suppress(ImportError, OSError, *of_the_loss):
-                    from .interpreter import closing
-
-                    closing.tell_failures(loop)
             if self.recorder is not None:
                 self.recorder.end()
             if loop is not None:

@@ -59,8 +59,7 @@ def tell_failures(loop: asyncio.AbstractEventLoop) -> None:
 
     asyncio does so when they are collected. Those that a module keeps are so only while the
     interpreter is closed, when nothing can be imported any more, as showing a traceback does, and
-    when a test that was to see them is over. Those of a worker that is a thread may live as long as
-    its host.
+    when a test that was to see them is over.
     """
     # (By its very type: that is quick, and never asks a proxy what it stands for.)
     kinds = {asyncio.Future, *_subclasses(asyncio.Future)}

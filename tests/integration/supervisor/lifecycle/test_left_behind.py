@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,39 +16,6 @@ from .making import both, make
 def test_a_task_left_behind_is_cancelled(isolation: str) -> None:
     with make(isolation=isolation) as server:
         assert get(server.url, "/leave-task").text == "left"
-
-
-def test_what_a_kept_task_failed_with_is_told_at_the_end_of_its_worker(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Though the host goes on, and keeps it; and not once more when that lets it go."""
-    kept = []
-
-    async def fail() -> None:
-        raise LookupError("nobody asks")
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        kept.append(asyncio.create_task(fail()))
-        await asyncio.wait(kept)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body"})
-
-    def told() -> list[str]:
-        return [
-            f"{record.getMessage().splitlines()[0]}: {record.exc_info and record.exc_info[1]}"
-            for record in caplog.records
-            if record.name == "asyncio"
-        ]
-
-    once = ["Task exception was never retrieved: nobody asks"]
-    with make(app, lifespan="off") as server:
-        assert get(server.url).status == 200
-        assert told() == []
-        server.reload()
-        assert told() == once
-    kept.clear()
-    gc.collect()
-    assert told() == once
 
 
 THREADS = """
