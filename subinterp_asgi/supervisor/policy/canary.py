@@ -36,14 +36,12 @@ class Trial:
         self._lag = 0.0  # of the canary, at most
         self._usual_lag = 0.0  # of anything else
 
-    def look(self, living: Collection[WorkerHandle], late: float, *, last: bool) -> str:
+    def look(self, living: Collection[WorkerHandle], late: float) -> str:
         """Say what speaks against the canary; nothing: it does as well as the others.
 
         Args:
             living: The workers that have not ended; of others nothing is left to read.
             late: Seconds by which this look comes too late.
-            last: There will be no other. Until then errors say nothing as long as the others have
-                had no request, which may fail with them as well.
         """
         others = [other for other in self._others if other in living]
         usual = [0] * (2 + len(BOUNDS) + 1)
@@ -55,9 +53,7 @@ class Trial:
         self._usual_lag = max(self._usual_lag, late)
         errors, requests, *turns = _counted(self._canary)
         self._lag = max(self._lag, _lag(self._canary, turns))
-        can_compare = bool(usual[1]) or not others or last
-        too_many = 2 * usual[0] / max(1, usual[1]) + CANARY_ERRORS
-        if can_compare and errors / max(1, requests) > too_many:
+        if errors / max(1, requests) > 2 * usual[0] / max(1, usual[1]) + CANARY_ERRORS:
             return f"the canary failed {errors} of {requests} requests"
         if self._lag <= max(CANARY_LAG, _AS_OTHERS * self._usual_lag):
             return ""

@@ -195,8 +195,7 @@ class Rollout:
                 )
             due = min(ends, now + _CANARY_INTERVAL)
             yield due
-            late = max(0.0, monotonic() - due)
-            objection = trial.look(self._pool.handles, late, last=due == ends)
+            objection = trial.look(self._pool.handles, max(0.0, monotonic() - due))
             if objection:
                 raise StartupError(objection, kind="canary")
 

@@ -47,8 +47,8 @@ class Beside:
         canary: Any = self.canary
         self.trial = Trial(canary, self.living)
 
-    def verdict(self, late: float = 0.0, *, last: bool = False) -> str:
-        return self.trial.look(self.living, late, last=last)
+    def verdict(self, late: float = 0.0) -> str:
+        return self.trial.look(self.living, late)
 
 
 def test_one_that_does_nothing() -> None:
@@ -145,22 +145,3 @@ def test_errors() -> None:
     assert beside.verdict() == ""
     beside.canary.words[ERRORS] = 6
     assert beside.verdict() == "the canary failed 6 of 100 requests"
-
-
-def test_errors_before_the_others_had_a_request() -> None:
-    """They may have the same, or it was the first requests that were bad."""
-    beside = Beside()
-    beside.canary.words[REQUESTS] = beside.canary.words[ERRORS] = 3
-    assert beside.verdict() == ""
-    assert beside.verdict(last=True) == "the canary failed 3 of 3 requests"
-    beside.others[1].words[REQUESTS] += 1
-    assert beside.verdict() == "the canary failed 3 of 3 requests"
-    beside.others[1].words[ERRORS] += 1
-    assert beside.verdict(last=True) == ""
-
-
-def test_errors_beside_nobody() -> None:
-    beside = Beside()
-    beside.living.clear()
-    beside.canary.words[REQUESTS] = beside.canary.words[ERRORS] = 1
-    assert beside.verdict() == "the canary failed 1 of 1 requests"
