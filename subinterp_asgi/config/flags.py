@@ -15,7 +15,7 @@ from itertools import zip_longest
 
 from ..types import TYPE_CHECKING
 from .checks import choice
-from .options import Config, suggestion
+from .options import Config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -180,6 +180,8 @@ class Parser(argparse.ArgumentParser):
             elif name in _ABSENT:
                 close = f": {_ABSENT[name]}"
             else:
+                from .suggestion import suggestion
+
                 close = suggestion(name, names)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{close}")
         return vars(found)
@@ -244,6 +246,8 @@ def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], li
             except (ValueError, argparse.ArgumentTypeError) as exc:
                 raise ValueError(f"{variable}: {exc}") from None
         elif variable.startswith(PREFIX):
+            from .suggestion import suggestion
+
             close = suggestion(variable, names, 0.9)  # (the most of it is alike in all)
             warnings += [f"{variable}, in the environment, is no option{close}"] * (close != "")
     return options, warnings

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, field, fields, replace
 from functools import cache
 
@@ -522,6 +521,8 @@ class Config:
         """
         for name in options:
             if name not in option_names():
+                from .suggestion import suggestion
+
                 raise ConfigError(name, f"no such option{suggestion(name, option_names())}")
         return replace(self, **options)
 
@@ -568,11 +569,3 @@ def as_config(config: object) -> Config:
 def option_names() -> frozenset[str]:
     """The names of all options."""
     return frozenset(f.name for f in fields(Config))
-
-
-def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Which of those that are known may be meant, to be put after what is wrong with a name."""
-    from difflib import get_close_matches  # needed for a mistake only
-
-    close = get_close_matches(name, list(known), 3, cutoff)
-    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -59,10 +59,9 @@ class _Methods:
                 raise TypeError(f"{cls.__name__}() missing required argument: {field.name!r}")
             object.__setattr__(self, field.name, value)
         for name in values:
-            from difflib import get_close_matches  # needed for a mistake only
+            from .suggestion import suggestion
 
-            close = get_close_matches(name, [field.name for field in fields(cls)])
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            hint = suggestion(name, [field.name for field in fields(cls)])
             raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {name!r}{hint}")
         if hasattr(cls, "__post_init__"):
             cls.__post_init__(self)

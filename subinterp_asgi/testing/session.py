@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ..config.options import suggestion
+from ..config.suggestion import suggestion
 from ..errors import AppRaisedError, NoAnswerError, StateError
 from . import handed_over, in_worker
 from .forks import no_forks

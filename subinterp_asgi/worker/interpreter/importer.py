@@ -302,13 +302,12 @@ def _get_attribute(owner: Any, name: str, app_path: str) -> Any:
     try:
         return getattr(owner, name)
     except AttributeError:
-        from difflib import get_close_matches  # needed for a mistake only
+        from ...config.suggestion import suggestion
 
         where = getattr(owner, "__name__", type(owner).__name__)
-        close = get_close_matches(name, dir(owner), n=3)
-        if not close and name in _USUAL:
-            close = [each for each in _USUAL if each in dir(owner)]
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        there = dir(owner)
+        usual = [each for each in _USUAL if each in there] if name in _USUAL else []
+        hint = suggestion(name, there, instead=usual)
         if where == "__main__":
             hint = "; __main__ is another one in each interpreter: name the module by its file"
         raise errors.AppAttributeError(

@@ -324,6 +324,15 @@ def test_bursts(tmp_path: Path) -> None:
     assert [Path(file).name for file in changed] == [f"{number}.py" for number in range(5)]
 
 
+def assert_polled(
+    project: Project, server: Supervisor, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    """Check that changes are seen without watchfiles, and that why was said once."""
+    project.say("polled")
+    wait_for(server, "polled")
+    assert caplog.text.count(f"so files are polled: {reason}") == 1
+
+
 def test_watchfiles_that_fails(
     project: Project,
     start: Callable[..., Supervisor],
@@ -337,10 +346,7 @@ def test_watchfiles_that_fails(
         yield
 
     monkeypatch.setattr(watch, "_watchfiles", lambda: refuse)
-    server = start()
-    project.say("polled")
-    wait_for(server, "polled")
-    assert caplog.text.count("so files are polled: OS file watch limit reached") == 1
+    assert_polled(project, start(), caplog, "OS file watch limit reached")
 
 
 def test_no_thread_for_watchfiles(
@@ -363,10 +369,7 @@ def test_no_thread_for_watchfiles(
     original = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", begin)
     monkeypatch.setattr(watch, "_watchfiles", lambda: refuse)
-    server = start()
-    project.say("polled")
-    wait_for(server, "polled")
-    assert caplog.text.count("so files are polled: can't start new thread") == 1
+    assert_polled(project, start(), caplog, "can't start new thread")
 
 
 @pytest.mark.parametrize(
